@@ -1,0 +1,184 @@
+r"""Every image against the projection of what the others show.
+
+A plain projection of the whole reconstruction tells only what neighbours a few degrees away share: at a resolution r and a
+thickness D, views further apart than r / D have nothing in common, and errors add up along the series. Features are
+small, however. Cut out of the reconstruction, a feature of size d is shared by views up to r / d apart, so its projection holds every
+view to all the others. The mask is found anew in each round, and the image itself is always left out of its reference.
+
+Images are weighted as a Wiener filter would for views that overlap: with the ratio :math:`\nu(k)` of noise to signal and
+the overlap :math:`o_{jl}(k)` of two views,
+
+.. math:: H_j(k) = 1 / \Big(\nu(k) + \sum_l o_{jl}(k)\Big), \quad o_{jl} = \exp\big(-\pi (d\, k_\perp \sin|\theta_j - \theta_l|)^2\big)
+
+which is the ramp filter where signal is strong, and no filter at all where noise is.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eucentric.alignment.coarse import in_axis_frame, in_camera_frame
+from eucentric.fourier import band_pass, frequency_grid, frequency_vectors, radial_average, shell_index, taper_edges
+from eucentric.geometry import TiltGeometry
+from eucentric.projection import back_project, project, resample_tilts
+from eucentric.signal import noise_power, strong_features
+from eucentric.signal.correlation import correlation_peak
+from eucentric.typing import FloatArray
+
+_FEATURE_ANGSTROM = 500.0
+"""Extent of a cut-out feature along the beam, streaks included."""
+_NEIGHBOURHOOD_ANGSTROM = 400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MatchRound:
+    """What one round of matching gave."""
+
+    geometry: TiltGeometry
+    scores: FloatArray
+    sigma_angstrom: FloatArray
+    largest_move_angstrom: float
+
+
+class ProjectionMatcher:
+    """Images of one series at one sampling, prepared for any number of rounds.
+
+    Parameters
+    ----------
+    images : (tilt, y, x), any level and scale
+    tilt_angles_deg : (tilt,)
+    pixel_size : A per pixel of the images
+    match_pixel_size : A, sampling of images and volume while matching
+    thickness : A, height of the volume
+    low_pass, high_pass : A, band used
+    threshold : robust standard deviations at which a voxel is a feature
+    """
+
+    def __init__(
+        self,
+        images: Float[Tensor, "tilt y x"],
+        tilt_angles_deg: FloatArray,
+        pixel_size: float,
+        *,
+        match_pixel_size: float,
+        thickness: float,
+        low_pass: float,
+        high_pass: float,
+        threshold: float = 3.5,
+    ) -> None:
+        self._tilts = tilt_angles_deg
+        self._pixel = match_pixel_size
+        self._threshold = threshold
+        ratio = pixel_size / match_pixel_size
+        self._shape = (max(16, 2 * round(images.shape[1] * ratio / 2)), max(16, 2 * round(images.shape[2] * ratio / 2)))
+        # wide enough for any orientation of the tilt axis
+        side = max(self._shape)
+        self._frame = (side, side)
+        self._depth = max(8, 2 * round(thickness / match_pixel_size / 2))
+        noise = torch.tensor([noise_power(image) for image in images], dtype=images.dtype, device=images.device)
+        scaled = (images - images.mean((-2, -1), keepdim=True)) / noise.clamp(min=1e-20).sqrt()[:, None, None]
+        still = TiltGeometry.build(tilt_angles_deg)
+        self._images = resample_tilts(
+            scaled, still, pixel_size, out_shape=self._shape, out_pixel_size=match_pixel_size
+        )
+        self._images = taper_edges(self._images, max(2, min(self._shape) // 24))
+        self._window = taper_edges(torch.ones(self._frame, dtype=images.dtype, device=images.device), side // 8)
+        # a pixel of the coarser image averages this many independent ones
+        self._noise = ratio**2
+        self._set_filters(low_pass, high_pass)
+
+    def _set_filters(self, low_pass: float, high_pass: float) -> None:
+        device, dtype = self._images.device, self._images.dtype
+        frequency = frequency_grid(self._frame, self._pixel, device=device, dtype=dtype)
+        self._band = band_pass(frequency, low_pass_angstrom=low_pass, high_pass_angstrom=high_pass)
+        count = max(8, max(self._frame) // 4)
+        self._shells = shell_index(self._frame, count, device=device).clamp(max=count - 1)
+        padded = [self._place(image) for image in self._images]
+        filled = math.prod(self._shape)
+        power = torch.stack(
+            [radial_average(torch.fft.rfft2(p).abs() ** 2, self._frame, count) / filled for p in padded]
+        ).to(dtype)
+        self._power = power.clamp(min=float(power.max()) * 1e-9)
+        signal = (power - self._noise).clamp(min=0.02 * self._noise)
+        noise_to_signal = (self._noise / signal).mean(0)[self._shells]
+        across = frequency_vectors(self._frame, self._pixel, device=device, dtype=dtype)[1].abs()
+        angles = np.deg2rad(self._tilts)
+        self._filters = []
+        for own in angles:
+            apart = torch.from_numpy(np.abs(np.sin(angles - own))).to(device=device, dtype=dtype)
+            overlap = torch.exp(-math.pi * (_FEATURE_ANGSTROM * across[..., None] * apart) ** 2).sum(-1)
+            self._filters.append(self._band / (noise_to_signal + overlap))
+
+    def _place(self, image: Tensor) -> Tensor:
+        """An image in the middle of the square frame."""
+        out = image.new_zeros(self._frame)
+        top, left = (f // 2 - n // 2 for f, n in zip(self._frame, self._shape, strict=True))
+        out[top : top + self._shape[0], left : left + self._shape[1]] = image
+        return out
+
+    def _turned(self, tilt: int, geometry: TiltGeometry) -> Tensor:
+        one = self._images[tilt : tilt + 1]
+        return resample_tilts(one, geometry[[tilt]], self._pixel, out_shape=self._frame, out_pixel_size=self._pixel)[0]
+
+    def _filtered(self, image: Tensor, tilt: int) -> Tensor:
+        return torch.fft.irfft2(torch.fft.rfft2(image) * self._filters[tilt], s=self._frame)
+
+    def _smeared(self, image: Tensor, tilt: int) -> Tensor:
+        volume_shape = (self._depth, *self._frame)
+        return back_project(image[None], self._tilts[tilt : tilt + 1], volume_shape)
+
+    def run_round(self, geometry: TiltGeometry, *, reach_angstrom: float) -> MatchRound:
+        """Match every image once, from the lowest tilt outwards, each move at once taken into the reconstruction."""
+        count = len(self._tilts)
+        turned = [self._turned(i, geometry) for i in range(count)]
+        filtered = torch.stack([self._filtered(t, i) for i, t in enumerate(turned)])
+        volume = back_project(filtered, self._tilts, (self._depth, *self._frame))
+        mask = strong_features(
+            volume, threshold=self._threshold, neighbourhood_px=round(_NEIGHBOURHOOD_ANGSTROM / self._pixel)
+        )
+        shifts = in_axis_frame(geometry)
+        axis = float(geometry.z_rot_deg[0])
+        scores, sigma = np.zeros(count), np.full(count, np.nan)
+        largest = 0.0
+        for i in np.argsort(np.abs(self._tilts), kind="stable"):
+            volume -= self._smeared(filtered[i], i)
+            reference = project(volume * mask, self._tilts[i : i + 1], self._frame)[0]
+            move, scores[i], sigma[i] = self._match(turned[i], reference, i, reach_angstrom)
+            shifts[i] += move
+            largest = max(largest, float(np.abs(move).max()))
+            moved = in_camera_frame(self._tilts[i : i + 1], axis, shifts[i : i + 1])
+            one = self._images[i : i + 1]
+            new = resample_tilts(one, moved, self._pixel, out_shape=self._frame, out_pixel_size=self._pixel)[0]
+            filtered[i] = self._filtered(new, i)
+            volume += self._smeared(filtered[i], i)
+        return MatchRound(
+            geometry=in_camera_frame(self._tilts, axis, shifts),
+            scores=scores,
+            sigma_angstrom=sigma,
+            largest_move_angstrom=largest,
+        )
+
+    def _match(self, image: Tensor, reference: Tensor, tilt: int, reach: float) -> tuple[FloatArray, float, float]:
+        """Shift (x, y) in A, score and standard deviation of one image against its reference."""
+        seen = torch.fft.rfft2(image * self._window)
+        expected = torch.fft.rfft2(reference * self._window)
+        power = self._power[tilt][self._shells] * float((self._window**2).sum())
+        product = self._band * seen * expected.conj()
+        peak = correlation_peak(product / power, self._frame, reach_px=reach / self._pixel)
+        double = torch.full((power.shape[-1],), 2.0, dtype=power.dtype, device=power.device)
+        double[0] = 1.0
+        own = float((double * self._band * expected.abs() ** 2 / power).sum())
+        pixels = math.prod(self._frame)
+        scale = peak.value * pixels / own if own > 0 else 0.0
+        # the curvature of the log-likelihood of a displaced, scaled reference in noise of the image's own power
+        information = scale * pixels * 0.5 * sum(max(c, 0.0) for c in peak.curvature)
+        sigma = self._pixel / math.sqrt(information) if information > 0 else float("nan")
+        norm = float((double * self._band * seen.abs() ** 2).sum()) * float(
+            (double * self._band * expected.abs() ** 2).sum()
+        )
+        score = float((double * product.real).sum()) / math.sqrt(norm) if norm > 0 else 0.0
+        return np.array(peak.shift_px) * self._pixel, score, sigma

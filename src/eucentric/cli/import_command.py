@@ -1,0 +1,114 @@
+"""`eucentric import`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eucentric.io.tilt_series import relative_path
+from eucentric.pipeline.importing import plan_import, write_import
+from eucentric.pipeline.lock import ProjectLock
+from eucentric.pipeline.plan import PLAN_FILE, Plan
+
+_Many = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
+
+
+def import_files(
+    project: Path,
+    /,
+    *,
+    frames: _Many = [],  # noqa: B006 - never changed
+    mdoc: _Many = [],  # noqa: B006
+    stack: _Many = [],  # noqa: B006
+    tomogram: _Many = [],  # noqa: B006
+    angles: _Many = [],  # noqa: B006
+    tilts: tuple[float, float] | None = None,
+    gain: Path | None = None,
+    voltage: float | None = None,
+    pixel_size: float | None = None,
+    dose: float | None = None,
+    tilt_axis: float | None = None,
+    spherical_aberration: float | None = None,
+    amplitude_contrast: float | None = None,
+    pattern: str | None = None,
+    scanning: bool | None = None,
+    pre_image: _Many = [],  # noqa: B006
+    pre_dose: float = 0.0,
+    exclude: _Many = [],  # noqa: B006
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    debug: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Find movies, mdocs, stacks or tomograms, check them against each other, and write the project and its plan.
+
+    Parameters
+    ----------
+    project : folder to make
+    frames : movies: folders, files or 'wildcards'
+    mdoc : mdoc files: folders, files or 'wildcards'
+    stack : tilt stacks that are already summed
+    tomogram : finished tomograms
+    angles : .tlt or .rawtlt files of stacks
+    tilts : first angle and step, degrees, of stacks without an angle file
+    gain : gain reference; frames are multiplied by it
+    voltage : kV; goes before what files say
+    pixel_size : A, of the frames or images
+    dose : e/A2 for each tilt
+    tilt_axis : degrees, as RELION's rlnTomoZRot and IMOD's rotation angle
+    spherical_aberration : mm
+    amplitude_contrast : fraction
+    pattern : how movie names are made, such as '{series}_{order}_{tilt}'
+    scanning : the images are of scanning transmission, without contrast transfer
+    pre_image : images exposed before each series
+    pre_dose : e/A2 received before each series
+    exclude : names of series to leave out
+    as_json : write the result as JSON in the last line
+    debug : show where an error came from
+    """
+    del debug  # read by the program itself
+    plan = plan_import(
+        frames,
+        mdoc,
+        stacks=stack,
+        tomograms=tomogram,
+        angle_files=angles,
+        tilt_steps=tilts,
+        gain=gain,
+        voltage_kv=voltage,
+        pixel_size=pixel_size,
+        dose_per_tilt=dose,
+        tilt_axis_deg=tilt_axis,
+        spherical_aberration=spherical_aberration,
+        amplitude_contrast=amplitude_contrast,
+        pattern=pattern,
+        scanning=scanning,
+        pre_exposure_images=pre_image,
+        pre_exposure_dose=pre_dose,
+        exclude=exclude,
+    )
+    with ProjectLock(project, "import"):
+        table = write_import(project, plan)
+        gain_path = None if plan.gain is None else relative_path(plan.gain, project)
+        if not (project / PLAN_FILE).is_file():
+            Plan.write_default(project, {} if gain_path is None else {"project": {"gain": gain_path}})
+        elif gain_path != Plan.load(project).project.gain:
+            Plan.load(project).save("project", {"gain": gain_path})
+    for finding in plan.findings:
+        where = f"{finding.series}: " if finding.series else ""
+        sys.stdout.write(f"{finding.severity}: {where}{finding.text}\n")
+    count = sum(len(s.tilts) for s in plan.series)
+    sys.stdout.write(f"{len(plan.series)} tilt series with {count} tilts in `{table}`.\n")
+    if plan.left_out:
+        sys.stdout.write(f"Not imported: {', '.join(plan.left_out)} (see above).\n")
+    sys.stdout.write(f"Settings are in `{project / PLAN_FILE}`. Next: eucentric run {project}\n")
+    code = 1 if plan.left_out else 0
+    if as_json:
+        values = {
+            "exit_code": code,
+            "series": [s.name for s in plan.series],
+            "left_out": list(plan.left_out),
+            "findings": [{"severity": f.severity, "series": f.series, "text": f.text} for f in plan.findings],
+        }
+        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+    return code

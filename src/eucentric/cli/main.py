@@ -1,0 +1,111 @@
+"""The program `eucentric`: its commands, and what becomes of errors."""
+
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError, Group
+
+from eucentric import __version__
+from eucentric.errors import EucentricError
+from eucentric.pipeline.stages import STAGES
+
+_HELP = """Cryo-electron tomography from movies to maps.
+
+Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucentric run PROJECT`.
+"""
+
+
+def make_app() -> App:
+    """The commands, each loaded when it is called."""
+    app = App(
+        name="eucentric",
+        help=_HELP,
+        version=__version__,
+        result_action="return_value",
+        help_format="markdown",
+        suppress_keyboard_interrupt=False,
+    )
+    project, stages, tools = (
+        Group.create_ordered(name)
+        for name in ("Whole project", "Stages: a project or a table in, a folder out", "Tools")
+    )
+    app.command(
+        "eucentric.cli.import_command:import_files",
+        name="import",
+        help="Make a project from microscope files.",
+        group=project,
+    )
+    app.command("eucentric.cli.run_command:run", name="run", help="Do all that is not done yet.", group=project)
+    app.command(
+        "eucentric.cli.status_command:status", name="status", help="Show what is done, failed or to do.", group=project
+    )
+    for order, entry in enumerate(STAGES):
+        target = f"eucentric.cli.stage_commands:{entry.name}"
+        app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order)
+    app.command(
+        "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
+    )
+    app.command(
+        "eucentric.cli.validate_command:validate",
+        name="validate",
+        help="Check files and list every fault.",
+        group=tools,
+    )
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program; the exit code: 0 done, 1 some items failed, 2 wrong input, 130 interrupted."""
+    debug = "--debug" in arguments
+    try:
+        code = make_app()(list(arguments), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _tell(_explained(error), arguments, 2)
+    except KeyboardInterrupt as stop:
+        return _tell(str(stop) or "Stopped.", arguments, 130)
+    except EucentricError as error:
+        if debug:
+            traceback.print_exc()
+        return _tell(str(error), arguments, 2)
+    except BrokenPipeError:  # the reader of a pipe went away
+        sys.stderr.close()
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: words for the user, the place with --debug
+        if debug:
+            traceback.print_exc()
+        text = f"Eucentric stopped at an error that nobody foresaw: {type(error).__name__}: {error!s:.300}."
+        return _tell(f"{text} Run again with --debug to see where, and report it.", arguments, 1)
+    return code if isinstance(code, int) else 0
+
+
+def _explained(error: CycloptsError) -> str:
+    """A fault of the command line in our words."""
+    from pydantic import ValidationError
+
+    from eucentric.cli.settings_models import model_of
+
+    cause = error.__cause__ or error.__context__
+    command = " ".join(error.command_chain or ())
+    if isinstance(cause, ValidationError):
+        from eucentric.pipeline.explain import explain_validation_error
+
+        model = model_of(command)
+        if model is not None:
+            return str(explain_validation_error(cause, model, "the command", as_options=True))
+    text = str(error).strip().rstrip(".")
+    return f"{text}. See `eucentric {command + ' ' if command else ''}--help`."
+
+
+def _tell(text: str, arguments: Sequence[str], code: int) -> int:
+    sys.stderr.write(text + "\n")
+    if "--json" in arguments:
+        sys.stdout.write(json.dumps({"exit_code": code, "error": text}, ensure_ascii=False) + "\n")
+    return code
+
+
+def main() -> NoReturn:
+    """Entry point of the installed program."""
+    sys.exit(run(sys.argv[1:]))

@@ -1,0 +1,11 @@
+"""Which settings class stands behind the options of a command."""
+
+from pydantic import BaseModel
+
+from eucentric.pipeline.stages import STAGES, load_stage
+
+
+def model_of(command: str) -> type[BaseModel] | None:
+    """The settings class of a stage's command; None for other commands."""
+    entry = next((e for e in STAGES if e.name == command), None)
+    return None if entry is None else load_stage(entry).params

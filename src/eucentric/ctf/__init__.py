@@ -1,0 +1,17 @@
+"""Defocus, astigmatism and hand of a tilt series from its Thon rings."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "CtfParams": "params",
+        "CtfCurves": "results",
+        "CtfResult": "results",
+        "HandTest": "results",
+        "ImageCtf": "results",
+        "estimate_series_ctf": "estimate_ctf",
+        "estimate_image_ctf": "estimate_ctf",
+        "plane_heights": "specimen_plane",
+    },
+)

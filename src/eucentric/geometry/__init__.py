@@ -1,0 +1,18 @@
+"""One geometry: rotations, tilt projection, grids. numpy float64, degrees and Angstrom at every public name."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "Rotation": "rotations",
+        "rotation_x": "rotations",
+        "rotation_y": "rotations",
+        "rotation_z": "rotations",
+        "TiltGeometry": "tilt",
+        "centre_index": "grids",
+        "pixel_to_angstrom": "grids",
+        "angstrom_to_pixel": "grids",
+        "rigid_fit": "rigid",
+    },
+)

@@ -1,0 +1,110 @@
+"""The projection of the specimen into the images of a tilt series: the one place that knows the order of rotations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from eucentric.errors import ShapeError
+from eucentric.geometry.rotations import rotation_x, rotation_y, rotation_z
+from eucentric.typing import FloatArray
+
+
+class _Pose(Protocol):
+    @property
+    def x_tilt_deg(self) -> float: ...
+    @property
+    def y_tilt_deg(self) -> float: ...
+    @property
+    def z_rot_deg(self) -> float: ...
+    @property
+    def x_shift_angstrom(self) -> float: ...
+    @property
+    def y_shift_angstrom(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TiltGeometry:
+    """``x_camera = Rz(z_rot) Ry(y_tilt) Rx(x_tilt) p + (shift_x, shift_y, 0)``, all in A and degrees; RELION-5's order.
+
+    p is a point from the specimen centre; x_camera from the image centre, y up, z towards +z of the camera frame.
+    Every field but `shifts_angstrom` is (tilt,).
+    """
+
+    y_tilt_deg: FloatArray
+    z_rot_deg: FloatArray
+    x_tilt_deg: FloatArray
+    shifts_angstrom: FloatArray
+    """(tilt, 2), x and y."""
+
+    def __post_init__(self) -> None:
+        n = self.y_tilt_deg.shape
+        if (
+            len(n) != 1
+            or self.z_rot_deg.shape != n
+            or self.x_tilt_deg.shape != n
+            or self.shifts_angstrom.shape != (*n, 2)
+        ):
+            raise ShapeError(
+                f"A tilt geometry needs one tilt, axis, x-tilt and shift for each image; got shapes {n}, "
+                f"{self.z_rot_deg.shape}, {self.x_tilt_deg.shape} and {self.shifts_angstrom.shape}."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        y_tilt_deg: ArrayLike,
+        *,
+        z_rot_deg: ArrayLike = 0.0,
+        x_tilt_deg: ArrayLike = 0.0,
+        shifts_angstrom: ArrayLike = 0.0,
+    ) -> Self:
+        """From numbers or arrays: single numbers are repeated for every tilt."""
+        tilt = np.atleast_1d(np.asarray(y_tilt_deg, dtype=np.float64))
+        return cls(
+            y_tilt_deg=tilt,
+            z_rot_deg=np.array(np.broadcast_to(np.asarray(z_rot_deg, dtype=np.float64), tilt.shape)),
+            x_tilt_deg=np.array(np.broadcast_to(np.asarray(x_tilt_deg, dtype=np.float64), tilt.shape)),
+            shifts_angstrom=np.array(np.broadcast_to(np.asarray(shifts_angstrom, dtype=np.float64), (*tilt.shape, 2))),
+        )
+
+    @classmethod
+    def from_poses(cls, poses: Sequence[_Pose]) -> Self:
+        return cls(
+            y_tilt_deg=np.array([p.y_tilt_deg for p in poses], dtype=np.float64),
+            z_rot_deg=np.array([p.z_rot_deg for p in poses], dtype=np.float64),
+            x_tilt_deg=np.array([p.x_tilt_deg for p in poses], dtype=np.float64),
+            shifts_angstrom=np.array(
+                [(p.x_shift_angstrom, p.y_shift_angstrom) for p in poses], dtype=np.float64
+            ).reshape(-1, 2),
+        )
+
+    def __len__(self) -> int:
+        return len(self.y_tilt_deg)
+
+    def __getitem__(self, index: slice | list[int] | FloatArray | int) -> Self:
+        """The geometry of some of the tilts."""
+        pick = [index] if isinstance(index, int) else index
+        return type(self)(
+            y_tilt_deg=self.y_tilt_deg[pick],
+            z_rot_deg=self.z_rot_deg[pick],
+            x_tilt_deg=self.x_tilt_deg[pick],
+            shifts_angstrom=self.shifts_angstrom[pick],
+        )
+
+    def replace(self, **changes: FloatArray) -> Self:
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    @property
+    def matrices(self) -> FloatArray:
+        """(tilt, 3, 3), specimen to camera."""
+        return rotation_z(self.z_rot_deg) @ rotation_y(self.y_tilt_deg) @ rotation_x(self.x_tilt_deg)
+
+    def project(self, points: ArrayLike) -> FloatArray:
+        """Camera coordinates (tilt, ..., 3) in A of specimen points (..., 3) in A; z is the height that sets defocus."""
+        out = np.einsum("tij,...j->t...i", self.matrices, np.asarray(points, dtype=np.float64))
+        shift = self.shifts_angstrom.reshape(len(self), *([1] * (out.ndim - 2)), 2)
+        out[..., :2] += shift
+        return out

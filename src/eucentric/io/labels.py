@@ -1,0 +1,41 @@
+"""The project's own STAR labels, beside RELION-5's: all begin with `euc`. Lengths in A, angles in degrees."""
+
+DOSE = "eucDose"
+ACQUISITION = "eucAcquisitionIndex"
+SHIFT_SIGMA = "eucShiftSigmaAngst"
+DEFOCUS_SIGMA = "eucDefocusSigmaAngst"
+EXCLUSION_REASON = "eucExclusionReason"
+THICKNESS = "eucThicknessAngst"
+IMAGE_SIZE_X = "eucImageSizeX"
+IMAGE_SIZE_Y = "eucImageSizeY"
+EXCLUDED_FILE = "eucExcludedTiltsStarFile"
+MOTION_FILE = "eucFrameShiftsStarFile"
+TOMOGRAM_VOXEL_SIZE = "eucTomogramVoxelSizeAngst"
+TOMOGRAM_SIZE_X = "eucTomogramSizeX"
+TOMOGRAM_SIZE_Y = "eucTomogramSizeY"
+TOMOGRAM_SIZE_Z = "eucTomogramSizeZ"
+FRAME = "eucFrameIndex"
+FRAME_SHIFT_X = "eucFrameShiftXAngst"
+FRAME_SHIFT_Y = "eucFrameShiftYAngst"
+FRAME_SHIFT_SIGMA = "eucFrameShiftSigmaAngst"
+
+MEANINGS: dict[str, str] = {
+    DOSE: "dose of this image alone, e/A^2 (rlnMicrographPreExposure holds what came before it)",
+    ACQUISITION: "order in which the image was taken, from 0",
+    SHIFT_SIGMA: "one standard deviation of a component of rlnTomoX/YShiftAngst, A",
+    DEFOCUS_SIGMA: "one standard deviation of the mean of rlnDefocusU and rlnDefocusV, A",
+    EXCLUSION_REASON: "why the tilt was left out, in words",
+    THICKNESS: "thickness of the specimen, A",
+    IMAGE_SIZE_X: "width of the tilt images, pixels",
+    IMAGE_SIZE_Y: "height of the tilt images, pixels",
+    EXCLUDED_FILE: "table of the tilts left out; None where there is none",
+    MOTION_FILE: "table of the shifts of single frames; None where they were not estimated",
+    TOMOGRAM_VOXEL_SIZE: "voxel size of the reconstruction, A",
+    TOMOGRAM_SIZE_X: "width of the reconstruction, voxels",
+    TOMOGRAM_SIZE_Y: "height of the reconstruction, voxels",
+    TOMOGRAM_SIZE_Z: "depth of the reconstruction, voxels",
+    FRAME: "frame of the movie, from 0",
+    FRAME_SHIFT_X: "where the content of the frame was displaced to along x, A",
+    FRAME_SHIFT_Y: "where the content of the frame was displaced to along y, A",
+    FRAME_SHIFT_SIGMA: "one standard deviation of a component of the displacement, A",
+}

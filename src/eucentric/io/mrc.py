@@ -1,0 +1,504 @@
+"""MRC images, stacks and volumes (MRC2014 and the oddities of real files): arrays are (z, y, x), rows as stored.
+
+Bytes (mode 0) are signed, as MRC2014 says, unless the file bears IMOD's stamp without its signed flag, or an older
+header without that stamp gives a largest value that no signed byte has.
+References: Cheng et al., J. Struct. Biol. 192:146 (2015), doi:10.1016/j.jsb.2015.04.002; IMOD's MRC format page.
+"""
+
+import bz2
+import contextlib
+import gzip
+import math
+import os
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Literal, Self, TypeAlias
+
+import numpy as np
+from mrcfile.dtypes import HEADER_DTYPE
+from numpy.typing import NDArray
+
+from eucentric.errors import FormatError, InputError, ProcessingError, ShapeError
+from eucentric.io.atomic import atomic_path
+from eucentric.io.findings import Finding
+from eucentric.typing import PathLike
+
+StoredType: TypeAlias = Literal["float32", "float16"]
+
+_HEADER_BYTES = 1024
+_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+_FOUR_BIT = 101
+_IMOD_STAMP = 1146047817
+_FLOAT16_MAX = 65504.0
+_SCALE_LABEL = "Eucentric: true value = stored value * "
+_SPACE_GROUP_VOLUME = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrcHeader:
+    """What the header of an MRC file says, after its oddities were put right."""
+
+    shape: tuple[int, int, int]
+    """(z, y, x) of the array."""
+    mode: int
+    voxel_size_angstrom: tuple[float, float, float] | None
+    """(x, y, z); None where the header holds no pixel size."""
+    labels: tuple[str, ...]
+    is_volume: bool
+    """False for a stack of images."""
+    scale: float
+    """Stored values times this are the true ones; already applied to the array."""
+    big_endian: bool
+    data_offset: int
+    """Bytes before the first voxel."""
+    axes: tuple[int, int, int]
+    """Which of x, y, z (1, 2, 3) the columns, rows and sections of the file run along; already turned to x, y, z."""
+    unsigned_bytes: bool
+    findings: tuple[Finding, ...]
+
+    @property
+    def pixel_size_angstrom(self) -> float | None:
+        """Voxel size along x, or None where the header holds none."""
+        return None if self.voxel_size_angstrom is None else self.voxel_size_angstrom[0]
+
+
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile | bz2.BZ2File:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix.lower() == ".bz2":
+        return bz2.open(path, "rb")
+    return path.open("rb")
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() in {".gz", ".bz2"}
+
+
+def _read_bytes(path: Path, count: int = -1) -> bytes:
+    try:
+        with _open(path) as file:
+            return file.read(count)
+    except FileNotFoundError as error:
+        raise InputError(f"`{path}` does not exist. Check the name and the folder.") from error
+    except IsADirectoryError as error:
+        raise InputError(f"`{path}` is a folder; expected an MRC file.") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise FormatError(f"`{path}` is a damaged compressed file: {error}. Copy it again.") from error
+
+
+def _plausible(record: Any) -> bool:
+    sizes = [int(record[name]) for name in ("nx", "ny", "nz")]
+    return int(record["mode"]) in (*_TYPES, 3, 4, _FOUR_BIT) and all(0 < n < 2**24 for n in sizes)
+
+
+def _record(raw: bytes, path: Path) -> tuple[Any, bool]:
+    """The header record in the byte order that makes sense of it, and whether that is big-endian."""
+    if len(raw) < _HEADER_BYTES:
+        raise FormatError(
+            f"`{path}` is {len(raw):,} bytes long; an MRC file has a header of {_HEADER_BYTES:,} bytes. Copy it again."
+        )
+    little = np.frombuffer(raw[:_HEADER_BYTES], dtype=HEADER_DTYPE)[0]
+    big = np.frombuffer(raw[:_HEADER_BYTES], dtype=HEADER_DTYPE.newbyteorder(">"))[0]
+    if _plausible(little):
+        return little, False
+    if _plausible(big):
+        return big, True
+    sizes = " x ".join(str(int(little[name])) for name in ("nx", "ny", "nz"))
+    raise FormatError(
+        f"`{path}` is not an MRC file that can be read: its header gives {sizes} voxels in mode {int(little['mode'])}; "
+        f"expected positive sizes and one of the modes {', '.join(map(str, (*_TYPES, _FOUR_BIT)))}."
+    )
+
+
+def _row_bytes(mode: int, columns: int) -> int:
+    return (columns + 1) // 2 if mode == _FOUR_BIT else columns * np.dtype(_TYPES[mode]).itemsize
+
+
+def _labels(record: Any, notes: list[str]) -> tuple[str, ...]:
+    count = int(record["nlabl"])
+    texts = [bytes(label).decode("latin-1").rstrip("\0 ") for label in record["label"]]
+    filled = sum(bool(text) for text in texts)
+    if not 0 <= count <= 10 or count != filled:
+        notes.append(f"says it has {count} labels and has {filled}")
+    return tuple(text for text in texts if text)
+
+
+def _voxel_size(record: Any) -> tuple[float, float, float] | None:
+    sizes = []
+    for axis, count in (("x", "mx"), ("y", "my"), ("z", "mz")):
+        length, cells = float(record["cella"][axis]), int(record[count])
+        # Single precision in the file: 7 digits are real, the rest would show as 5.143999862670898.
+        sizes.append(float(f"{length / cells:.7g}") if cells > 0 and math.isfinite(length) else 0.0)
+    x, y, z = sizes
+    if not (x > 0 and y > 0):
+        return None
+    return x, y, z if z > 0 else x
+
+
+def _axes(record: Any, notes: list[str]) -> tuple[int, int, int]:
+    axes = (int(record["mapc"]), int(record["mapr"]), int(record["maps"]))
+    if axes == (1, 2, 3):
+        return axes
+    if sorted(axes) == [1, 2, 3]:
+        notes.append(f"stores its axes in the order {axes}; they were turned to x, y, z")
+        return axes
+    notes.append(f"gives its axes as {axes}; x, y, z was assumed")
+    return 1, 2, 3
+
+
+def _data_offset(record: Any, size: int, data_bytes: int, path: Path, notes: list[str]) -> int:
+    extra = int(record["nsymbt"])
+    if extra < 0 or _HEADER_BYTES + extra > size:
+        if size - _HEADER_BYTES == data_bytes:
+            notes.append(f"says its extended header is {extra} bytes long and has none")
+            return _HEADER_BYTES
+        raise FormatError(
+            f"`{path}` says that its extended header is {extra:,} bytes long, but the file is {size:,} bytes. "
+            "Copy it again from where it was made."
+        )
+    return _HEADER_BYTES + extra
+
+
+def _check_length(path: Path, size: int, offset: int, stored: tuple[int, int, int], row: int, notes: list[str]) -> None:
+    sections, rows, _ = stored
+    expected = offset + sections * rows * row
+    if size < expected:
+        whole = max(size - offset, 0) // (rows * row)
+        raise FormatError(
+            f"`{path}` ends after section {whole} of {sections} "
+            f"(the file is {size:,} bytes; its header says {expected:,}). Copy it again from where it was made."
+        )
+    if size > expected:
+        notes.append(f"has {size - expected:,} bytes after its last voxel")
+
+
+def _has_unsigned_bytes(record: Any, raw: bytes, big_endian: bool) -> bool:
+    stamp, flags = np.frombuffer(raw[152:160], dtype=">i4" if big_endian else "<i4")
+    if int(stamp) == _IMOD_STAMP:
+        return not int(flags) & 1
+    return float(record["dmin"]) >= 0.0 and 127.0 < float(record["dmax"]) <= 255.0
+
+
+def _parse(raw: bytes, size: int, path: Path) -> MrcHeader:
+    record, big_endian = _record(raw, path)
+    notes: list[str] = []
+    mode = int(record["mode"])
+    if mode in (3, 4):
+        raise FormatError(
+            f"`{path}` holds complex numbers (mode {mode}): a Fourier transform, not an image. "
+            "Give the real-space file it was made from."
+        )
+    stored = (int(record["nz"]), int(record["ny"]), int(record["nx"]))
+    row = _row_bytes(mode, stored[2])
+    offset = _data_offset(record, size, stored[0] * stored[1] * row, path, notes)
+    _check_length(path, size, offset, stored, row, notes)
+    if bytes(record["map"]) not in (b"MAP ", b"MAP"):  # numpy drops trailing zero bytes
+        notes.append("has no MAP word in its header (an old or hand-made file)")
+    labels = _labels(record, notes)
+    axes = _axes(record, notes)
+    voxel_size = _voxel_size(record)
+    if voxel_size is None:
+        notes.append("holds no pixel size")
+    scales = [text.removeprefix(_SCALE_LABEL) for text in labels if text.startswith(_SCALE_LABEL)]
+    by_axis = dict(zip(axes, stored[::-1], strict=True))
+    return MrcHeader(
+        shape=(by_axis[3], by_axis[2], by_axis[1]),
+        mode=mode,
+        voxel_size_angstrom=voxel_size,
+        labels=labels,
+        is_volume=int(record["ispg"]) != 0,
+        scale=_scale(scales[-1], path) if scales else 1.0,
+        big_endian=big_endian,
+        data_offset=offset,
+        axes=axes,
+        unsigned_bytes=mode == 0 and _has_unsigned_bytes(record, raw, big_endian),
+        findings=tuple(Finding(severity="warning", text=f"`{path}` {note}.") for note in notes),
+    )
+
+
+def _scale(text: str, path: Path) -> float:
+    if re.fullmatch(r"[0-9.eE+-]+", text) is None:
+        raise FormatError(f"`{path}` names a scale `{text}` that is not a number. The file was changed by hand.")
+    return float(text)
+
+
+def read_mrc_header(path: PathLike) -> MrcHeader:
+    """The header alone; the voxels are not read (a compressed file is unpacked to learn its length).
+
+    Raises
+    ------
+    InputError : no such file
+    FormatError : not an MRC file, or shorter than its header says
+    """
+    place = Path(path)
+    if _is_compressed(place):
+        raw = _read_bytes(place)
+        return _parse(raw, len(raw), place)
+    raw = _read_bytes(place, _HEADER_BYTES)
+    return _parse(raw, place.stat().st_size, place)
+
+
+def _unpack_four_bit(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+    """Two values a byte, the left one in the low half; each row starts on a new byte."""
+    values = np.empty((*packed.shape[:-1], packed.shape[-1] * 2), dtype=np.uint8)
+    values[..., 0::2] = packed & 15
+    values[..., 1::2] = packed >> 4
+    return np.ascontiguousarray(values[..., :columns])
+
+
+def read_mrc(path: PathLike) -> tuple[NDArray[Any], MrcHeader]:
+    """Voxels and header of an MRC file, also of one packed with gzip or bzip2.
+
+    Parameters
+    ----------
+    path : `.mrc`, `.mrcs`, `.st`, `.map`, `.rec` ..., or these with `.gz` or `.bz2`
+
+    Returns
+    -------
+    array : (z, y, x) in the file's number type. A read-only memory map; an array in memory where the file is packed,
+        4-bit or carries a scale (then float32)
+    header : the header, with what was odd in `findings`
+
+    Raises
+    ------
+    InputError : no such file
+    FormatError : not an MRC file, shorter than its header says, or holding complex numbers
+    """
+    place = Path(path)
+    header = read_mrc_header(place)
+    sections, rows, columns = (header.shape[3 - axis] for axis in reversed(header.axes))
+    four_bit = header.mode == _FOUR_BIT
+    kind = "u1" if four_bit or header.unsigned_bytes else _TYPES[header.mode]
+    number = np.dtype(kind).newbyteorder(">" if header.big_endian else "<")
+    stored = (sections, rows, (columns + 1) // 2 if four_bit else columns)
+    array: NDArray[Any]
+    if _is_compressed(place):
+        raw = _read_bytes(place)
+        array = np.frombuffer(raw, dtype=number, count=math.prod(stored), offset=header.data_offset).reshape(stored)
+    else:
+        array = np.memmap(place, dtype=number, mode="r", offset=header.data_offset, shape=stored)
+    if four_bit:
+        array = _unpack_four_bit(np.asarray(array), columns)
+    if header.axes != (1, 2, 3):
+        # Array axis of the file that runs along z, then y, then x.
+        array = array.transpose([2 - header.axes.index(axis) for axis in (3, 2, 1)])
+    if header.scale != 1.0:
+        array = array.astype(np.float32) * np.float32(header.scale)
+    return array, header
+
+
+def validate_mrc(path: PathLike) -> list[Finding]:
+    """Everything odd about a file; a file that cannot be read gives one `error`."""
+    try:
+        array, header = read_mrc(path)
+    except (FormatError, InputError) as error:
+        return [Finding(severity="error", text=str(error))]
+    findings = list(header.findings)
+    if array.dtype.kind == "f":
+        broken = sum(int(np.count_nonzero(~np.isfinite(section))) for section in array)
+        if broken:
+            findings.append(Finding(severity="error", text=f"`{path}` holds {broken:,} values that are not numbers."))
+    return findings
+
+
+def _half_scale(largest: float) -> float:
+    """Power of two that brings the largest value of a file into the range where float16 is exact to 3 digits."""
+    if largest > _FLOAT16_MAX:
+        # To 128, not to the edge of the range: other programs square the stored values in float16.
+        return 2.0 ** math.ceil(math.log2(largest / 128.0))
+    if 0.0 < largest < 2.0**-6:
+        return 2.0 ** math.floor(math.log2(largest))
+    return 1.0
+
+
+def _check_voxel_size(voxel_size: float | Sequence[float]) -> tuple[float, float, float]:
+    sizes = (voxel_size,) * 3 if isinstance(voxel_size, int | float) else tuple(float(v) for v in voxel_size)
+    if len(sizes) != 3 or not all(math.isfinite(v) and v > 0 for v in sizes):
+        raise InputError(f"The voxel size is {voxel_size}; expected a positive number of Angstrom, or three (x, y, z).")
+    return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+
+class MrcSlabWriter:
+    """Writes a volume or stack slab by slab in order; the file appears under its name when it is complete.
+
+    Parameters
+    ----------
+    path : file to be made
+    shape : (z, y, x)
+    voxel_size_angstrom : one number, or (x, y, z)
+    dtype : `float32` (mode 2) or `float16` (mode 12; values beyond its range are stored divided by a power of two that
+        a label records and `read_mrc` applies)
+    labels : lines for the header, at most 80 characters each
+    is_volume : False marks a stack of images
+
+    Examples
+    --------
+    >>> with MrcSlabWriter("map.mrc", (64, 32, 32), 4.0) as writer:  # doctest: +SKIP
+    ...     for slab in slabs:
+    ...         writer.write(slab)
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        shape: tuple[int, int, int],
+        voxel_size_angstrom: float | Sequence[float],
+        dtype: StoredType = "float32",
+        *,
+        labels: Sequence[str] = (),
+        is_volume: bool = True,
+    ) -> None:
+        if min(shape) < 1:
+            raise ShapeError(
+                f"An MRC file of shape {tuple(shape)} was asked for; expected three positive sizes (z, y, x)."
+            )
+        if dtype not in ("float32", "float16"):
+            raise InputError(f"MRC files are written as float32 or float16, not {dtype}.")
+        self._path = Path(path)
+        self._shape = (int(shape[0]), int(shape[1]), int(shape[2]))
+        self._voxel_size = _check_voxel_size(voxel_size_angstrom)
+        self._number = np.dtype("<f4" if dtype == "float32" else "<f2")
+        kept = [text for text in labels if not text.startswith(_SCALE_LABEL)]
+        self._labels = [text.encode("ascii", "replace")[:80] for text in kept][:8]
+        self._is_volume = is_volume
+        self._written = 0
+        self._scale = 1.0
+        self._largest = 0.0
+        self._sum = self._sum_squares = 0.0
+        self._low, self._high = math.inf, -math.inf
+
+    def __enter__(self) -> Self:
+        self._context = atomic_path(self._path)
+        temporary = self._context.__enter__()
+        try:
+            self._file = temporary.open("w+b")
+            self._file.write(bytes(_HEADER_BYTES))
+        except OSError as error:
+            self._context.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def write(self, slab: NDArray[Any]) -> None:
+        """Append sections: (z, y, x), or (y, x) for one.
+
+        Raises
+        ------
+        ShapeError : the sections have another size, or are more than the file was to hold
+        ProcessingError : values that are not numbers
+        """
+        block = np.asarray(slab, dtype=np.float32)
+        block = block[None] if block.ndim == 2 else block
+        if block.ndim != 3 or block.shape[1:] != self._shape[1:] or self._written + len(block) > self._shape[0]:
+            raise ShapeError(
+                f"Sections of shape {np.shape(slab)} were given after {self._written} of a file of shape {self._shape}."
+            )
+        if block.size == 0:
+            return
+        low, high = float(block.min()), float(block.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            count = int(np.count_nonzero(~np.isfinite(block)))
+            raise ProcessingError(
+                f"{count:,} values for `{self._path}` are not numbers (NaN or infinite); it was not written."
+            )
+        if self._number.itemsize == 2:
+            self._largest = max(self._largest, abs(low), abs(high))
+            self._rescale(_half_scale(self._largest))
+        stored = np.ascontiguousarray(block / np.float32(self._scale) if self._scale != 1.0 else block, self._number)
+        self._file.write(stored.data)
+        self._written += len(block)
+        self._low, self._high = min(self._low, float(stored.min())), max(self._high, float(stored.max()))
+        self._sum += float(stored.sum(dtype=np.float64))
+        self._sum_squares += float(np.square(stored, dtype=np.float64).sum())
+
+    def _rescale(self, scale: float) -> None:
+        """Bring the sections already written to a new scale."""
+        if scale == self._scale:
+            return
+        section = self._shape[1] * self._shape[2]
+        for index in range(self._written):
+            place = _HEADER_BYTES + index * section * self._number.itemsize
+            self._file.seek(place)
+            old = np.frombuffer(self._file.read(section * self._number.itemsize), dtype=self._number)
+            self._file.seek(place)
+            self._file.write((old.astype(np.float32) * np.float32(self._scale / scale)).astype(self._number).data)
+        self._file.seek(0, os.SEEK_END)
+        ratio = self._scale / scale
+        self._low, self._high, self._sum = self._low * ratio, self._high * ratio, self._sum * ratio
+        self._sum_squares *= ratio * ratio
+        self._scale = scale
+
+    def _header(self) -> bytes:
+        record = np.zeros((), dtype=HEADER_DTYPE.newbyteorder("<"))
+        nz, ny, nx = self._shape
+        sections = nz if self._is_volume else 1  # a stack is nz images of one section each
+        for name, value in (("nx", nx), ("ny", ny), ("nz", nz), ("mx", nx), ("my", ny), ("mz", sections)):
+            record[name] = value
+        record["mode"] = 2 if self._number.itemsize == 4 else 12
+        x, y, z = self._voxel_size
+        record["cella"] = (nx * x, ny * y, sections * z)
+        record["cellb"] = (90.0, 90.0, 90.0)
+        record["mapc"], record["mapr"], record["maps"] = 1, 2, 3
+        record["ispg"] = _SPACE_GROUP_VOLUME if self._is_volume else 0
+        record["nversion"] = 20141
+        record["map"], record["machst"] = b"MAP ", (0x44, 0x44, 0, 0)
+        mean = self._sum / math.prod(self._shape)
+        variance = max(self._sum_squares / math.prod(self._shape) - mean * mean, 0.0)
+        record["dmin"], record["dmax"], record["dmean"] = self._low, self._high, mean
+        record["rms"] = math.sqrt(variance)
+        labels = [b"Eucentric", *self._labels]
+        if self._scale != 1.0:
+            labels.append(f"{_SCALE_LABEL}{self._scale!r}".encode())
+        record["nlabl"] = len(labels)
+        for index, text in enumerate(labels):
+            record["label"][index] = text.ljust(80)
+        return record.tobytes()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                if self._written != self._shape[0]:
+                    raise ShapeError(f"`{self._path}` was closed after {self._written} of {self._shape[0]} sections.")
+                self._file.seek(0)
+                self._file.write(self._header())
+            self._file.close()
+        except (OSError, ShapeError) as closing:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            self._context.__exit__(type(closing), closing, closing.__traceback__)
+            raise
+        self._context.__exit__(kind, error, trace)
+
+
+def write_mrc(
+    path: PathLike,
+    array: NDArray[Any],
+    voxel_size_angstrom: float | Sequence[float],
+    dtype: StoredType = "float32",
+    *,
+    labels: Sequence[str] = (),
+    is_volume: bool = True,
+) -> None:
+    """Write an image (y, x), stack or volume (z, y, x) as a whole; parameters as `MrcSlabWriter`.
+
+    Raises
+    ------
+    ShapeError : not two or three dimensions
+    InputError : a voxel size that is not positive, or a place that may not be written to
+    ProcessingError : values that are not numbers
+    BackendError : the disk is full
+    """
+    whole = np.asarray(array)
+    if whole.ndim not in (2, 3) or whole.size == 0:
+        raise ShapeError(f"An array of shape {whole.shape} cannot be an MRC file; expected (y, x) or (z, y, x).")
+    whole = whole[None] if whole.ndim == 2 else whole
+    shape = (whole.shape[0], whole.shape[1], whole.shape[2])
+    sections = max(1, 2**24 // (shape[1] * shape[2]))
+    with MrcSlabWriter(path, shape, voxel_size_angstrom, dtype, labels=labels, is_volume=is_volume) as writer:
+        for start in range(0, shape[0], sections):
+            writer.write(whole[start : start + sections])

@@ -1,0 +1,18 @@
+"""Immutable records that travel between stages. Numbers and small numpy arrays; no files, no torch."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "Frozen": "settings",
+        "Optics": "optics",
+        "FrameShifts": "tilt_series",
+        "TiltPose": "tilt_series",
+        "CtfFit": "tilt_series",
+        "Tilt": "tilt_series",
+        "ExcludedTilt": "tilt_series",
+        "TiltSeries": "tilt_series",
+        "Tomogram": "tilt_series",
+    },
+)

@@ -1,0 +1,8 @@
+"""What the microscope did: contrast transfer, and density from atoms."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {"ctf_2d": "ctf", "ctf_1d": "ctf", "phase_aberration": "ctf", "density_from_atoms": "atoms"},
+)

@@ -1,0 +1,103 @@
+"""One writer a project: a lock that the system frees when its holder dies, however it dies."""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from eucentric.errors import InputError
+from eucentric.io.atomic import make_folder, writing_error
+from eucentric.pipeline.records import now
+from eucentric.typing import PathLike
+
+LOCK_FILE = ".eucentric.lock"
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class ProjectLock:
+    """Held while a command writes to a project.
+
+    Parameters
+    ----------
+    root : the project's folder
+    command : what holds it, for the message that a second command shows
+
+    Raises
+    ------
+    InputError : another process holds it, or the folder may not be written to
+    """
+
+    def __init__(self, root: PathLike, command: str) -> None:
+        self._path = Path(root) / LOCK_FILE
+        self._command = command
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> Self:
+        make_folder(self._path.parent)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            meant = writing_error(error, self._path)
+            if meant is None:
+                raise
+            raise meant from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            text = _holder(descriptor)
+            os.close(descriptor)
+            raise self._refusal(text) from error
+        except OSError as error:
+            text = _holder(descriptor)
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            # A network folder without locks: the note in the file is all there is.
+            if _is_alive(text):
+                os.close(descriptor)
+                raise self._refusal(text) from error
+        self._descriptor = descriptor
+        note = {"pid": os.getpid(), "host": socket.gethostname(), "since": now(), "command": self._command}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        return self
+
+    def _refusal(self, holder: dict[str, object]) -> InputError:
+        if holder:
+            who = "`eucentric {command}`, process {pid} on {host}, since {since}".format_map(holder)
+        else:
+            who = "another process"
+        return InputError(
+            f"`{self._path.parent}` is being written to by {who}. "
+            f"Wait for it to end, or stop it; if it is gone for certain, remove `{self._path}`."
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor is not None:
+            # Emptied, not removed: a removed file could be locked by one process and made anew by the next.
+            os.ftruncate(self._descriptor, 0)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _holder(descriptor: int) -> dict[str, object]:
+    try:
+        note = json.loads(os.pread(descriptor, 4096, 0))
+        return {name: note[name] for name in ("pid", "host", "since", "command")}
+    except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _is_alive(holder: dict[str, object]) -> bool:
+    """Whether the process of a note may still run; one on another host is taken to."""
+    if not holder:
+        return False
+    return holder["host"] != socket.gethostname() or psutil.pid_exists(int(str(holder["pid"])))

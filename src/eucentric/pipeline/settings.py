@@ -1,0 +1,26 @@
+"""Settings of a project as a whole, and the tilts that its user leaves out."""
+
+from pydantic import Field
+
+from eucentric.models.settings import Frozen
+
+
+class ProjectSettings(Frozen):
+    """The table `[project]` of `eucentric.toml`."""
+
+    gain: str | None = Field(
+        default=None,
+        description="path from the project's folder; frames are multiplied by it; none: frames are used as they are",
+    )
+    seed: int = Field(default=0, ge=0, description="of every random choice: the same seed gives the same result")
+
+
+class Exclusion(Frozen):
+    """One tilt left out by hand: an `[[exclude]]` entry of `eucentric.toml`."""
+
+    series: str = Field(description="name of the tilt series")
+    angle: float = Field(ge=-180, le=180, description="degrees, nominal tilt angle")
+    acquisition: int | None = Field(
+        default=None, ge=0, description="order of acquisition from 0; tells equal angles apart"
+    )
+    reason: str = Field(default="excluded by hand", description="why, in words")

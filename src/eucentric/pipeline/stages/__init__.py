@@ -1,0 +1,40 @@
+"""The stages, in the order in which they run. Each module is the disk shell of one: read, call, write, metrics."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from eucentric.pipeline.stage import AnyStage
+
+
+class StageEntry(NamedTuple):
+    """Where a stage is found, so that it can be named without loading it."""
+
+    name: str
+    """Of the command, the module in this package, the folder and the table of the plan."""
+    kind: str
+    """Class in the module."""
+    help: str
+    """For the list of commands."""
+
+
+STAGES = (
+    StageEntry("motion", "EstimateMotion", "Align and sum the frames of every tilt."),
+    StageEntry("align", "AlignTiltSeries", "Find shifts, tilt axis and angles; leave out dark tilts."),
+    StageEntry("ctf", "EstimateCtf", "Fit defocus and astigmatism of every tilt."),
+    StageEntry("reconstruct", "Reconstruct", "Reconstruct tomograms and their halves."),
+    StageEntry("report", "WriteReport", "Write the report of the project."),
+)
+
+
+def load_stage(entry: StageEntry) -> AnyStage:
+    """The class of a stage."""
+    kind: AnyStage = getattr(importlib.import_module(f"{__name__}.{entry.name}"), entry.kind)
+    return kind
+
+
+def load_stages() -> tuple[AnyStage, ...]:
+    """The stage classes of the product, in order."""
+    return tuple(load_stage(entry) for entry in STAGES)

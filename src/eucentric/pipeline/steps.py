@@ -1,0 +1,221 @@
+"""Where each stage of a run reads and writes, and which items it has to do."""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eucentric.errors import EucentricError, InputError
+from eucentric.io.tilt_series import read_tilt_series
+from eucentric.pipeline import records
+from eucentric.pipeline.explain import unknown_name
+from eucentric.pipeline.plan import Plan
+from eucentric.pipeline.records import InputFile
+from eucentric.pipeline.settings import ProjectSettings
+from eucentric.pipeline.stage import AnyStage, CollectiveStage, ItemStage
+from eucentric.pipeline.summary import Change
+from eucentric.pipeline.work import ItemTask, upstream_of
+
+IMPORT_TABLE = "import/tilt_series.star"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One stage of a run."""
+
+    root: Path
+    stage: AnyStage
+    params: Any
+    folder: str
+    """Written to, relative to the root."""
+    source: str
+    """The folder whose item rows are read, or the tilt-series set (`.star`) that holds all items."""
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.folder
+
+    def table(self, series: str) -> str:
+        """The tilt-series set that one item is read from, relative to the root."""
+        return self.source if self.source.endswith(".star") else f"{self.source}/records/{series}.star"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class TaskMaker:
+    """Makes the tasks of a run; remembers what it read of the imported tables."""
+
+    root: Path
+    project: ProjectSettings
+    exclusions: Mapping[str, tuple[dict[str, Any], ...]]
+    device: str
+    overwrite: bool
+    _seen: dict[tuple[str, str], tuple[str, tuple[InputFile, ...]]] = field(default_factory=dict)
+
+    def make(self, step: Step, series: str) -> ItemTask:
+        """The task of one item.
+
+        Raises
+        ------
+        EucentricError, OSError : what it is to be read from cannot be read
+        """
+        upstream, inputs = self.upstream(step, series)
+        return self._task(step, series, upstream, inputs)
+
+    def unreadable(self, step: Step, series: str) -> ItemTask:
+        """The task of an item whose input cannot be read, for its record."""
+        return self._task(step, series, "unreadable", ())
+
+    def _task(self, step: Step, series: str, upstream: str, inputs: tuple[InputFile, ...]) -> ItemTask:
+        assert issubclass(step.stage, ItemStage)
+        return ItemTask(
+            stage=step.stage,
+            series=series,
+            root=str(self.root),
+            folder=step.folder,
+            source=step.table(series),
+            params=step.params,
+            project=self.project,
+            exclusions=self.exclusions.get(series, ()),
+            upstream=upstream,
+            inputs=inputs,
+            device=self.device,
+        )
+
+    def upstream(self, step: Step, series: str) -> tuple[str, tuple[InputFile, ...]]:
+        """Fingerprint and files of what a stage reads for one series; errors as `make`."""
+        key = step.source, series
+        if key in self._seen:
+            return self._seen[key]
+        before = records.read_record(step.path, series)
+        table = self.root / step.table(series)
+        found = upstream_of(table, series, self.root, () if before is None else before.inputs)
+        if step.source.endswith(".star"):  # which no stage of this run changes
+            self._seen[key] = found
+        return found
+
+    def is_current(self, step: Step, task: ItemTask) -> bool:
+        """Whether an item needs nothing done."""
+        return not self.overwrite and task.is_current(records.read_record(step.path, task.series))
+
+
+@dataclass(slots=True, kw_only=True)
+class Survey:
+    """What a run would do."""
+
+    pending: dict[str, int]
+    """Items to do, by stage."""
+    changes: list[Change]
+    peak_bytes: list[int]
+    """Memory that the items to do need, one after another at most."""
+
+
+def survey(maker: TaskMaker, steps: Sequence[Step], names: Sequence[str]) -> Survey:
+    """Look at the records of all items without changing anything."""
+    pending = {step.stage.name: 0 for step in steps}
+    changes: dict[tuple[str, str], Change] = {}
+    peaks = []
+    for name in names:
+        behind = False
+        for step in steps:
+            if not issubclass(step.stage, ItemStage):
+                continue
+            _note_changes(step, name, changes)
+            behind = behind or not _current(maker, step, name)
+            pending[step.stage.name] += behind
+        if behind:
+            peaks.append(_peak(maker, steps, name))
+    return Survey(pending=pending, changes=list(changes.values()), peak_bytes=peaks)
+
+
+def _current(maker: TaskMaker, step: Step, name: str) -> bool:
+    try:
+        return maker.is_current(step, maker.make(step, name))
+    except (EucentricError, OSError):
+        return False
+
+
+def _note_changes(step: Step, name: str, changes: dict[tuple[str, str], Change]) -> None:
+    record = records.read_record(step.path, name)
+    if record is None or not record.is_done:
+        return
+    now = step.params.model_dump(mode="json")
+    for setting in dict.fromkeys((*record.parameters, *now)):
+        old, new = record.parameters.get(setting), now.get(setting)
+        if old != new:
+            change = Change(stage=step.stage.name, setting=setting, old=old, new=new)
+            changes.setdefault((step.stage.name, setting), change)
+
+
+def _peak(maker: TaskMaker, steps: Sequence[Step], name: str) -> int:
+    """Memory that an item needs at most, judged by the first table it is read from."""
+    item_steps = [s for s in steps if issubclass(s.stage, ItemStage)]
+    try:
+        series = read_tilt_series(maker.root / item_steps[0].table(name), name, maker.root)
+    except (EucentricError, OSError):
+        return 0
+    return max(s.stage().peak_bytes(series, s.params) for s in item_steps)
+
+
+def project_steps(root: Path, plan: Plan, until: str | None = None) -> list[Step]:
+    """The steps of a whole project.
+
+    Raises
+    ------
+    InputError : no stage called `until`
+    """
+    steps = []
+    for stage in plan.stages:
+        source = IMPORT_TABLE if stage.after == "import" else stage.after
+        steps.append(Step(root=root, stage=stage, params=plan.params(stage), folder=stage.name, source=source))
+    if until is None:
+        return steps
+    known = [s.stage.name for s in steps]
+    if until not in known:
+        raise unknown_name(until, known, "stage", "Eucentric")
+    return steps[: known.index(until) + 1]
+
+
+def segments(steps: Sequence[Step]) -> list[list[Step]]:
+    """Steps that items go through one after another without waiting for each other; a collective stage stands alone."""
+    found: list[list[Step]] = []
+    for step in steps:
+        if found and issubclass(step.stage, ItemStage) and not issubclass(found[-1][0].stage, CollectiveStage):
+            found[-1].append(step)
+        else:
+            found.append([step])
+    return found
+
+
+def selected(names: Sequence[str], only: Sequence[str] | None) -> list[str]:
+    """The names that `--only` asks for, wildcards allowed.
+
+    Raises
+    ------
+    InputError : a name that no series has
+    """
+    if not only:
+        return list(names)
+    for pattern in only:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise unknown_name(pattern, names, "tilt series", "The project")
+    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in only)]
+
+
+def find_project(path: Path) -> Path:
+    """The project folder that a path means.
+
+    Raises
+    ------
+    InputError : there is none
+    """
+    if path.is_dir() and (path / IMPORT_TABLE).is_file():
+        return path.resolve()
+    if not path.exists():
+        raise InputError(
+            f"`{path}` does not exist. Give the folder of a project, "
+            f"or make one with `eucentric import {path} --frames ...`."
+        )
+    raise InputError(
+        f"`{path}` is not a project: it has no `{IMPORT_TABLE}`. Make one with `eucentric import {path} --frames ...`."
+    )

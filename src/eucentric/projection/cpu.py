@@ -1,0 +1,184 @@
+"""The projector's loops on the CPU: blocks shared out over threads of our own.
+
+The kernels release the interpreter lock and use no Numba threading layer, so that any number of threads or Dask
+workers may call them at once (two threads in parallel Numba kernels abort under the workqueue layer).
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eucentric.projection import kernels
+from eucentric.projection.layout import PHASES, LineLayout
+from eucentric.projection.splines import REACH, prefilter_kernel
+
+Line = tuple[float, float, float]
+
+
+def run_blocks(count: int, block: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(start, stop)`` for every block of `count` items, on as many threads as torch may use."""
+    starts = range(0, count, block)
+    threads = min(torch.get_num_threads(), len(starts))
+    if threads <= 1:
+        for start in starts:
+            work(start, min(start + block, count))
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for done in [pool.submit(work, start, min(start + block, count)) for start in starts]:
+            done.result()
+
+
+def sample_rows(
+    coefficients: Tensor,
+    pixel_map: tuple[Line, Line],
+    grid: tuple[np.ndarray, np.ndarray],
+    out: Tensor,
+    *,
+    frame: int,
+    scale: tuple[float, float],
+    image_shape: tuple[int, int],
+) -> None:
+    """Fill `out` (y, x) from a periodic spline; see :func:`eucentric.projection.resampling.sample_spline`."""
+    source, target = coefficients.contiguous().numpy(), out.numpy()
+    x, y = (np.ascontiguousarray(g, dtype=np.float64) for g in grid)
+
+    def work(start: int, stop: int) -> None:
+        kernels.sample_spline_rows(source, *pixel_map, x, y, start, stop, frame, *scale, *image_shape, target)
+
+    run_blocks(out.shape[0], 64, work)
+
+
+def back_project_cpu(images: Tensor, layout: LineLayout, weights: np.ndarray, volume: Tensor) -> None:
+    """Add the weighted back-projection of images (tilt, y, x) to a whole volume (z, y, x)."""
+    source = images.contiguous().numpy()
+    kernel = prefilter_kernel(torch.float32).numpy()[REACH:]
+    for index in (np.flatnonzero(layout.stretched), np.flatnonzero(~layout.stretched)):
+        if len(index):
+            part = layout.select(index)
+            phases = PHASES if part.stretched[0] else 1
+            chosen = source if len(index) == len(layout) else source[index]
+            factor = weights[index].astype(np.float32)
+            fill = partial(_stretch, chosen, part, factor, kernel, phases)
+            add_lines_cpu(volume, part, fill)
+
+
+def _stretch(
+    images: np.ndarray,
+    layout: LineLayout,
+    factor: np.ndarray,
+    kernel: np.ndarray,
+    phases: int,
+    start: int,
+    stop: int,
+    lines: np.ndarray,
+) -> None:
+    kernels.stretch_lines(images, start, stop, layout.q0, layout.step, factor, kernel, phases, lines)
+
+
+def add_lines_cpu(
+    volume: Tensor,
+    layout: LineLayout,
+    fill: Callable[[int, int, np.ndarray], None],
+    *,
+    whole_shape: tuple[int, int, int] | None = None,
+    z_start: int = 0,
+    rows_at_once: int = 32,
+    y_range: tuple[int, int] | None = None,
+) -> None:
+    """Add fine lines to a volume, a block of rows a thread at a time. All tilts of `layout` are stretched, or none is.
+
+    Parameters
+    ----------
+    volume : (z, y, x) float32; the planes from `z_start` on of a volume of `whole_shape`
+    fill : ``fill(first row, last row + 1, out)`` writes those image rows to out (tilt, row, phase, sample)
+    y_range : rows of the volume to work on; all of them where None
+    """
+    target = volume.numpy()
+    whole = whole_shape or target.shape
+    centre = np.array([n // 2 for n in whole])
+    stretched = bool(layout.stretched[0])
+    phases = PHASES if stretched else 1
+    y_first, y_last = y_range or (0, whole[1])
+    names = ("qx", "qy", "qz", "q0", "ry", "rz", "r0")
+    maps = np.stack([getattr(layout, n) for n in names], axis=1)
+
+    def work(start: int, stop: int) -> None:
+        start, stop = start + y_first, stop + y_first
+        lowest, highest = _rows_needed(layout, (start, stop), z_start, target.shape[0], centre)
+        if highest <= lowest:
+            return
+        lines = np.empty((len(layout), highest - lowest, phases, layout.length // phases), np.float32)
+        fill(lowest, highest, lines)
+        if stretched:
+            taps = 4 if layout.sheared else 2
+            kernels.add_stretched(target, z_start, 0, centre, lines, lowest, maps[:, 1:], phases, taps, start, stop)
+        elif layout.sheared:
+            kernels.add_gathered(target, z_start, 0, centre, lines[:, :, 0], lowest, maps, start, stop)
+        else:
+            first_y = max(start, lowest - int(layout.r0[0]) + int(centre[1]))
+            inner = np.ascontiguousarray(lines[:, :, 0].transpose(0, 2, 1))
+            steep = np.ascontiguousarray(maps[:, [0, 2, 3]])
+            kernels.add_plain(target, z_start, centre, inner, steep, highest - lowest, first_y)
+
+    # few rows at a time keep unsheared stretched lines in the cache; sheared rows and plain lines want wide blocks
+    run_blocks(y_last - y_first, 2 if stretched and not layout.sheared else rows_at_once, work)
+
+
+def _rows_needed(
+    layout: LineLayout, y_range: tuple[int, int], z_start: int, planes: int, centre: np.ndarray
+) -> tuple[int, int]:
+    """Image rows, clipped to the image, that a block of the volume reads."""
+    y = np.array([y_range[0], y_range[1] - 1])[:, None, None] - centre[1]
+    z = np.array([z_start, z_start + planes - 1])[:, None] - centre[0]
+    row = layout.ry * y + layout.rz * z + layout.r0
+    highest = int(np.floor(row.max())) + (2 if layout.sheared else 1)
+    return max(0, int(np.floor(row.min()))), min(layout.rows, highest)
+
+
+def project_cpu(volume: Tensor, layout: LineLayout, images: Tensor) -> None:
+    """Fill images (tilt, y, x) with the projections of a whole volume (z, y, x)."""
+    source, target = volume.contiguous().numpy(), images.numpy()
+    centre = np.array([n // 2 for n in source.shape])
+    kernel = prefilter_kernel(torch.float32).numpy()[REACH:]
+    fast = layout.stretched & (not layout.sheared)
+    if fast.any():
+        _project_rows(source, layout, np.flatnonzero(fast), centre, kernel, target)
+    slow = np.flatnonzero(~fast)
+
+    def work(start: int, stop: int) -> None:
+        for t in slow[start:stop]:
+            phases = PHASES if layout.stretched[t] else 1
+            maps = np.array([getattr(layout, n)[t] for n in ("qx", "qy", "qz", "q0", "ry", "rz", "r0")])
+            lines = np.zeros((layout.rows, layout.length), np.float32)
+            kernels.spread_gathered(source, centre, lines, maps)
+            split = np.ascontiguousarray(lines.reshape(layout.rows, -1, phases).transpose(0, 2, 1))
+            for row in range(layout.rows):
+                kernels.shrink_line(split[row], layout.q0[t], layout.step[t], kernel, target[t, row])
+
+    run_blocks(len(slow), 1, work)
+
+
+def _project_rows(
+    source: np.ndarray,
+    layout: LineLayout,
+    index: np.ndarray,
+    centre: np.ndarray,
+    kernel: np.ndarray,
+    target: np.ndarray,
+) -> None:
+    maps = np.stack([layout.qz[index], layout.q0[index] - PHASES * centre[2]], axis=1)
+    offset = int(layout.r0[0]) - int(centre[1])
+
+    def work(start: int, stop: int) -> None:
+        lines = np.empty((len(index), PHASES, layout.length // PHASES), np.float32)
+        for y in range(max(start, -offset), min(stop, layout.rows - offset)):
+            lines[:] = 0.0
+            kernels.spread_stretched(source, y, centre, lines, maps, PHASES)
+            for i, t in enumerate(index):
+                kernels.shrink_line(lines[i], layout.q0[t], layout.step[t], kernel, target[t, y + offset])
+
+    run_blocks(source.shape[1], 4, work)

@@ -1,0 +1,39 @@
+"""Voxel size and extent of a reconstruction."""
+
+from eucentric.errors import InputError
+from eucentric.fourier.crop import rescaled_shape
+from eucentric.reconstruction.params import ReconstructParams
+from eucentric.reconstruction.results import VolumeGrid
+
+_COMFORTABLE_VOXEL = 10.0  # A
+_USUAL_THICKNESS = 3000.0  # A
+
+
+def choose_grid(
+    params: ReconstructParams,
+    *,
+    image_shape: tuple[int, int],
+    pixel_size: float,
+    thickness_angstrom: float | None = None,
+) -> VolumeGrid:
+    """The field of view of the images in x and y, the thickness in z, in voxels.
+
+    Parameters
+    ----------
+    image_shape, pixel_size : (y, x) and A per pixel of the images
+    thickness_angstrom : of the specimen, where it is known; a thickness in `params` goes first
+
+    Raises
+    ------
+    InputError : a pixel size or thickness that is not positive
+    """
+    if not pixel_size > 0:
+        raise InputError(f"The pixel size is {pixel_size:g} A; expected a positive number.")
+    voxel = params.pixel_size_angstrom or pixel_size * max(1, round(_COMFORTABLE_VOXEL / pixel_size))
+    thickness = params.thickness_angstrom or thickness_angstrom or _USUAL_THICKNESS
+    if not thickness > 0:
+        raise InputError(
+            f"The thickness is {thickness:g} A; expected a positive number. Give it with --thickness-angstrom."
+        )
+    y, x = rescaled_shape(image_shape, pixel_size, voxel)
+    return VolumeGrid(voxel_size_angstrom=voxel, shape_zyx=(max(2, 2 * round(thickness / voxel / 2)), y, x))

@@ -1,0 +1,168 @@
+"""Weighted back-projection of an aligned tilt series."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from eucentric.compute.device import batches, free_bytes
+from eucentric.errors import BackendError, InputError, ShapeError
+from eucentric.fourier.exposure import exposure_weights
+from eucentric.geometry.tilt import TiltGeometry
+from eucentric.projection.filters import angular_weights
+from eucentric.projection.layout import line_layout
+from eucentric.projection.lines import PreparedLines, back_project_lines, prepare_lines
+from eucentric.reconstruction.params import ReconstructParams
+from eucentric.reconstruction.results import VolumeSlab
+
+
+def reconstruct_volume(
+    images: Float[Tensor, "tilt y x"],
+    geometry: TiltGeometry,
+    *,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    pre_exposures: ArrayLike | None = None,
+    doses: ArrayLike | None = None,
+    voltage_kv: float = 300.0,
+) -> Float[Tensor, "z y x"]:
+    r"""Tomogram by weighted back-projection [1]_.
+
+    The contrast is that of the images (protein dark stays dark) and the amplitude that of the density per A: the line
+    integral of the result along the beam, in A, gives back the images, in the part of Fourier space that the tilts
+    sample. Dose weights fade it further where radiation did.
+
+    Parameters
+    ----------
+    images : (tilt, y, x), not dose weighted
+    geometry : of the same tilts
+    pixel_size : A per pixel of the images
+    volume_shape, voxel_size : (z, y, x) and A per voxel; the specimen centre is voxel ``n // 2`` of each axis
+    params : `filter`, `low_pass_angstrom` and `dose_weighting` are used here
+    pre_exposures, doses : (tilt,) e/A^2 before and during each image; weights are those of the middle of the exposure.
+        Without them the exposure is unknown and nothing is weighted
+    voltage_kv : scales the critical exposure
+
+    Returns
+    -------
+    (z, y, x), dtype and device of `images`
+
+    Raises
+    ------
+    InputError : NaN in an image (its tilt is named), sizes that are not positive
+    ShapeError : images, geometry and exposures of different length
+    BackendError : the volume does not fit into memory; use :func:`reconstruct_slabs`
+
+    References
+    ----------
+    .. [1] Radermacher, in Electron Tomography, 2nd ed. (2006), ch. 8, doi:10.1007/978-0-387-69008-7_9
+    """
+    need = int(np.prod([int(n) for n in volume_shape])) * images.element_size()
+    free = free_bytes(images.device)
+    if need > free:
+        raise BackendError(
+            f"The volume {tuple(volume_shape)} needs {need / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB may be "
+            f"used on {images.device}. Use a larger pixel size, or write it by slabs."
+        )
+    prepared = _prepare(
+        images, geometry, pixel_size, volume_shape, voxel_size, params, pre_exposures, doses, voltage_kv
+    )
+    return back_project_lines(prepared)
+
+
+def reconstruct_slabs(
+    images: Float[Tensor, "tilt y x"],
+    geometry: TiltGeometry,
+    *,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    pre_exposures: ArrayLike | None = None,
+    doses: ArrayLike | None = None,
+    voltage_kv: float = 300.0,
+    planes: int | None = None,
+) -> Iterator[VolumeSlab]:
+    """:func:`reconstruct_volume`, some planes at a time from the lowest z up; they equal the whole within rounding.
+
+    Parameters
+    ----------
+    planes : planes in a slab; as many as the free memory holds where None
+    """
+    if planes is not None and planes < 1:
+        raise InputError(f"Slabs of {planes} planes were asked for; expected at least 1.")
+    prepared = _prepare(
+        images, geometry, pixel_size, volume_shape, voxel_size, params, pre_exposures, doses, voltage_kv
+    )
+    if planes is None:
+        # a slab, its copy on the way to disk, and room for others
+        plane_bytes = 4 * volume_shape[1] * volume_shape[2] * images.element_size()
+        ranges = [(s.start, s.stop) for s in batches(volume_shape[0], plane_bytes, images.device)]
+    else:
+        ranges = [(z, min(z + planes, volume_shape[0])) for z in range(0, volume_shape[0], planes)]
+    for start, stop in ranges:
+        yield VolumeSlab(start=start, stop=stop, density=back_project_lines(prepared, z_range=(start, stop)))
+
+
+def _prepare(
+    images: Tensor,
+    geometry: TiltGeometry,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    pre_exposures: ArrayLike | None,
+    doses: ArrayLike | None,
+    voltage_kv: float,
+) -> PreparedLines:
+    if not voxel_size > 0:
+        raise InputError(f"The voxel size is {voxel_size:g} A; expected a positive number.")
+    exposures = _exposures(len(geometry), pre_exposures, doses) if params.dose_weighting else None
+    layout = line_layout(geometry.y_tilt_deg, volume_shape, volume_shape[1], x_tilts_deg=geometry.x_tilt_deg)
+    rows = volume_shape[1] * (3 if layout.sheared else 1)  # sheared rows are prepared half a voxel apart, with a margin
+    need = len(geometry) * rows * layout.length * images.element_size()
+    free = free_bytes(images.device)
+    if need > free:
+        raise BackendError(
+            f"The filtered lines need {need / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB may be used on "
+            f"{images.device}. Use a larger pixel size, or a device with more memory."
+        )
+
+    def dose_weight(frequency: Tensor, tilt: int) -> Tensor:
+        exposure = 0.0 if exposures is None else float(exposures[tilt])
+        return exposure_weights(frequency, exposure, voltage_kv=voltage_kv)
+
+    return prepare_lines(
+        images,
+        geometry,
+        pixel_size,
+        volume_shape=volume_shape,
+        voxel_size=voxel_size,
+        window=params.filter,
+        weights=angular_weights(geometry.y_tilt_deg) / voxel_size,
+        low_pass_angstrom=params.low_pass_angstrom,
+        transfer=None if exposures is None else dose_weight,
+        taper_px=max(8, min(images.shape[-2:]) // 50),
+    )
+
+
+def _exposures(count: int, pre_exposures: ArrayLike | None, doses: ArrayLike | None) -> np.ndarray | None:
+    """Exposure at the middle of each image; None where it is unknown."""
+    if pre_exposures is None:
+        return None
+    before = np.asarray(pre_exposures, dtype=np.float64)
+    during = np.zeros_like(before) if doses is None else np.asarray(doses, dtype=np.float64)
+    if before.shape != (count,) or during.shape != (count,):
+        raise ShapeError(
+            f"{count} tilts, {before.shape} pre-exposures and {during.shape} doses were given; expected one each for "
+            "every tilt."
+        )
+    if not (np.isfinite(before).all() and np.isfinite(during).all()):
+        raise InputError(
+            "A pre-exposure or dose is not finite. Give the dose with the import, or turn dose weighting off."
+        )
+    return before + 0.5 * during

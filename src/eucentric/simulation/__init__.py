@@ -1,0 +1,23 @@
+"""Specimens of known truth and what a microscope records of them."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "Phantom": "phantom",
+        "asymmetric_phantom": "phantom",
+        "SimulationParams": "params",
+        "Species": "species",
+        "species_from_atoms": "species",
+        "procedural_macromolecule": "species",
+        "Specimen": "specimen",
+        "Session": "session",
+        "plan_session": "session",
+        "tilt_scheme": "session",
+        "Detector": "detector",
+        "Body": "image_formation",
+        "SimulatedSeries": "image_formation",
+        "form_frames": "image_formation",
+    },
+)

@@ -1,0 +1,113 @@
+"""Settings of the simulator."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from eucentric.models.settings import Frozen
+
+
+class SimulationParams(Frozen):
+    """What is put under the simulated microscope and how it is recorded. The defaults make the demo."""
+
+    seed: int = Field(default=1, ge=0, description="same seed, same files")
+
+    # the specimen
+    thickness_angstrom: float = Field(
+        default=1100.0, gt=50, description="A; ice that is easy to align, as cells are not"
+    )
+    macromolecules_kda: tuple[float, ...] = Field(
+        default=(2600.0, 900.0),
+        description="kDa; masses of built-in macromolecules, used where no structures are given",
+    )
+    particles_per_species: tuple[int, ...] = Field(
+        default=(28, 40), description="of each species, in the untilted field of view; as many again lie around it"
+    )
+    vesicles: int = Field(default=1, ge=0, description="round, with a bilayer of two leaflets")
+    vesicle_radius_angstrom: tuple[float, float] = Field(
+        default=(280.0, 420.0), description="A, smallest and largest; cut to what the ice holds"
+    )
+    beads: int = Field(default=4, ge=0, description="gold beads in the untilted field of view")
+    bead_diameter_angstrom: float = Field(default=100.0, gt=0, description="A; the common fiducial")
+    ice_noise: float = Field(
+        default=0.8,
+        ge=0,
+        description="rms of water's density fluctuations over what its compressibility gives; motion blurs the rest",
+    )
+    deformation_angstrom: float = Field(
+        default=8.0, ge=0, description="A; bending of the specimen with dose, quadratic across the field"
+    )
+
+    # tilting
+    tilt_min_deg: float = Field(default=-60.0, ge=-80, le=80, description="degrees, nominal")
+    tilt_max_deg: float = Field(default=60.0, ge=-80, le=80, description="degrees, nominal")
+    tilt_step_deg: float = Field(default=3.0, gt=0, description="degrees")
+    scheme: Literal["dose-symmetric", "bidirectional", "continuous"] = Field(
+        default="dose-symmetric", description="order of acquisition"
+    )
+    tilt_axis_deg: float = Field(default=84.0, description="degrees; rlnTomoZRot, from the image's x axis")
+    tilt_axis_error_deg: float = Field(default=0.8, description="degrees; what the mdoc says in excess of the truth")
+    tilt_offset_deg: float = Field(default=0.0, description="degrees; pre-tilt of the specimen about the tilt axis")
+    x_tilt_deg: float = Field(default=0.0, description="degrees; pre-tilt of the specimen across the tilt axis")
+    tilt_error_deg: float = Field(default=0.05, ge=0, description="degrees rms; error of the goniometer")
+    stage_jitter_angstrom: float = Field(default=110.0, ge=0, description="A rms of each component; tracking error")
+    blocked_tilts: tuple[int, ...] = Field(default=(), description="images hidden by a grid bar; 0 is the lowest tilt")
+
+    # the beam and the lens
+    dose_per_tilt: float = Field(default=3.0, gt=0, description="e/A^2")
+    voltage_kv: float = Field(default=300.0, ge=80, le=1300, description="kV")
+    spherical_aberration_mm: float = Field(default=2.7, ge=0, description="mm")
+    amplitude_contrast: float = Field(default=0.07, ge=0, lt=1, description="fraction")
+    defocus_angstrom: float = Field(default=35000.0, description="A, underfocus positive; the target")
+    defocus_jitter_angstrom: float = Field(default=500.0, ge=0, description="A rms about the target")
+    astigmatism_angstrom: float = Field(default=400.0, ge=0, description="A; defocus U minus defocus V")
+    astigmatism_angle_deg: float = Field(default=30.0, description="degrees, of the U direction from x towards y")
+    hand: Literal[-1, 1] = Field(default=-1, description="defocus of a point is the image's + hand * its height")
+    inelastic_path_angstrom: float = Field(
+        default=3000.0, gt=0, description="A; what the energy filter lets through falls by e over this length of ice"
+    )
+    b_factor: float = Field(default=80.0, ge=0, description="A^2; disorder and envelope of the lens together")
+
+    depth_step_angstrom: float = Field(
+        default=300.0,
+        gt=0,
+        description="A; CTFs are exact at these depths, linear between: 0.4% off at 10 A resolution",
+    )
+
+    # the camera
+    image_size_px: tuple[int, int] = Field(default=(480, 480), description="x, y")
+    pixel_size_angstrom: float = Field(default=5.0, gt=0, description="A; coarse, so that the demo is quick")
+    frames: int = Field(default=4, ge=1, description="frames in each movie")
+    drift_angstrom: float = Field(default=10.0, ge=0, description="A; path of the drift over an exposure, mostly early")
+    doming_angstrom: float = Field(
+        default=10.0,
+        ge=0,
+        description="A; rise of the specimen along its normal in an exposure, seen where it is tilted",
+    )
+    mtf_at_nyquist: float = Field(default=0.8, gt=0, le=1, description="contrast the camera keeps at Nyquist")
+    gain_variation: float = Field(default=0.06, ge=0, lt=0.3, description="rms of the pixels' sensitivities")
+    hot_pixels: int = Field(default=30, ge=0, description="pixels that always read the highest value")
+    dead_pixels: int = Field(
+        default=15, ge=0, description="pixels that read zero; their gain is zero, as cameras write it"
+    )
+    data_type: Literal["uint8", "uint16"] = Field(default="uint8", description="counts above its maximum are cut")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SimulationParams":
+        if self.tilt_max_deg < self.tilt_min_deg:
+            raise ValueError("tilt_max_deg lies below tilt_min_deg")
+        if min(self.image_size_px) < 32:
+            raise ValueError("image_size_px is below 32 pixels")
+        if min(self.particles_per_species, default=0) < 0 or min(self.macromolecules_kda, default=1.0) < 20.0:
+            raise ValueError("a species needs a mass of at least 20 kDa and no negative number of particles")
+        if not 0 < self.vesicle_radius_angstrom[0] <= self.vesicle_radius_angstrom[1]:
+            raise ValueError("vesicle_radius_angstrom must be a smallest and a largest radius")
+        return self
+
+    @property
+    def field_of_view_angstrom(self) -> tuple[float, float]:
+        """x, y in A."""
+        return (
+            self.image_size_px[0] * self.pixel_size_angstrom,
+            self.image_size_px[1] * self.pixel_size_angstrom,
+        )

@@ -1,0 +1,116 @@
+"""How the series is recorded: angles and their order, geometry with its errors, defocus, motion, deformation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eucentric.errors import InputError
+from eucentric.geometry import TiltGeometry, rotation_z
+from eucentric.simulation.params import SimulationParams
+from eucentric.typing import FloatArray
+
+_DEFORMATION_DOSE = 30.0  # e/A^2 over which the specimen settles
+_DEFORMATION_SCALE = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Session:
+    """The true course of one tilt series; arrays by ascending nominal angle."""
+
+    nominal_tilts_deg: FloatArray
+    acquisition: NDArray[np.int64]
+    """(tilt,), 0-based order in which the images are taken."""
+    geometry: TiltGeometry
+    defocus_u_angstrom: FloatArray
+    defocus_v_angstrom: FloatArray
+    motion_angstrom: FloatArray
+    """(tilt, frame, 2), x and y: where the content of each frame is displaced to; the mean over frames is zero."""
+    deformation: FloatArray
+    """(3, 6), coefficients of 1, u, v, u^2, v^2, uv for the displacement along x, y and z; the first is not used."""
+
+    def deformation_at(self, points: FloatArray, params: SimulationParams) -> FloatArray:
+        """Displacement (tilt, n, 3) in A of specimen points (n, 3) at the middle of each exposure.
+
+        ``a_t sum_k c_k b_k(u, v)`` with u, v the position over half the longer side of the field of view and
+        ``a_t = deformation (1 - exp(-(acquisition dose + dose / 2) / 30)) / 1.5``.
+        """
+        half = 0.5 * max(params.field_of_view_angstrom)
+        u, v = points[:, 0] / half, points[:, 1] / half
+        basis = np.stack([u, v, u**2, v**2, u * v])
+        middle = (self.acquisition + 0.5) * params.dose_per_tilt
+        grown = params.deformation_angstrom * (1.0 - np.exp(-middle / _DEFORMATION_DOSE)) / _DEFORMATION_SCALE
+        return np.asarray(grown[:, None, None] * (self.deformation[:, 1:] @ basis).T)
+
+
+def plan_session(params: SimulationParams, rng: np.random.Generator) -> Session:
+    """Draw the course of a series.
+
+    Raises
+    ------
+    InputError : a blocked tilt that does not exist
+    """
+    nominal, acquisition = tilt_scheme(params)
+    count = len(nominal)
+    missing = [t for t in params.blocked_tilts if not 0 <= t < count]
+    if missing:
+        raise InputError(f"Tilt {missing[0]} is to be blocked, but there are only tilts 0 to {count - 1}.")
+    true_tilt = nominal + params.tilt_offset_deg + rng.normal(scale=params.tilt_error_deg, size=count)
+    # the stage walks slowly in the order of acquisition, and is tracked back
+    jitter = rng.normal(size=(count, 2))
+    walk = np.zeros((count, 2))
+    for step in range(1, count):
+        walk[step] = 0.85 * walk[step - 1] + np.sqrt(1 - 0.85**2) * rng.normal(size=2)
+    shifts = params.stage_jitter_angstrom * (0.6 * jitter + 0.8 * walk[acquisition])
+    geometry = TiltGeometry.build(
+        true_tilt, z_rot_deg=params.tilt_axis_deg, x_tilt_deg=params.x_tilt_deg, shifts_angstrom=shifts
+    )
+    defocus = params.defocus_angstrom + rng.normal(scale=params.defocus_jitter_angstrom, size=count)
+    coefficients = rng.normal(size=(3, 6))
+    coefficients[:, 0] = 0.0
+    return Session(
+        nominal_tilts_deg=nominal,
+        acquisition=acquisition,
+        geometry=geometry,
+        defocus_u_angstrom=defocus + 0.5 * params.astigmatism_angstrom,
+        defocus_v_angstrom=defocus - 0.5 * params.astigmatism_angstrom,
+        motion_angstrom=_motion(params, geometry, rng),
+        deformation=coefficients,
+    )
+
+
+def tilt_scheme(params: SimulationParams) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Nominal angles (tilt,) ascending, in degrees, and the acquisition index (tilt,) of each.
+
+    Dose-symmetric and bidirectional schemes start at the angle nearest zero and go up first.
+    """
+    steps = int(np.floor((params.tilt_max_deg - params.tilt_min_deg) / params.tilt_step_deg + 1e-6))
+    nominal = params.tilt_min_deg + params.tilt_step_deg * np.arange(steps + 1, dtype=np.float64)
+    start = int(np.argmin(np.abs(nominal)))
+    up, down = list(range(start + 1, steps + 1)), list(range(start - 1, -1, -1))
+    if params.scheme == "continuous":
+        order = list(range(steps + 1))
+    elif params.scheme == "bidirectional":
+        order = [start, *up, *down]
+    else:
+        order = [start]
+        for i in range(max(len(up), len(down))):
+            order += up[i : i + 1] + down[i : i + 1]
+    acquisition = np.empty(steps + 1, dtype=np.int64)
+    acquisition[order] = np.arange(steps + 1)
+    return nominal, acquisition
+
+
+def _motion(params: SimulationParams, geometry: TiltGeometry, rng: np.random.Generator) -> FloatArray:
+    """Drift that dies away, a small random walk, and the specimen's rise along its normal as the image shows it."""
+    count, frames = len(geometry), params.frames
+    time = (np.arange(frames) + 0.5) / frames
+    settled = 1.0 - np.exp(-3.0 * time)
+    length = params.drift_angstrom * rng.gamma(4.0, 0.25, size=count)
+    direction = rotation_z(rng.uniform(0.0, 360.0, size=count))[:, :2, 0]
+    drift = length[:, None, None] * direction[:, None] * settled[:, None]
+    walk = 0.08 * params.drift_angstrom * np.cumsum(rng.normal(size=(count, frames, 2)), axis=1) / np.sqrt(frames)
+    rise = params.doming_angstrom * rng.gamma(4.0, 0.25, size=count)
+    doming = rise[:, None, None] * geometry.matrices[:, None, :2, 2] * settled[:, None]
+    total = drift + walk + doming
+    return np.asarray(total - total.mean(axis=1, keepdims=True))

@@ -1,0 +1,112 @@
+"""Weighted points onto slabs of depth: the simulator's own projection, which shares nothing with the projectors.
+
+Points are projected exactly and spread by cubic B-splines on a grid finer than the image; the spline's transform is
+divided out in Fourier space, so that up to the image's Nyquist frequency only the points themselves are left.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from eucentric.typing import FloatArray
+
+
+def spread_points(
+    slabs: NDArray[np.float32],
+    points: FloatArray,
+    weights: FloatArray,
+    matrices: FloatArray,
+    centres: FloatArray,
+    *,
+    spacing: float,
+    depth_start: float,
+    depth_step: float,
+    first_slab: int,
+    slab_count: int,
+) -> None:
+    """Add bodies of the same points to `slabs`, in place; each point is shared by the two slabs next to it in depth.
+
+    Parameters
+    ----------
+    slabs : (slab, y, x), some of all slabs: number `first_slab` and those after it
+    points, weights : (n, 3) in A and (n,), one body in its own frame
+    matrices : (body, 3, 3), from the body's frame to the camera's
+    centres : (body, 3), A in the camera's frame; zero falls on pixel ``n // 2``
+    spacing : A, of the pixels of `slabs`
+    depth_start, depth_step : A, height of slab 0 and distance of the slabs
+    slab_count : number of all slabs; points beyond the last go to the last
+    """
+    radius = float(np.sqrt((points**2).sum(1).max())) if len(points) else 0.0
+    _spread(
+        slabs,
+        np.ascontiguousarray(points),
+        np.ascontiguousarray(weights),
+        np.ascontiguousarray(matrices),
+        np.ascontiguousarray(centres),
+        radius,
+        1.0 / spacing,
+        depth_start,
+        1.0 / depth_step,
+        first_slab,
+        slab_count,
+    )
+
+
+def _spread_loop(
+    slabs: Any,
+    points: Any,
+    weights: Any,
+    matrices: Any,
+    centres: Any,
+    radius: float,
+    scale: float,
+    depth_start: float,
+    depth_scale: float,
+    first_slab: int,
+    slab_count: int,
+) -> None:
+    held, rows, columns = slabs.shape
+    wx = np.empty(4)
+    wy = np.empty(4)
+    for body in range(len(centres)):
+        cx = centres[body, 0] * scale + columns // 2
+        cy = centres[body, 1] * scale + rows // 2
+        reach = radius * scale + 2.0
+        if cx < -reach or cy < -reach or cx > columns + reach or cy > rows + reach:
+            continue
+        m = matrices[body]
+        for i in range(len(points)):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            depth = (m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + centres[body, 2] - depth_start) * depth_scale
+            depth = min(max(depth, 0.0), slab_count - 1.0)
+            lower = min(int(depth), slab_count - 2)
+            if lower + 1 < first_slab or lower >= first_slab + held:
+                continue
+            x = (m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz) * scale + cx
+            y = (m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz) * scale + cy
+            if x < 1.0 or y < 1.0 or x >= columns - 2.0 or y >= rows - 2.0:
+                continue
+            ix, iy = int(x), int(y)
+            for axis in range(2):
+                t = x - ix if axis == 0 else y - iy
+                u = 1.0 - t
+                w = wx if axis == 0 else wy
+                w[0] = u * u * u / 6.0
+                w[1] = (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0
+                w[2] = (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0
+                w[3] = t * t * t / 6.0
+            for upper in range(2):
+                slab = lower + upper - first_slab
+                if slab < 0 or slab >= held:
+                    continue
+                share = depth - lower if upper == 1 else 1.0 - (depth - lower)
+                amount = weights[i] * share
+                for b in range(4):
+                    part = amount * wy[b]
+                    for a in range(4):
+                        slabs[slab, iy - 1 + b, ix - 1 + a] += np.float32(part * wx[a])
+
+
+_spread = numba.njit(cache=True, nogil=True)(_spread_loop)

@@ -1,0 +1,192 @@
+"""CTF estimation: wrong input, failed tilts, and the small parts."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from eucentric.ctf import CtfParams, estimate_image_ctf, estimate_series_ctf, plane_heights
+from eucentric.ctf.prepare_images import crop_to_scale, replace_outliers, working_scale
+from eucentric.ctf.specimen_plane import plane_normal, plane_slopes
+from eucentric.ctf.tile_spectra import SECTORS, SpectrumBins, tile_starts
+from eucentric.ctf.votes import agreement_sigmas
+from eucentric.errors import InputError, ProcessingError, ShapeError
+from eucentric.fourier import frequency_grid
+from eucentric.geometry import TiltGeometry
+from eucentric.models import Optics
+from eucentric.optics import ctf_2d
+
+TILTS = np.array([-20.0, 0.0, 20.0])
+
+
+def series(count=3, shape=(320, 300), seed=0):
+    """Untilted rings in every image: enough to be fitted."""
+    generator = torch.Generator().manual_seed(seed)
+    ctf = ctf_2d(shape, 4.0, 30000.0, 30000.0, 0.0, Optics())
+    ctf = ctf * torch.exp(-25.0 * frequency_grid(shape, 4.0) ** 2)
+    noise = torch.randn(2, count, *shape, generator=generator)
+    return 50.0 + torch.fft.irfft2(torch.fft.rfft2(noise[0]) * ctf, s=shape) + noise[1]
+
+
+def estimate(images, tilts=TILTS, **changes):
+    arguments = {"pixel_size": 4.0, "optics": Optics(), **changes}
+    return estimate_series_ctf(images, TiltGeometry.build(tilts, z_rot_deg=84.0), **arguments)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_name_the_tilt(value):
+    images = series()
+    images[1, 5, 7] = value
+    with pytest.raises(InputError, match="tilt 2"):
+        estimate(images)
+    with pytest.raises(InputError, match="not finite"):
+        estimate_image_ctf(images[1], pixel_size=4.0, optics=Optics())
+
+
+@pytest.mark.parametrize("shape", [(3, 60, 300), (3, 300, 60)])
+def test_small_images_are_refused(shape):
+    with pytest.raises(ShapeError, match="at least 64 pixels"):
+        estimate(torch.rand(shape))
+
+
+def test_lengths_must_agree():
+    with pytest.raises(ShapeError, match="as many tilts"):
+        estimate(series(4))
+    with pytest.raises(ShapeError, match="as many tilts"):
+        estimate(series()[0])
+    with pytest.raises(ShapeError, match="nominal defocus"):
+        estimate(series(), nominal_defocus_angstrom=np.array([30000.0]))
+    with pytest.raises(ShapeError, match="square tiles"):
+        estimate_image_ctf(series(), pixel_size=4.0, optics=Optics())
+
+
+@pytest.mark.parametrize("changes", [{"hand": 0.0}, {"pixel_size": 0.0}, {"pixel_size": float("nan")}])
+def test_numbers_out_of_range(changes):
+    with pytest.raises(InputError):
+        estimate(series(), **changes)
+
+
+def test_band_too_narrow():
+    with pytest.raises(ShapeError, match="band"):
+        estimate(series(), pixel_size=12.0)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValidationError):
+        CtfParams(minimum_defocus_angstrom=50000.0, maximum_defocus_angstrom=40000.0)
+    with pytest.raises(ValidationError):
+        CtfParams(low_resolution_angstrom=5.0, high_resolution_angstrom=10.0)
+
+
+@pytest.mark.parametrize("bad", ["zero", "constant", "noise"])
+def test_a_tilt_without_rings_is_recorded_and_the_others_go_on(bad):
+    images = series(5)
+    generator = torch.Generator().manual_seed(7)
+    images[2] = {"zero": 0.0, "constant": 3.5, "noise": torch.randn(320, 300, generator=generator) + 0.5}[bad]
+    got = estimate(images, tilts=np.array([-2.0, -1.0, 0.0, 1.0, 2.0]))
+    assert got.failed == (2,)
+    assert np.isnan(got.fits[2].score)
+    assert got.fits[2].defocus_angstrom == pytest.approx(30000.0, abs=300.0)
+    assert got.fits[2].defocus_sigma_angstrom >= 300.0
+    assert "image 3" in " ".join(got.caveats)
+    others = [f for t, f in enumerate(got.fits) if t != 2]
+    assert all(abs(f.defocus_angstrom - 30000.0) < 4 * f.defocus_sigma_angstrom for f in others)
+    assert np.isfinite(got.curves.spectrum).all()
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_noise_alone_is_refused(seed):
+    noise = 100.0 + torch.randn(9, 320, 320, generator=torch.Generator().manual_seed(seed))
+    with pytest.raises(ProcessingError, match="Thon rings"):
+        estimate(noise, tilts=np.linspace(-40, 40, 9))
+
+
+def test_far_nominal_defocus_is_a_caveat_and_no_more():
+    plain = estimate(series())
+    told = estimate(series(), nominal_defocus_angstrom=np.array([np.nan, 55000.0, 55000.0]))
+    assert [f.defocus_angstrom for f in plain.fits] == pytest.approx([f.defocus_angstrom for f in told.fits], abs=1e-6)
+    assert any("nominal" in caveat for caveat in told.caveats)
+    assert not any("nominal" in caveat for caveat in plain.caveats)
+
+
+def test_range_of_defocus_is_kept_and_reaching_its_end_is_said():
+    got = estimate(series(), params=CtfParams(minimum_defocus_angstrom=31000.0, maximum_defocus_angstrom=60000.0))
+    assert min(f.defocus_angstrom for f in got.fits) >= 31000.0
+    assert any("searched range" in caveat for caveat in got.caveats)
+
+
+def test_plane_heights_put_the_plane_at_z_zero():
+    geometry = TiltGeometry.build(
+        [-50.0, 0.0, 35.0],
+        z_rot_deg=[84.0, 10.0, -6.0],
+        x_tilt_deg=[0.0, 4.0, -3.0],
+        shifts_angstrom=[[5.0, 80.0], [0, 0], [-200.0, 30.0]],
+    )
+    for angles in ((0.0, 0.0), (7.0, -4.0)):
+        normal = plane_normal(*angles)
+        along = np.cross(normal, [0.3, 1.0, 0.2])
+        points = np.array([along, np.cross(normal, along), 0 * along]) * 500.0
+        camera = geometry.project(points)
+        for t in range(3):
+            found = plane_heights(camera[t, :, :2], geometry, normal)[t]
+            np.testing.assert_allclose(found, camera[t, :, 2], atol=1e-9)
+    assert np.isnan(plane_slopes(TiltGeometry.build(90.0))).all()
+
+
+def test_outliers_go_and_nothing_else():
+    clean = torch.randn(97, 130, generator=torch.Generator().manual_seed(3)) + torch.linspace(0, 20, 130)
+    hot = clean.clone()
+    for y, x, value in ((0, 0, 500.0), (50, 60, 90.0), (51, 60, 200.0), (96, 129, -400.0)):
+        hot[y, x] = value
+    got = replace_outliers(hot, 6.0)
+    changed = torch.nonzero(got != hot).tolist()
+    assert changed == [[0, 0], [50, 60], [51, 60], [96, 129]]
+    assert (got - clean).abs().max() < 6.0
+    assert torch.equal(replace_outliers(torch.zeros(20, 20), 6.0), torch.zeros(20, 20))
+
+
+@pytest.mark.parametrize(("pixel_size", "high"), [(1.35, 5.0), (0.83, 4.0), (4.0, 5.0), (2.1, 5.0)])
+def test_cropping_keeps_one_pixel_size_and_the_centre(pixel_size, high):
+    keep, spacing = working_scale(pixel_size, high)
+    assert pixel_size <= spacing
+    assert spacing == pixel_size or spacing <= high / 2.3 < pixel_size * 32 / (keep - 1)
+    y, x = np.mgrid[:333, :290]
+    image = torch.from_numpy(np.exp(-((x - 145.0) ** 2 + (y - 166.0) ** 2) / 2 / 30.0**2))
+    small = crop_to_scale(image, keep)
+    peak = np.unravel_index(int(small.argmax()), small.shape)
+    assert peak == (small.shape[0] // 2, small.shape[1] // 2)
+    sigma = 30.0 * pixel_size / spacing
+    assert float(small[peak[0], peak[1] + 8]) == pytest.approx(np.exp(-(8.0**2) / 2 / sigma**2), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"), [(768, 256, 0.5), (100, 100, 0.5), (333, 128, 0.25), (301, 300, 0.5)]
+)
+def test_tiles_cover_the_image(size, tile, overlap):
+    starts = tile_starts(size, tile, overlap)
+    assert starts[0] == 0
+    assert starts[-1] + tile == size
+    assert all(b - a <= tile * (1 - overlap) + 1 for a, b in itertools.pairwise(starts))
+
+
+@pytest.mark.parametrize("side", [64, 81])
+def test_sector_bins_count_each_sample_of_the_plane_once(side):
+    bins = SpectrumBins.build(side, 2.0, 0.02, 0.2, torch.device("cpu"))
+    fy, fx = np.fft.fftfreq(side, 2.0)[:, None], np.fft.fftfreq(side, 2.0)
+    ring = np.rint(np.hypot(fy, fx) * side * 2.0)
+    for shell, frequency in enumerate(bins.frequency):
+        inside = ring == np.ceil(0.02 * side * 2.0) + shell
+        assert float(bins.count[:, shell].sum()) == inside.sum() / 2
+        assert float(frequency) ** 2 == pytest.approx((fy**2 + fx**2)[inside].mean(), rel=1e-12)
+    assert bins.count.shape[0] == SECTORS
+    power = torch.from_numpy(np.cos(2 * np.arctan2(fy, fx[: side // 2 + 1])))[None]
+    got = bins.average(power)[0]
+    np.testing.assert_allclose(got[bins.count > 0], bins.cosine[bins.count > 0], atol=1e-12)
+
+
+def test_agreement_of_tilts():
+    assert agreement_sigmas(np.array([8.0, 8.0, 2.0, 2.0])) == pytest.approx(3.0 / (2 / 3**0.5 / 2))
+    assert agreement_sigmas(np.array([-8.0, -8.0, -2.0, -2.0])) < -5
+    assert agreement_sigmas(np.array([50.0])) == 0.0
