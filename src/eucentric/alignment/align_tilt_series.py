@@ -13,8 +13,8 @@ from eucentric.alignment.params import AlignParams
 from eucentric.alignment.projection_matching import MatchRound, ProjectionMatcher
 from eucentric.alignment.results import AlignmentResult
 from eucentric.errors import InputError, ShapeError
-from eucentric.geometry import TiltGeometry
-from eucentric.projection import resample_tilts
+from eucentric.geometry.tilt import TiltGeometry
+from eucentric.projection.resampling import resample_tilts
 from eucentric.typing import FloatArray
 
 _DONE_PX = 0.05
@@ -47,7 +47,9 @@ def align_tilt_series(
     """
     tilts = np.asarray(tilt_angles_deg, dtype=np.float64)
     if images.ndim != 3 or len(images) != len(tilts):
-        raise ShapeError(f"Images of shape {tuple(images.shape)} and {len(tilts)} angles were given; expected one each.")
+        raise ShapeError(
+            f"Images of shape {tuple(images.shape)} and {len(tilts)} angles were given; expected one each."
+        )
     if len(tilts) < 3:
         raise InputError(f"Only {len(tilts)} tilts are left; expected at least three to align a tilt series.")
     if not bool(torch.isfinite(images).all()):
@@ -67,15 +69,15 @@ def align_tilt_series(
         high_pass_angstrom=min(600.0, levels.high_pass),
         max_shift_fraction=params.max_shift_fraction,
     )
-    matcher = levels.matcher(images, tilts, pixel_size, params, 0)
+    matcher = levels.matcher(images, tilts, pixel_size, 0)
     current = _rounds(matcher, coarse, params.passes[0], 8 * levels.low_pass[0] / 5, levels.match_pixel)
     tell(0.4, "tilt axis")
     tried: dict[float, float] = {}
     if params.axis_search_deg > 0:
-        matcher = levels.matcher(images, tilts, pixel_size, params, 1)
+        matcher = levels.matcher(images, tilts, pixel_size, 1)
         current = _search_axis(matcher, current, params.axis_search_deg, levels, tried, tell)
     tell(0.85, "projection matching")
-    matcher = levels.matcher(images, tilts, pixel_size, params, 2)
+    matcher = levels.matcher(images, tilts, pixel_size, 2)
     current = _rounds(matcher, current.geometry, params.passes[1], levels.low_pass[1] / 2, levels.match_pixel)
     tell(1.0, "")
     _judge(current, tilts, caveats)
@@ -113,9 +115,7 @@ class _Levels:
             centred, still, pixel_size, out_shape=(shape[0], shape[1]), out_pixel_size=self.coarse_pixel
         )
 
-    def matcher(
-        self, images: Tensor, tilts: FloatArray, pixel_size: float, params: AlignParams, stage: int
-    ) -> ProjectionMatcher:
+    def matcher(self, images: Tensor, tilts: FloatArray, pixel_size: float, stage: int) -> ProjectionMatcher:
         return ProjectionMatcher(
             images,
             tilts,
@@ -157,9 +157,7 @@ def _starting_axis(
     return given
 
 
-def _rounds(
-    matcher: ProjectionMatcher, geometry: TiltGeometry, rounds: int, reach: float, pixel: float
-) -> MatchRound:
+def _rounds(matcher: ProjectionMatcher, geometry: TiltGeometry, rounds: int, reach: float, pixel: float) -> MatchRound:
     current = matcher.run_round(geometry, reach_angstrom=reach)
     for _ in range(rounds - 1):
         if current.largest_move_angstrom < _DONE_PX * pixel:
@@ -219,5 +217,3 @@ def _judge(current: MatchRound, tilts: FloatArray, caveats: list[str]) -> None:
         caveats.append(
             f"The images match weakly (median score {middle:.2f}): the specimen shows few features, and shifts may be wrong."
         )
-
-

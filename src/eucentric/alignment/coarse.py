@@ -9,13 +9,16 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from eucentric.fourier import band_pass, frequency_grid, taper_edges
-from eucentric.geometry import TiltGeometry
-from eucentric.projection import resample_tilts
-from eucentric.signal import correlation_peak
+from eucentric.fourier.filters import band_pass, taper_edges
+from eucentric.fourier.grid import frequency_grid
+from eucentric.geometry.tilt import TiltGeometry
+from eucentric.projection.resampling import resample_tilts
+from eucentric.signal.correlation import correlation_peak
 from eucentric.typing import FloatArray
 
 _ROUNDS = 30
+_LOWEST_COSINE = 0.2
+"""Beyond 78 degrees images are compared as if at 78: a stretch without end would compare nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ def neighbour_shifts(
     frequency = frequency_grid(shape, pixel_size, device=images.device)
     band = band_pass(frequency, low_pass_angstrom=low_pass_angstrom, high_pass_angstrom=high_pass_angstrom)
     taper = max(4, min(shape) // 12)
-    cosines = np.cos(np.deg2rad(tilts))
+    cosines = _cosines(tilts)
     plain = [torch.fft.rfft2(taper_edges(image, taper)) for image in turned]
     pairs = []
     for distance in distances:
@@ -101,7 +104,7 @@ def coarse_shifts(
         high_pass_angstrom=high_pass_angstrom,
         max_shift_fraction=max_shift_fraction,
     )
-    cosines = np.cos(np.deg2rad(tilts))
+    cosines = _cosines(tilts)
     still = int(np.abs(tilts).argmin())
     across = _solve(pairs, [(1.0, -cosines[p.low] / cosines[p.high]) for p in pairs], 0, len(tilts), still)
     along = _solve(pairs, [(1.0, -1.0)] * len(pairs), 1, len(tilts), still)
@@ -157,6 +160,10 @@ def in_axis_frame(geometry: TiltGeometry) -> FloatArray:
     c, s = np.cos(turn), np.sin(turn)
     x, y = geometry.shifts_angstrom.T
     return np.stack([c * x + s * y, -s * x + c * y], axis=1)
+
+
+def _cosines(tilts: FloatArray) -> FloatArray:
+    return np.maximum(np.cos(np.deg2rad(tilts)), _LOWEST_COSINE)
 
 
 def _stretch(image: Tensor, ratio: float) -> Tensor:

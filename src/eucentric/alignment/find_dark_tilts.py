@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import torch
 import torch.nn.functional as functional
 from jaxtyping import Float
 from numpy.typing import ArrayLike
@@ -39,13 +38,15 @@ def find_dark_tilts(
     count = len(images)
     dose = np.ones(count) if doses is None else np.asarray(doses, dtype=np.float64)
     if angles.shape != (count,) or dose.shape != (count,):
-        raise ShapeError(f"{count} images, {angles.size} angles and {dose.size} doses were given; expected one of each.")
+        raise ShapeError(
+            f"{count} images, {angles.size} angles and {dose.size} doses were given; expected one of each."
+        )
     dose = np.where(dose > 0, dose, 1.0)
     tiles = functional.adaptive_avg_pool2d(images[:, None].float(), _TILES).reshape(count, -1).double().cpu().numpy()
     tiles = tiles / dose[:, None]
     if count < 3 or float(tiles.mean()) <= 0 or float(np.quantile(tiles, 0.1)) < -0.1 * float(tiles.mean()):
         return {}  # a normalised stack: its mean tells nothing about intensity
-    expected = _expected_intensity(np.median(tiles, axis=1), angles)
+    expected = _expected_intensity(np.median(tiles, axis=1), angles, dark_fraction)
     dark = (tiles < dark_fraction * expected[:, None]).mean(1)
     level = tiles.mean(1) / expected
     return {
@@ -56,17 +57,25 @@ def find_dark_tilts(
     }
 
 
-def _expected_intensity(medians: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Lambert's law through most of the points: least absolute deviations, never brighter with tilt."""
+def _expected_intensity(medians: np.ndarray, angles: np.ndarray, dark_fraction: float) -> np.ndarray:
+    """Lambert's law by least absolute deviations, first through the low tilts, then through all that are not dark."""
     path = 1.0 / np.cos(np.deg2rad(np.clip(angles, -80, 80)))
     floor = max(float(medians.max()) * 1e-4, 1e-12)
     log = np.log(np.maximum(medians, floor))
-    weights = np.ones_like(log)
-    a, b = float(np.median(log)), 0.0
-    for _ in range(_ROUNDS):
+    model = _absolute_fit(path, log, path <= np.median(path))
+    for _ in range(5):
+        model = _absolute_fit(path, log, log > model + np.log(dark_fraction))
+    return np.asarray(np.exp(model))
+
+
+def _absolute_fit(path: np.ndarray, log: np.ndarray, used: np.ndarray) -> np.ndarray:
+    """The line ``a - b path`` with b >= 0 that is nearest to most of the chosen points, at all points."""
+    weights = used.astype(np.float64)
+    a, b = float(np.median(log[used])) if used.any() else float(np.median(log)), 0.0
+    for _ in range(_ROUNDS if used.sum() > 2 else 0):
         design = np.stack([np.ones_like(path), -path], axis=1) * weights[:, None]
         a, b = np.linalg.lstsq(design, log * weights, rcond=None)[0]
         if b < 0 or not math.isfinite(b):
             a, b = float(np.average(log, weights=weights**2)), 0.0
-        weights = 1.0 / np.sqrt(np.maximum(np.abs(log - (a - b * path)), 0.02))
-    return np.asarray(np.exp(a - b * path))
+        weights = used / np.sqrt(np.maximum(np.abs(log - (a - b * path)), 0.02))
+    return np.asarray(a - b * path)

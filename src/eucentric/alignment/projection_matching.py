@@ -22,11 +22,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eucentric.alignment.coarse import in_axis_frame, in_camera_frame
-from eucentric.fourier import band_pass, frequency_grid, frequency_vectors, radial_average, shell_index, taper_edges
-from eucentric.geometry import TiltGeometry
-from eucentric.projection import back_project, project, resample_tilts
-from eucentric.signal import noise_power, strong_features
+from eucentric.fourier.filters import band_pass, taper_edges
+from eucentric.fourier.grid import frequency_grid, frequency_vectors
+from eucentric.fourier.shells import radial_average, shell_index
+from eucentric.geometry.tilt import TiltGeometry
+from eucentric.projection.operators import back_project, project
+from eucentric.projection.resampling import resample_tilts
 from eucentric.signal.correlation import correlation_peak
+from eucentric.signal.features import strong_features
+from eucentric.signal.noise import noise_power
 from eucentric.typing import FloatArray
 
 _FEATURE_ANGSTROM = 500.0
@@ -82,9 +86,7 @@ class ProjectionMatcher:
         noise = torch.tensor([noise_power(image) for image in images], dtype=images.dtype, device=images.device)
         scaled = (images - images.mean((-2, -1), keepdim=True)) / noise.clamp(min=1e-20).sqrt()[:, None, None]
         still = TiltGeometry.build(tilt_angles_deg)
-        self._images = resample_tilts(
-            scaled, still, pixel_size, out_shape=self._shape, out_pixel_size=match_pixel_size
-        )
+        self._images = resample_tilts(scaled, still, pixel_size, out_shape=self._shape, out_pixel_size=match_pixel_size)
         self._images = taper_edges(self._images, max(2, min(self._shape) // 24))
         self._window = taper_edges(torch.ones(self._frame, dtype=images.dtype, device=images.device), side // 8)
         # a pixel of the coarser image averages this many independent ones
@@ -125,7 +127,8 @@ class ProjectionMatcher:
         return resample_tilts(one, geometry[[tilt]], self._pixel, out_shape=self._frame, out_pixel_size=self._pixel)[0]
 
     def _filtered(self, image: Tensor, tilt: int) -> Tensor:
-        return torch.fft.irfft2(torch.fft.rfft2(image) * self._filters[tilt], s=self._frame)
+        filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(image) * self._filters[tilt], s=self._frame)
+        return filtered
 
     def _smeared(self, image: Tensor, tilt: int) -> Tensor:
         volume_shape = (self._depth, *self._frame)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from eucentric.geometry import TiltGeometry
+from eucentric.geometry.tilt import TiltGeometry
 from eucentric.typing import FloatArray
 
 

@@ -8,11 +8,30 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from eucentric.io.tilt_series import relative_path
-from eucentric.pipeline.importing import plan_import, write_import
+from eucentric.pipeline.importing import ImportPlan, plan_import, write_import
 from eucentric.pipeline.lock import ProjectLock
 from eucentric.pipeline.plan import PLAN_FILE, Plan
 
 _Many = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
+
+
+def write_project(project: Path, plan: ImportPlan) -> Path:
+    """Write what import found, and the project's settings where it has none yet; the path of its table."""
+    with ProjectLock(project, "import"):
+        table = write_import(project, plan)
+        gain_path = None if plan.gain is None else relative_path(plan.gain, project)
+        if not (project / PLAN_FILE).is_file():
+            Plan.write_default(project, {} if gain_path is None else {"project": {"gain": gain_path}})
+        elif gain_path != Plan.load(project).project.gain:
+            Plan.load(project).save("project", {"gain": gain_path})
+    return table
+
+
+def show_findings(plan: ImportPlan) -> None:
+    """Tell what import noticed."""
+    for finding in plan.findings:
+        where = f"{finding.series}: " if finding.series else ""
+        sys.stdout.write(f"{finding.severity}: {where}{finding.text}\n")
 
 
 def import_files(
@@ -87,16 +106,8 @@ def import_files(
         pre_exposure_dose=pre_dose,
         exclude=exclude,
     )
-    with ProjectLock(project, "import"):
-        table = write_import(project, plan)
-        gain_path = None if plan.gain is None else relative_path(plan.gain, project)
-        if not (project / PLAN_FILE).is_file():
-            Plan.write_default(project, {} if gain_path is None else {"project": {"gain": gain_path}})
-        elif gain_path != Plan.load(project).project.gain:
-            Plan.load(project).save("project", {"gain": gain_path})
-    for finding in plan.findings:
-        where = f"{finding.series}: " if finding.series else ""
-        sys.stdout.write(f"{finding.severity}: {where}{finding.text}\n")
+    table = write_project(project, plan)
+    show_findings(plan)
     count = sum(len(s.tilts) for s in plan.series)
     sys.stdout.write(f"{len(plan.series)} tilt series with {count} tilts in `{table}`.\n")
     if plan.left_out:

@@ -15,6 +15,7 @@ from eucentric.pipeline.stages import STAGES
 _HELP = """Cryo-electron tomography from movies to maps.
 
 Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucentric run PROJECT`.
+`eucentric demo FOLDER` shows all of it on simulated movies.
 """
 
 
@@ -41,6 +42,24 @@ def make_app() -> App:
     app.command("eucentric.cli.run_command:run", name="run", help="Do all that is not done yet.", group=project)
     app.command(
         "eucentric.cli.status_command:status", name="status", help="Show what is done, failed or to do.", group=project
+    )
+    app.command(
+        "eucentric.cli.demo_command:demo",
+        name="demo",
+        help="Simulate a data set, run every stage on it and score the results.",
+        group=project,
+    )
+    app.command(
+        "eucentric.cli.simulate_command:simulate",
+        name="simulate",
+        help="Write movies of a known specimen, and the truth about them.",
+        group=project,
+    )
+    app.command(
+        "eucentric.cli.score_command:score",
+        name="score",
+        help="Show how far each stage's results are from the truth.",
+        group=project,
     )
     for order, entry in enumerate(STAGES):
         target = f"eucentric.cli.stage_commands:{entry.name}"

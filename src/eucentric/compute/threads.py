@@ -21,4 +21,4 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise InputError(f"{count} threads were asked for; expected at least 1.")
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    numba.set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined])  # type: ignore[attr-defined]

@@ -1,1 +1,21 @@
-"""."""
+"""Figures: arrays in, a matplotlib `Figure` out. No files and no pyplot, so any thread and any backend will do."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "axis_search": "alignment",
+        "central_slices": "volume",
+        "correlation_curve": "curves",
+        "defocus_against_tilt": "ctf",
+        "frame_correlations": "motion",
+        "frame_trajectories": "motion",
+        "intensities": "alignment",
+        "scores_against_tilt": "alignment",
+        "shifts_against_tilt": "alignment",
+        "spectra_with_models": "ctf",
+        "total_motion": "motion",
+        "wedge_spectrum": "volume",
+    },
+)

@@ -19,8 +19,8 @@ def rescaled_shape(shape: Sequence[int], spacing: float, new_spacing: float) -> 
 def fourier_crop(image: Float[Tensor, "..."], shape: Sequence[int]) -> Float[Tensor, "..."]:
     """Sample images or volumes more coarsely, without aliasing.
 
-    The field of view is kept, so the new spacing is ``spacing * old / new`` along each axis. The sample at ``n // 2`` stays
-    the centre: where halving sizes would move it by a fraction of a pixel, a phase ramp moves it back.
+    The field of view is kept, so the new spacing is ``spacing * old / new`` along each axis. The sample at ``n // 2``
+    stays the centre: where halving sizes would move it by a fraction of a pixel, a phase ramp moves it back.
 
     Parameters
     ----------
@@ -66,7 +66,8 @@ def _resample(image: Tensor, shape: tuple[int, ...]) -> Tensor:
                 nyquist = (shape[axis] % 2 == 0) & (frequency.abs() > 0.5 - 0.5 / shape[axis])
                 spectrum = spectrum * torch.where(nyquist, torch.cos(angle).to(phase.dtype), phase)
     gain = math.prod(shape) / math.prod(old)
-    return torch.fft.irfftn(spectrum, s=shape, dim=dims) * gain
+    sampled: Tensor = torch.fft.irfftn(spectrum, s=shape, dim=dims) * gain
+    return sampled
 
 
 def _resize_axis(spectrum: Tensor, dim: int, old: int, new: int, *, half: bool) -> Tensor:

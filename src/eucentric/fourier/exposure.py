@@ -11,10 +11,10 @@ _SCALE = (0.532, 0.565, 0.8, 1.0)
 
 
 def critical_exposure(frequency: Float[Tensor, "*grid"], *, voltage_kv: float = 300.0) -> Float[Tensor, "*grid"]:
-    """Exposure in e/A^2 after which 1/e of the power is left at each spatial frequency (1/A) [1]_.
+    r"""Exposure in e/A^2 after which 1/e of the power is left at each spatial frequency (1/A) [1]_.
 
-    :math:`N_c(k) = s\\,(0.24499\\,k^{-1.6649} + 2.8141)` with s = 1 at 300 kV, 0.8 at 200 kV, 0.532 at 100 kV, linear between
-    and held at 1 above. Infinite at zero frequency.
+    :math:`N_c(k) = s\,(0.24499\,k^{-1.6649} + 2.8141)` with s = 1 at 300 kV, 0.8 at 200 kV, 0.532 at 100 kV, linear
+    between and held at 1 above. Infinite at zero frequency.
 
     References
     ----------

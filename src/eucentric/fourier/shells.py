@@ -11,7 +11,7 @@ from eucentric.fourier.grid import frequency_grid
 
 
 def shell_index(shape: Sequence[int], count: int, *, device: torch.device | str = "cpu") -> Int[Tensor, "*half_grid"]:
-    """Shell number of every sample of an rfft: `count` shells of equal width from zero to Nyquist; beyond is `count`."""
+    """Shell number of every sample of an rfft: `count` equal shells from zero to Nyquist; beyond is `count`."""
     radius = frequency_grid(shape, 1.0, device=device, dtype=torch.float64)
     return torch.clamp((radius * 2.0 * count + 1e-9).floor().long(), max=count)
 

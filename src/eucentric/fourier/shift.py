@@ -36,4 +36,5 @@ def fourier_shift(
     """Move the content of images by (x, y) pixels; what leaves at one edge enters at the other."""
     shape = (image.shape[-2], image.shape[-1])
     phases = shift_phases(shape, shift_px.to(image.dtype))
-    return torch.fft.irfft2(torch.fft.rfft2(image) * phases, s=shape)
+    moved: Tensor = torch.fft.irfft2(torch.fft.rfft2(image) * phases, s=shape)
+    return moved

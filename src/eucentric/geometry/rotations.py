@@ -77,10 +77,10 @@ class Rotation:
 
     def apply(self, points: ArrayLike) -> FloatArray:
         """Rotate points (..., 3)."""
-        return np.einsum("...ij,...j->...i", self.matrices, np.asarray(points, dtype=np.float64))
+        return np.asarray(np.einsum("...ij,...j->...i", self.matrices, np.asarray(points, dtype=np.float64)))
 
     def compose(self, first: Self) -> Self:
-        """This rotation after `first`."""
+        """Rotation by `first`, then by this one."""
         return type(self)(self.matrices @ first.matrices)
 
     @property
@@ -90,4 +90,4 @@ class Rotation:
     def angle_to_deg(self, other: Self) -> FloatArray:
         """Angle in degrees of the rotation between two sets of orientations."""
         trace = np.einsum("...ij,...ij->...", self.matrices, other.matrices)
-        return np.rad2deg(np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0)))
+        return np.asarray(np.rad2deg(np.arccos(np.clip((trace - 1.0) / 2.0, -1.0, 1.0))))

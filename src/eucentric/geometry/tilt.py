@@ -95,7 +95,7 @@ class TiltGeometry:
         )
 
     def replace(self, **changes: FloatArray) -> Self:
-        return replace(self, **changes)  # type: ignore[arg-type]
+        return replace(self, **changes)
 
     @property
     def matrices(self) -> FloatArray:
@@ -103,8 +103,8 @@ class TiltGeometry:
         return rotation_z(self.z_rot_deg) @ rotation_y(self.y_tilt_deg) @ rotation_x(self.x_tilt_deg)
 
     def project(self, points: ArrayLike) -> FloatArray:
-        """Camera coordinates (tilt, ..., 3) in A of specimen points (..., 3) in A; z is the height that sets defocus."""
-        out = np.einsum("tij,...j->t...i", self.matrices, np.asarray(points, dtype=np.float64))
+        """Camera coordinates (tilt, ..., 3) in A of specimen points (..., 3) in A; z sets the defocus."""
+        out: FloatArray = np.einsum("tij,...j->t...i", self.matrices, np.asarray(points, dtype=np.float64))
         shift = self.shifts_angstrom.reshape(len(self), *([1] * (out.ndim - 2)), 2)
         out[..., :2] += shift
-        return out
+        return np.asarray(out)

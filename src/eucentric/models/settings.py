@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Settings: frozen, no unknown field, no NaN or infinity. Options and ``eucentric.toml`` are made from the fields."""
+    """Settings: frozen, no unknown field, no NaN or infinity. Its fields become options and ``eucentric.toml``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=False)
 

@@ -4,8 +4,10 @@ Lengths in A, angles in degrees, doses in e/A^2. Geometry as RELION-5 (see docs/
 ``x_image = Rz(z_rot) Ry(y_tilt) Rx(x_tilt) p + shift`` with p in A from the specimen centre, y up.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -76,7 +78,7 @@ class Tilt:
     movie: str | None = None
     frame_count: int = 1
     nominal_axis_deg: float | None = None
-    """Tilt axis as RELION's rlnTomoZRot: the angle from the image's x axis that maps the specimen's y axis onto the tilt axis."""
+    """Tilt axis as RELION's rlnTomoZRot: the rotation about z that takes y to the tilt axis."""
     nominal_defocus_angstrom: float | None = None
     image: str | None = None
     """Sum of frames, not dose weighted: `path.mrc` or, inside a stack, `3@path.mrc` (counted from 1)."""
@@ -135,7 +137,7 @@ class TiltSeries:
                 "Give it with --pixel-size."
             )
         angles = [t.nominal_tilt_deg for t in self.tilts]
-        if any(b < a for a, b in zip(angles, angles[1:], strict=False)):
+        if any(b < a for a, b in itertools.pairwise(angles)):
             raise InputError(f"The tilts of {self.name} are not in ascending order of angle.")
 
     @classmethod

@@ -1,9 +1,10 @@
 """Gain and defective pixels."""
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as functional
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn import functional
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.motion.results import DetectorCorrection
@@ -71,8 +72,8 @@ def _find_defects(total: Tensor, dead: Tensor, sigma: float) -> Bool[Tensor, "y 
 
 
 def _box_sum(image: Tensor) -> Tensor:
-    padded = F.pad(image[None, None], [_WINDOW // 2] * 4, mode="reflect")
-    return F.avg_pool2d(padded, _WINDOW, stride=1)[0, 0] * _WINDOW**2
+    padded = functional.pad(image[None, None], [_WINDOW // 2] * 4, mode="reflect")
+    return functional.avg_pool2d(padded, _WINDOW, stride=1)[0, 0] * _WINDOW**2
 
 
 def _fill(frames: Tensor, defects: Tensor, generator: torch.Generator) -> Tensor:

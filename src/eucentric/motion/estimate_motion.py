@@ -1,7 +1,7 @@
 r"""Global shifts of the frames of a movie by maximum likelihood.
 
-Every frame is the same unknown scene, displaced, plus white noise. With the scene's power S(k) per frame and the noise N(k)
-the log-likelihood of the displacements is, up to a constant,
+Every frame is the same unknown scene, displaced, plus white noise. With the scene's power S(k) per frame and the noise
+N(k) the log-likelihood of the displacements is, up to a constant,
 
 .. math:: L(s) = \sum_k \frac{S}{N (N + n S)} \Big|\sum_i F_i(k)\, e^{2\pi i k\cdot s_i}\Big|^2
 
@@ -17,7 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eucentric.errors import InputError, ShapeError
-from eucentric.fourier import band_pass, fourier_crop, frequency_grid, frequency_vectors, rescaled_shape, taper_edges
+from eucentric.fourier.crop import fourier_crop, rescaled_shape
+from eucentric.fourier.filters import band_pass, taper_edges
+from eucentric.fourier.grid import frequency_grid, frequency_vectors
 from eucentric.motion.params import MotionParams
 from eucentric.motion.results import MotionResult
 
@@ -192,7 +194,7 @@ def _newton(band: _Spectra, weight: Tensor, shifts: Tensor, jerk: float) -> tupl
             break
     # only differences between frames are known: the covariance of the mean-free shifts
     free = torch.eye(count, dtype=torch.float64, device=shifts.device) - 1.0 / count
-    free = torch.block_diag(free, free)
+    free = _for_both_axes(free)
     return shifts, free @ torch.linalg.pinv(precision, hermitian=True) @ free
 
 
@@ -216,9 +218,14 @@ def _derivatives(band: _Spectra, w: Tensor, aligned: Tensor, total: Tensor) -> t
 
 
 def _prior_precision(count: int, jerk: float) -> Tensor:
-    """Precision matrix over (x, y) of second differences with standard deviation `jerk`, and of the mean held at zero."""
+    """Precision matrix over (x, y) of second differences of standard deviation `jerk`, the mean held at zero."""
     second = torch.zeros(max(0, count - 2), count, dtype=torch.float64)
     for i in range(count - 2):
         second[i, i], second[i, i + 1], second[i, i + 2] = 1.0, -2.0, 1.0
     one = second.T @ second / jerk**2 + 1e-9 * torch.eye(count, dtype=torch.float64)
-    return torch.block_diag(one, one)
+    return _for_both_axes(one)
+
+
+def _for_both_axes(block: Tensor) -> Tensor:
+    """The same matrix for the x and for the y shifts, nothing between them."""
+    return torch.kron(torch.eye(2, dtype=block.dtype, device=block.device), block)

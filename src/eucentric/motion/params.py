@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from eucentric.models import Frozen
+from eucentric.models.settings import Frozen
 
 
 class MotionParams(Frozen):
@@ -20,7 +20,7 @@ class MotionParams(Frozen):
     jerk_angstrom: float = Field(
         default=10.0,
         gt=0,
-        description="A; standard deviation expected of the change of speed from frame to frame (prior on smooth motion)",
+        description="A; standard deviation expected of the change of speed between frames (prior on smooth motion)",
     )
     defect_sigma: float = Field(
         default=6.0,

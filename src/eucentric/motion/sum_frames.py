@@ -3,11 +3,14 @@
 import math
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
-from eucentric.fourier import exposure_weights, frequency_grid, shift_phases
+from eucentric.fourier.exposure import exposure_weights
+from eucentric.fourier.grid import frequency_grid
+from eucentric.fourier.shift import shift_phases
 
 
 def sum_frames(
@@ -41,7 +44,7 @@ def _sum(frames: Tensor, shifts: Tensor, pixel_size: float, weighting: tuple[lis
     norm: Tensor | None = None
     grid = frequency_grid(shape, pixel_size, device=frames.device) if weighting else None
     for i, (frame, shift) in enumerate(zip(frames, shifts, strict=True)):
-        padded = F.pad(frame[None, None], [reach] * 4, mode="reflect")[0, 0]
+        padded = functional.pad(frame[None, None], [reach] * 4, mode="reflect")[0, 0]
         moved = torch.fft.rfft2(padded) * shift_phases(shape, -shift.to(frames.dtype) / pixel_size)
         if weighting is not None and grid is not None:
             weight = exposure_weights(grid, weighting[0][i], voltage_kv=weighting[1])
@@ -51,4 +54,5 @@ def _sum(frames: Tensor, shifts: Tensor, pixel_size: float, weighting: tuple[lis
     assert total is not None
     if norm is not None:
         total = total / torch.sqrt(norm / len(frames))
-    return torch.fft.irfft2(total, s=shape)[reach : reach + height, reach : reach + width].contiguous()
+    image: Tensor = torch.fft.irfft2(total, s=shape)[reach : reach + height, reach : reach + width]
+    return image.contiguous()

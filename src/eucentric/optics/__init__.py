@@ -4,5 +4,13 @@ from eucentric._lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    {"ctf_2d": "ctf", "ctf_1d": "ctf", "phase_aberration": "ctf", "density_from_atoms": "atoms"},
+    {
+        "ctf_2d": "ctf",
+        "ctf_1d": "ctf",
+        "phase_aberration": "ctf",
+        "density_from_atoms": "atoms",
+        "density_from_points": "atoms",
+        "atom_potentials": "atoms",
+        "interaction_parameter": "atoms",
+    },
 )

@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.fourier import frequency_vectors
-from eucentric.models import Optics
+from eucentric.fourier.grid import frequency_vectors
+from eucentric.models.optics import Optics
 
 
 def phase_aberration(

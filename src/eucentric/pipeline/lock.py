@@ -69,10 +69,11 @@ class ProjectLock:
         return self
 
     def _refusal(self, holder: dict[str, object]) -> InputError:
-        if holder:
-            who = "`eucentric {command}`, process {pid} on {host}, since {since}".format_map(holder)
-        else:
-            who = "another process"
+        who = (
+            "`eucentric {command}`, process {pid} on {host}, since {since}".format_map(holder)
+            if holder
+            else "another process"
+        )
         return InputError(
             f"`{self._path.parent}` is being written to by {who}. "
             f"Wait for it to end, or stop it; if it is gone for certain, remove `{self._path}`."

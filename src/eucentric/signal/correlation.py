@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Complex
 from torch import Tensor
 
-from eucentric.fourier import frequency_vectors
+from eucentric.fourier.grid import frequency_vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,8 @@ def correlation_peak(
 ) -> CorrelationPeak:
     """Highest correlation within `reach_px` of a guess.
 
-    The best sample is found first and moved onto the summit of the band-limited correlation by Newton steps: no parabola
-    through samples, whose error depends on where the summit lies between them.
+    The best sample is found first and moved onto the summit of the band-limited correlation by Newton steps: no
+    parabola through samples, whose error depends on where the summit lies between them.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from torch import Tensor
 def strong_features(
     volume: Float[Tensor, "z y x"], *, threshold: float, neighbourhood_px: int, share: float = 0.4
 ) -> Float[Tensor, "z y x"]:
-    """A soft mask, 0 to 1, around dark voxels that stand out from the noise and are no mere streak of a stronger neighbour.
+    """A soft mask, 0 to 1, around dark voxels that stand out from the noise and are no streak of a stronger one.
 
     Parameters
     ----------

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.fourier import radial_average, taper_edges
+from eucentric.fourier.filters import taper_edges
+from eucentric.fourier.shells import radial_average
 
 
 def noise_power(image: Float[Tensor, "y x"]) -> float:

@@ -1,0 +1,111 @@
+"""`eucentric demo`."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from eucentric.cli.import_command import show_findings, write_project
+from eucentric.cli.options import RunOptions, show_interrupted, show_summary, shown_progress
+from eucentric.cli.score_command import find_truth_files, scores_as_json, show_scores
+from eucentric.cli.simulate_command import movie_counter
+from eucentric.errors import InputError
+from eucentric.io.atomic import write_text_atomic
+from eucentric.pipeline.importing import plan_import
+from eucentric.pipeline.runner import run_project
+from eucentric.pipeline.scoring import score_project
+from eucentric.pipeline.simulate_project import simulate
+from eucentric.pipeline.summary import RunInterrupted, RunSummary
+from eucentric.simulation.params import SimulationParams
+
+_DEFAULT = RunOptions()
+_SETTINGS_FILE = "simulation.json"
+
+
+def demo_settings(short: bool) -> SimulationParams:
+    """What the demo simulates; the short one has a field half as large and half as many tilts, of the same dose."""
+    if not short:
+        return SimulationParams()
+    return SimulationParams(
+        image_size_px=(320, 320), tilt_step_deg=6.0, dose_per_tilt=6.0, particles_per_species=(12, 18)
+    )
+
+
+def demo(
+    folder: Path,
+    /,
+    *,
+    short: Annotated[bool, Parameter(negative=())] = False,
+    options: RunOptions = _DEFAULT,
+) -> int:
+    """Simulate a tilt series, take it through every stage, and show how far the results are from the truth.
+
+    The same command goes on where it was stopped, and shows a finished demo again.
+
+    Parameters
+    ----------
+    folder
+        folder to make: movies and truth in `data`, results in `project`
+    short
+        smaller images and fewer tilts
+    """
+    data, project = folder / "data", folder / "project"
+    _make_data(data, demo_settings(short), options.overwrite)
+    found = plan_import([str(data / "frames")], [str(data)], gain=data / "gain.mrc")
+    show_findings(found)
+    write_project(project, found)
+    try:
+        with shown_progress() as progress:
+            summary = run_project(
+                project,
+                only=options.only,
+                workers=options.workers,
+                cluster=options.cluster,
+                device=options.device,
+                overwrite=options.overwrite,
+                progress=progress,
+            )
+    except RunInterrupted as stop:
+        return show_interrupted(stop, options)
+    return _show_results(summary, data, project, options)
+
+
+def _make_data(data: Path, params: SimulationParams, overwrite: bool) -> None:
+    """The demo's movies, unless they are there. The settings are written first, the truth last."""
+    settings, wanted = data / _SETTINGS_FILE, params.model_dump_json(indent=1) + "\n"
+    if data.is_dir() and any(data.iterdir()):
+        if not settings.is_file() or settings.read_text(encoding="utf-8") != wanted:
+            raise InputError(
+                f"`{data}` holds other files than those of this demo. Name another folder, or remove this one; "
+                "a demo made with --short goes on with --short."
+            )
+        if any(data.glob("*_truth.json")) and not overwrite:
+            return
+    write_text_atomic(settings, wanted)
+    with shown_progress() as progress, progress:
+        written = simulate(data, params, progress=movie_counter(progress))
+    sys.stdout.write(f"Simulated {sum(len(one.movies) for one in written)} movies in `{data}`.\n")
+
+
+def _show_results(summary: RunSummary, data: Path, project: Path, options: RunOptions) -> int:
+    """Tell what the run did, the scores, and where the report is."""
+    code = show_summary(summary, replace(options, as_json=False))
+    rows = []
+    if code == 0:
+        rows = score_project(project, find_truth_files([data]))
+        sys.stdout.write("\nDistance from the truth:\n")
+        show_scores(rows)
+    else:
+        sys.stdout.write(f"Not scored. What is done is: eucentric score {project} --truth {data}\n")
+    report = project / "report" / "index.html"
+    if report.is_file():
+        sys.stdout.write(f"The report is `{report}`.\n")
+    if options.as_json:
+        values = json.loads(summary.to_json())
+        values["scores"] = scores_as_json(rows)
+        values["report"] = str(report) if report.is_file() else None
+        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+    return code

@@ -1,0 +1,96 @@
+"""Pictures of a tomogram."""
+
+import math
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+
+_MARGIN = 0.05
+
+
+def central_slices(
+    slice_z: NDArray[Any], slice_y: NDArray[Any], slice_x: NDArray[Any], voxel_size_angstrom: float, percentile: float
+) -> Figure:
+    """Slices through the centre, looking along z, y and x.
+
+    Parameters
+    ----------
+    slice_z, slice_y, slice_x : (y, x), (z, x) and (z, y)
+    voxel_size_angstrom : A
+    percentile : this many percent of the pixels are darker than black, and as many brighter than white
+    """
+    (height, width), depth = slice_z.shape, slice_y.shape[0]
+    inches = 7.5 / (width + depth)
+    # A thin specimen would leave a slit of a few pixels; a fifth of the width keeps the labels apart.
+    thick = max(depth, 0.2 * max(width, height))
+    figure = Figure(
+        figsize=(inches * (width + thick) + 1.0, min(inches * (height + thick) + 1.0, 14.0)), layout="constrained"
+    )
+    grid = figure.add_gridspec(2, 2, width_ratios=[width, thick], height_ratios=[height, thick])
+    places = (
+        (grid[0, 0], slice_z, "x", "y"),
+        (grid[1, 0], slice_y, "x", "z"),
+        (grid[0, 1], slice_x.T, "z", "y"),
+    )
+    for place, image, across, up in places:
+        axes = figure.add_subplot(place)
+        axes.imshow(image, cmap="gray", origin="lower", interpolation="antialiased", norm=_contrast(image, percentile))
+        axes.set(xticks=[], yticks=[], xlabel=across, ylabel=up)
+        if image is slice_z:
+            _scale_bar(axes, width, height, voxel_size_angstrom)
+    return figure
+
+
+def wedge_spectrum(power_zx: NDArray[Any], voxel_size_angstrom: float) -> Figure:
+    """Log power of xz slices, zero frequency in the middle (sample n // 2): where no tilt reached it is dark.
+
+    Parameters
+    ----------
+    power_zx : (z, x), power; must be positive somewhere
+    voxel_size_angstrom : A
+    """
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.add_subplot()
+    floor = float(power_zx[power_zx > 0].min()) if (power_zx > 0).any() else 1.0
+    image = np.log10(np.maximum(power_zx, floor))
+    spans = [np.fft.fftshift(np.fft.fftfreq(n, voxel_size_angstrom)) for n in power_zx.shape]
+    halves = [0.5 / (n * voxel_size_angstrom) for n in power_zx.shape]
+    (low_z, high_z), (low_x, high_x) = [(float(s[0]) - h, float(s[-1]) + h) for s, h in zip(spans, halves, strict=True)]
+    axes.imshow(
+        image,
+        cmap="gray",
+        origin="lower",
+        aspect="equal",
+        extent=(low_x, high_x, low_z, high_z),
+        norm=_contrast(image, 1.0),
+    )
+    axes.set(xlabel="frequency along x (1/Å)", ylabel="frequency along z (1/Å)")
+    return figure
+
+
+def scale_bar_length(width_angstrom: float) -> float:
+    """The largest of 1, 2, 5 times a power of ten (A) that is at most a quarter of the width."""
+    most = width_angstrom / 4
+    power = 10.0 ** math.floor(math.log10(most))
+    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= most * (1 + 1e-9))
+
+
+def _contrast(image: NDArray[Any], percentile: float) -> Normalize:
+    finite = image[np.isfinite(image)]
+    if finite.size == 0:
+        return Normalize(0.0, 1.0)
+    low, high = np.percentile(finite, [percentile, 100.0 - percentile])
+    return Normalize(float(low), float(high if high > low else low + 1.0))
+
+
+def _scale_bar(axes: Axes, width: int, height: int, voxel_size_angstrom: float) -> None:
+    length = scale_bar_length(width * voxel_size_angstrom)
+    left, bottom, thick = _MARGIN * width, _MARGIN * height, max(0.012 * height, 0.5)
+    axes.add_patch(Rectangle((left, bottom), length / voxel_size_angstrom, thick, color="white", ec="black", lw=0.5))
+    text = axes.text(left, bottom + 2 * thick, f"{length:g} Å", color="white", fontsize=9)
+    text.set_bbox({"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"})

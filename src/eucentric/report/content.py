@@ -1,0 +1,118 @@
+"""What pages are made of."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+
+from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure as a page holds it."""
+
+    title: str
+    png: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """One part of the page of a tilt series."""
+
+    title: str
+    reading: str
+    """What good and bad look like, in a sentence."""
+    pictures: tuple[Picture, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    """A table, as text; nothing where `columns` is empty."""
+    metrics: tuple[tuple[str, str], ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesPage:
+    """The page of one tilt series."""
+
+    name: str
+    facts: tuple[tuple[str, str], ...] = ()
+    failed_stage: str | None = None
+    message: str | None = None
+    """Why the series failed."""
+    sections: tuple[Section, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesRow:
+    """One tilt series in the table of the project."""
+
+    name: str
+    page: str | None
+    """File name of its page."""
+    stage: str
+    """The last stage it came through, or the one it failed in."""
+    failed: bool
+    message: str
+    tilt_count: int | None
+    excluded_count: int | None
+    seconds: float
+    caveat_count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricTable:
+    """The metrics of one stage, a row for each series."""
+
+    stage: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectPage:
+    """The page of the project."""
+
+    title: str
+    rows: tuple[SeriesRow, ...]
+    tables: tuple[MetricTable, ...] = ()
+    methods: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
+    versions: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def failed_count(self) -> int:
+        return sum(row.failed for row in self.rows)
+
+
+def picture(title: str, figure: Figure, dots_per_inch: int, caption: str = "") -> Picture:
+    """A figure as PNG. The same figure gives the same bytes."""
+    target = BytesIO()
+    figure.savefig(target, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    return Picture(title=title, png=target.getvalue(), caption=caption)
+
+
+def format_number(value: float | None) -> str:
+    """Four digits, or `not known`."""
+    if value is None or not math.isfinite(value):
+        return "not known"
+    if value == int(value) and abs(value) < 1e7:
+        return f"{int(value):d}"
+    return f"{value:.4g}"
+
+
+_UNITS = {"angstrom": "Å", "deg": "°", "um": "µm", "px": "px", "nm": "nm", "percent": "%"}
+
+
+def metric_label(name: str) -> str:
+    """A metric's name in words, its unit in brackets: `total_motion_angstrom` is `total motion (Å)`."""
+    words = name.split("_")
+    if len(words) > 1 and words[-1] in _UNITS:
+        return f"{' '.join(words[:-1])} ({_UNITS[words[-1]]})"
+    return " ".join(words)
+
+
+def metric_rows(metrics: Mapping[str, float | None]) -> tuple[tuple[str, str], ...]:
+    """Metrics in words and numbers."""
+    return tuple((metric_label(name), format_number(value)) for name, value in metrics.items())

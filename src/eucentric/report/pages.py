@@ -1,0 +1,32 @@
+"""Pages as HTML that needs no other file."""
+
+import base64
+from functools import lru_cache
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+
+from eucentric.report.content import ProjectPage, SeriesPage
+from eucentric.report.templates import TEMPLATES
+
+
+def render_project(page: ProjectPage) -> str:
+    """The page of the project."""
+    return _environment().get_template("project").render(page=page)
+
+
+def render_series(page: SeriesPage) -> str:
+    """The page of one tilt series."""
+    return _environment().get_template("series").render(page=page)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    environment = Environment(
+        loader=DictLoader(dict(TEMPLATES)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
+    return environment

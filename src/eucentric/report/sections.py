@@ -1,0 +1,216 @@
+"""The sections of a tilt series' page, from the series and the curves that stages kept. What is absent is left out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eucentric.figures.alignment import axis_search, intensities, scores_against_tilt, shifts_against_tilt
+from eucentric.figures.ctf import defocus_against_tilt, spectra_with_models
+from eucentric.figures.curves import correlation_curve
+from eucentric.figures.motion import frame_correlations, frame_trajectories, total_motion
+from eucentric.figures.volume import central_slices, wedge_spectrum
+from eucentric.models.tilt_series import TiltSeries
+from eucentric.report.content import Picture, Section, metric_rows, picture
+from eucentric.report.params import ReportParams
+from eucentric.typing import FloatArray
+
+Curves = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SliceImages:
+    """Central slices of a tomogram, each the mean of a few planes."""
+
+    slice_z: FloatArray
+    """(y, x)"""
+    slice_y: FloatArray
+    """(z, x)"""
+    slice_x: FloatArray
+    """(z, y)"""
+    power_zx: FloatArray
+    """(z, x), mean power of the xz planes, zero frequency at n // 2."""
+    voxel_size_angstrom: float
+
+
+def motion_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
+    """Motion of frames; None for tilts without."""
+    moved = [(t.nominal_tilt_deg, t.motion) for t in series.tilts if t.motion is not None]
+    if not moved:
+        return None
+    angles = np.array([angle for angle, _ in moved])
+    dpi = params.dots_per_inch
+    paths = [motion.shifts_angstrom for _, motion in moved]
+    totals = np.array([motion.total_angstrom for _, motion in moved])
+    pictures = [
+        picture(
+            "Frame trajectories",
+            frame_trajectories(angles, paths),
+            dpi,
+            "Where the content of the frames moved, from the first frame (+) to the last (dot), a line a tilt.",
+        ),
+        picture("Total motion", total_motion(angles, totals), dpi, "Length of the path of the frames of each tilt."),
+    ]
+    tilts = curves.get("tilt_deg")
+    frequency, correlation = curves.get("frame_correlation_frequency"), curves.get("frame_correlation")
+    if tilts is not None and frequency is not None and correlation is not None:
+        pictures.append(
+            picture("Correlation of frames", frame_correlations(tilts, frequency, correlation), dpi, "A line a tilt.")
+        )
+    return Section(
+        title="Motion",
+        reading=(
+            "Good: smooth paths of some ångström that are longest in the first frames; bad: zigzags, jumps, or single "
+            "tilts that moved many times as far as their neighbours."
+        ),
+        pictures=tuple(pictures),
+    )
+
+
+def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
+    """Shifts, scores and the search for the tilt axis; None for a series without poses."""
+    posed = [(t.nominal_tilt_deg, t.pose) for t in series.tilts if t.pose is not None]
+    if not posed:
+        return None
+    dpi = params.dots_per_inch
+    angles = np.array([angle for angle, _ in posed])
+    shifts = np.array([[p.x_shift_angstrom, p.y_shift_angstrom] for _, p in posed])
+    sigma = np.array([p.sigma_angstrom for _, p in posed])
+    known = sigma if np.isfinite(sigma).any() else None
+    bars = "" if known is None else " Bars are one standard deviation."
+    pictures = [
+        picture(
+            "Shifts", shifts_against_tilt(angles, shifts, known), dpi, f"Of each image from the specimen centre.{bars}"
+        )
+    ]
+    tilts, scores = curves.get("tilt_deg"), curves.get("scores")
+    if tilts is not None and scores is not None:
+        pictures.append(
+            picture(
+                "Scores",
+                scores_against_tilt(tilts, scores),
+                dpi,
+                "Agreement of each image with what the others predict.",
+            )
+        )
+    tried, axis_score = curves.get("axis_deg"), curves.get("axis_score")
+    if tried is not None and axis_score is not None and tried.size > 0:
+        axis = float(np.median([p.z_rot_deg for _, p in posed]))
+        pictures.append(
+            picture("Search for the tilt axis", axis_search(tried, axis_score, axis), dpi, "One clear peak is wanted.")
+        )
+    return Section(
+        title="Shifts and tilt axis",
+        reading=(
+            "Good: shifts that change smoothly with the angle, scores that fall off gently to high tilts and one peak "
+            "in the axis search; bad: jumps far beyond the bars, single low scores, or a flat or two-peaked search."
+        ),
+        pictures=tuple(pictures),
+    )
+
+
+def excluded_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section:
+    """Tilts that were left out, and why."""
+    rows = tuple(
+        (f"{e.tilt.nominal_tilt_deg:.2f}°", str(e.tilt.acquisition + 1), e.reason)
+        for e in sorted(series.excluded, key=lambda e: e.tilt.nominal_tilt_deg)
+    )
+    angles, means = curves.get("all_tilt_deg"), curves.get("mean_intensity")
+    pictures: tuple[Picture, ...] = ()
+    if angles is not None and means is not None:
+        gone = np.array([e.tilt.nominal_tilt_deg for e in series.excluded])
+        figure = intensities(angles, means, gone)
+        pictures = (
+            picture("Mean intensity", figure, params.dots_per_inch, "Dotted lines are the angles of excluded tilts."),
+        )
+    return Section(
+        title="Excluded tilts",
+        reading=(
+            "Good: none, or a few at the highest angles that are dark or blocked; bad: many, or some near zero tilt."
+            if rows
+            else "No tilt was excluded. Good: none, or a few at the highest angles; bad: many, or some near zero tilt."
+        ),
+        columns=("tilt angle", "acquisition", "reason") if rows else (),
+        rows=rows,
+        pictures=pictures,
+    )
+
+
+def ctf_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
+    """Fits of the contrast transfer; None for tilts without."""
+    fitted = [(t.nominal_tilt_deg, t.ctf) for t in series.tilts if t.ctf is not None]
+    if not fitted:
+        return None
+    dpi = params.dots_per_inch
+    values = np.array(
+        [[angle, f.defocus_u_angstrom, f.defocus_v_angstrom, f.defocus_sigma_angstrom] for angle, f in fitted]
+    )
+    pictures = [
+        picture("Defocus", defocus_against_tilt(*values.T), dpi, "Bars are one standard deviation, where it is known.")
+    ]
+    spectra = _spectra(curves, params)
+    if spectra is not None:
+        pictures.append(spectra)
+    return Section(
+        title="Contrast transfer",
+        reading=(
+            "Good: defocus within some tenths of a micrometre over all angles and model rings that lie on those of the "
+            "spectrum; bad: outliers, bars as long as the defocus itself, or rings that run apart."
+        ),
+        pictures=tuple(pictures),
+    )
+
+
+def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportParams) -> Section | None:
+    """Central slices, the missing wedge and the correlation of the halves; None where there is none of them."""
+    pictures: list[Picture] = []
+    dpi = params.dots_per_inch
+    if slices is not None:
+        figure = central_slices(
+            slices.slice_z, slices.slice_y, slices.slice_x, slices.voxel_size_angstrom, params.contrast_percentile
+        )
+        planes = f"Up to {params.slice_planes} planes through the centre averaged, looking along z, y and x."
+        pictures.append(picture("Central slices", figure, dpi, planes))
+        wedge = wedge_spectrum(slices.power_zx, slices.voxel_size_angstrom)
+        words = "Log power of the central xz planes. The dark wedge along z is what no tilt angle reached."
+        pictures.append(picture("Missing wedge", wedge, dpi, words))
+    frequency, correlation = curves.get("fsc_frequency"), curves.get("fsc")
+    if frequency is not None and correlation is not None:
+        figure = correlation_curve(frequency, correlation)
+        words = "Of two tomograms from even and odd frames. Dotted lines are 0.5 and 0.143."
+        pictures.append(picture("Fourier shell correlation of the halves", figure, dpi, words))
+    if not pictures:
+        return None
+    return Section(
+        title="Tomogram",
+        reading=(
+            "Good: sharp features in the xy slice and a specimen that lies flat inside the xz slice; bad: arcs and "
+            "double edges (alignment), a tilted or cut specimen (volume), or a wedge that does not fit the tilt range."
+        ),
+        pictures=tuple(pictures),
+    )
+
+
+def with_record(section: Section, metrics: Mapping[str, float | None], caveats: tuple[str, ...]) -> Section:
+    """A section with the metrics and caveats of its stage."""
+    return replace(section, metrics=metric_rows(metrics), caveats=caveats)
+
+
+def _spectra(curves: Curves, params: ReportParams) -> Picture | None:
+    tilts, frequency = curves.get("tilt_deg"), curves.get("frequency")
+    spectrum, model = curves.get("spectrum"), curves.get("model")
+    if tilts is None or frequency is None or spectrum is None or model is None or len(tilts) == 0:
+        return None
+    count = min(params.spectrum_count, len(tilts))
+    # One alone is best shown near the middle of the range, where the tilt is low.
+    shown = np.unique(np.linspace(0, len(tilts) - 1, count + 2 if count == 1 else count).round().astype(int))
+    shown = shown[len(shown) // 2 :][:1] if count == 1 else shown
+    quality = curves.get("quality")
+    figure = spectra_with_models(
+        tilts[shown], frequency, spectrum[shown], model[shown], None if quality is None else quality[shown]
+    )
+    return picture(
+        "Spectra", figure, params.dots_per_inch, "Averages over direction, background removed, with the fitted model."
+    )

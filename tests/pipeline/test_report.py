@@ -1,0 +1,226 @@
+"""The report of a small made-up project: what its pages say and show."""
+
+import base64
+import io
+import re
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from eucentric.figures.volume import central_slices, scale_bar_length, wedge_spectrum
+from eucentric.io.mrc import write_mrc
+from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
+from eucentric.models.tilt_series import CtfFit, FrameShifts, Tilt, TiltPose, TiltSeries, Tomogram
+from eucentric.pipeline.records import COLLECTIVE, Record, row_path, write_record
+from eucentric.pipeline.stages.report import WriteReport, central_planes, page_names
+from eucentric.pipeline.store import StageStore
+from eucentric.report.content import format_number, metric_label
+from eucentric.report.methods import methods
+from eucentric.report.params import ReportParams
+
+ANGLES = (-40.0, -20.0, 0.0, 20.0, 40.0)
+WHY = "`frames/b <1>.tif` ends after frame 2 of 4. Copy it again."
+
+
+def record(stage, series, **changes):
+    values = {"outcome": "done", "fingerprint": "f", "upstream": "u", "stage_version": 1, "parameters": {}}
+    return Record(stage=stage, series=series, project={}, seed=1, **{**values, **changes})
+
+
+def plain_series(name):
+    tilts = [Tilt(nominal_tilt_deg=a, acquisition=i, dose=3.0, pre_exposure=3.0 * i) for i, a in enumerate(ANGLES)]
+    return TiltSeries(name=name, pixel_size_angstrom=4.0, image_shape=(24, 30), tilts=tuple(tilts))
+
+
+def processed(root, name):
+    """A series as the last stage leaves it, with its tomogram, curves and records."""
+    random = np.random.default_rng(3)
+    tilts = []
+    for i, tilt in enumerate(plain_series(name).tilts):
+        path = np.cumsum(random.normal(size=(4, 2)), axis=0)
+        fields = {
+            "motion": FrameShifts(shifts_angstrom=path - path.mean(axis=0), sigma_angstrom=np.full(4, 0.3)),
+            "pose": TiltPose(y_tilt_deg=tilt.nominal_tilt_deg, z_rot_deg=85.0, x_shift_angstrom=5.0 * i),
+            "ctf": CtfFit(defocus_u_angstrom=30300.0, defocus_v_angstrom=29800.0 + 50 * i, defocus_sigma_angstrom=90.0),
+        }
+        tilts.append(
+            Tilt(nominal_tilt_deg=tilt.nominal_tilt_deg, acquisition=i, dose=3.0, pre_exposure=3.0 * i, **fields)
+        )
+    volume = random.normal(size=(12, 24, 30)).astype(np.float32)
+    write_mrc(root / "tomogram.mrc", volume, 8.0)
+    tomogram = Tomogram(path="tomogram.mrc", voxel_size_angstrom=8.0, shape_zyx=volume.shape)
+    series = plain_series(name).with_tilts(tilts).replace(tomogram=tomogram)
+    frequency, angles = np.linspace(0.01, 0.1, 20), np.array(ANGLES)
+    curves = np.tile(np.cos(100 * frequency), (5, 1))
+    kept = {
+        "motion": {"frame_correlation_frequency": frequency, "frame_correlation": curves},
+        "align": {
+            "scores": np.linspace(0.2, 0.4, 5),
+            "axis_deg": np.arange(80.0, 91.0),
+            "axis_score": -((np.arange(11.0) - 5) ** 2),
+            "all_tilt_deg": angles,
+            "mean_intensity": np.array([5.0, 8.0, 9.0, 8.0, 0.1]),
+        },
+        "ctf": {"frequency": frequency, "spectrum": curves, "model": curves + 0.1, "quality": np.abs(curves)},
+        "reconstruct": {"fsc_frequency": frequency, "fsc": np.linspace(1, 0, 20)},
+    }
+    for stage, arrays in kept.items():
+        (root / stage / "curves").mkdir(parents=True, exist_ok=True)
+        np.savez(root / stage / "curves" / f"{name}.npz", tilt_deg=angles, **arrays)
+        write_record(root / stage, record(stage, name, metrics={f"{stage}_figure_angstrom": 1.25}, caveats=("a toy",)))
+    return series.without({4: "dark: 1 % of the mean intensity"})
+
+
+def report(root, items, **settings):
+    store = StageStore(root, "report", COLLECTIVE)
+    return WriteReport().run(items, ReportParams(dots_per_inch=30, **settings), store, None, None)
+
+
+def pictures(page):
+    return [imread(io.BytesIO(base64.b64decode(t))) for t in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+
+
+def read(root, name):
+    return (root / "report" / name).read_text(encoding="utf-8")
+
+
+def test_all_series_have_pages_and_the_failed_one_says_why(tmp_path):
+    done = processed(tmp_path, "TS_01")
+    write_tilt_series_set(
+        tmp_path / "import/tilt_series.star", [plain_series("TS_01"), plain_series("TS_02")], tmp_path
+    )
+    write_record(tmp_path / "motion", record("motion", "TS_02"))
+    write_record(tmp_path / "align", record("align", "TS_02", outcome="failed", message=WHY))
+    # What an earlier run left behind the failure tells nothing of today.
+    write_record(tmp_path / "ctf", record("ctf", "TS_02", metrics={"stale_figure": 7.0}))
+    outcome = report(tmp_path, [done], spectrum_count=2)
+    assert outcome.metrics == {"series": 2.0, "failed": 1.0}
+    assert outcome.caveats == ()
+    index = read(tmp_path, "index.html")
+    row = re.search(r'<tr class="failed">.*?</tr>', index, re.DOTALL).group()
+    assert 'href="TS_02.html"' in row
+    assert "<td>align</td>" in row
+    escaped = WHY.replace("<", "&lt;").replace(">", "&gt;")
+    assert escaped in row
+    assert index.count('class="failed"') == 1
+    assert "stale" not in index
+    assert "ctf figure (Å)" in index
+    assert "[1]" in index
+    assert "doi:10.1016/j.jsb.2015.08.008" in index
+    failed = read(tmp_path, "TS_02.html")
+    assert escaped in failed
+    assert "Failed in align" in failed
+    assert pictures(failed) == []
+    page = read(tmp_path, "TS_01.html")
+    for heading in ("Motion", "Shifts and tilt axis", "Excluded tilts", "Contrast transfer", "Tomogram"):
+        assert f"<h2>{heading}</h2>" in page
+    assert "<td>40.00°</td><td>5</td><td>dark: 1 % of the mean intensity</td>" in page
+    images = pictures(page)
+    assert len(images) == 12
+    assert all(np.ptp(image[..., :3]) > 0.5 for image in images)
+    assert "src=" not in re.sub(r'src="data:[^"]+"', "", page)
+
+
+def test_series_without_motion_and_ctf_have_pages_without_them(tmp_path):
+    poses = [TiltPose(y_tilt_deg=a, z_rot_deg=0.0) for a in ANGLES]
+    series = plain_series("stack")
+    tilts = [
+        Tilt(nominal_tilt_deg=t.nominal_tilt_deg, acquisition=t.acquisition, dose=0.0, pre_exposure=0.0, pose=p)
+        for t, p in zip(series.tilts, poses, strict=True)
+    ]
+    gone = Tomogram(path="gone.mrc", voxel_size_angstrom=8.0, shape_zyx=(4, 4, 4))
+    series = series.with_tilts(tilts).replace(optics=None, tomogram=gone)
+    for stage in ("motion", "align", "ctf", "reconstruct"):
+        write_record(tmp_path / stage, record(stage, "stack"))
+    (tmp_path / "align/curves").mkdir()
+    (tmp_path / "align/curves/stack.npz").write_bytes(b"PK\x03\x04 cut short")
+    outcome = report(tmp_path, [series])
+    page = read(tmp_path, "stack.html")
+    assert "<h2>Motion</h2>" not in page
+    assert "<h2>Contrast transfer</h2>" not in page
+    assert "<h2>Shifts and tilt axis</h2>" in page
+    assert len(pictures(page)) == 1
+    # A tomogram that is gone and curves that are cut short are told of, not stumbled over.
+    assert len(outcome.caveats) == 2
+    assert "gone.mrc" in page
+
+
+def test_failed_series_is_shown_as_far_as_it_came(tmp_path):
+    series = plain_series("TS_01").without({0: "blocked by the holder"})
+    write_tilt_series_set(tmp_path / "align/tilt_series.star", [series], tmp_path)
+    (tmp_path / "align/records").mkdir()
+    (tmp_path / "align/tilt_series.star").rename(row_path(tmp_path / "align", "TS_01"))
+    assert read_tilt_series(row_path(tmp_path / "align", "TS_01"), "TS_01", tmp_path).excluded
+    write_record(tmp_path / "align", record("align", "TS_01"))
+    write_record(tmp_path / "ctf", record("ctf", "TS_01", outcome="failed", message="No rings were found."))
+    report(tmp_path, [])
+    assert "blocked by the holder" in read(tmp_path, "TS_01.html")
+    assert "No rings were found." in read(tmp_path, "index.html")
+
+
+def test_a_project_without_series_has_a_page(tmp_path):
+    assert report(tmp_path, []).metrics == {"series": 0.0, "failed": 0.0}
+    assert "0 tilt series" in read(tmp_path, "index.html")
+
+
+def test_page_names_are_plain_and_differ():
+    names = ["TS_01", "ts_01", "../up", "a b", "a?b", "index", "…"]
+    files = page_names(names)
+    assert files["TS_01"] == "TS_01.html"
+    assert len({f.lower() for f in files.values()}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*\.html", f) for f in files.values())
+    assert "index.html" not in files.values()
+
+
+@pytest.mark.parametrize("planes", [1, 2, 3, 50])
+def test_central_planes_lie_around_the_middle_voxel(planes):
+    volume = np.zeros((9, 12, 14))
+    volume[4, 6, 7] = 1.0
+    images = central_planes(volume, 8.0, planes)
+    shares = [min(planes, n) for n in volume.shape]
+    assert images.slice_z[6, 7] == pytest.approx(1 / shares[0])
+    assert images.slice_y[4, 7] == pytest.approx(1 / shares[1])
+    assert images.slice_x[4, 6] == pytest.approx(1 / shares[2])
+
+
+def test_slices_are_drawn_with_x_to_the_right_and_y_and_z_up():
+    slice_z, slice_y, slice_x = np.zeros((12, 14)), np.zeros((9, 14)), np.zeros((9, 12))
+    slice_z[11, 2] = slice_y[8, 2] = slice_x[8, 3] = 1.0
+    figure = central_slices(slice_z, slice_y, slice_x, 8.0, 0.5)
+    drawn = [(a.get_xlabel(), a.get_ylabel(), a.images[0]) for a in figure.axes]
+    assert [image.origin for *_, image in drawn] == ["lower"] * 3
+    bright = {(across, up): tuple(np.argwhere(image.get_array() == 1.0)[0]) for across, up, image in drawn}
+    assert bright == {("x", "y"): (11, 2), ("x", "z"): (8, 2), ("z", "y"): (3, 8)}  # (up, across)
+
+
+def test_wave_along_z_shows_its_power_along_z():
+    z = np.arange(32)[:, None, None]
+    volume = np.cos(2 * np.pi * z / 4) * np.ones((32, 5, 40))
+    power = central_planes(volume, 10.0, 3).power_zx
+    peaks = np.argwhere(power > 0.99 * power.max())
+    assert peaks.tolist() == [[8, 20], [24, 20]]  # n // 2 -+ 32 / 4 along z
+    axes = wedge_spectrum(power, 10.0).axes[0]
+    left, right, bottom, top = axes.images[0].get_extent()
+    row = bottom + (24 + 0.5) * (top - bottom) / 32
+    column = left + (20 + 0.5) * (right - left) / 40
+    assert row == pytest.approx(1 / 40)  # a period of 4 voxels of 10 A
+    assert column == pytest.approx(0.0, abs=1e-12)
+
+
+def test_scale_bar_is_a_round_length_of_at_most_a_quarter():
+    assert [scale_bar_length(w) for w in (400.0, 399.0, 3000.0, 20000.0)] == [100.0, 50.0, 500.0, 5000.0]
+
+
+def test_numbers_and_labels_in_words():
+    assert metric_label("total_motion_angstrom") == "total motion (Å)"
+    assert metric_label("score") == "score"
+    assert [format_number(v) for v in (3.0, 0.123456, None, float("nan"))] == ["3", "0.1235", "not known", "not known"]
+
+
+def test_methods_cite_in_order_and_only_what_ran():
+    paragraphs, references = methods({"reconstruct"}, "1.2")
+    assert len(paragraphs) == 2
+    assert "[1]" in paragraphs[1]
+    assert references[0].startswith("Radermacher")
+    assert methods(set(), "1.2")[1] == ()
