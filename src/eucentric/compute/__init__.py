@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "batches": "device",
         "set_threads": "threads",
         "thread_count": "threads",
+        "threads_for": "threads",
         "good_size": "sizes",
         "seeded_generator": "seeds",
     },

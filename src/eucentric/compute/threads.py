@@ -1,11 +1,15 @@
 """How many cores this process may use."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numba
 import torch
 
 from eucentric.errors import InputError
+
+_WORTH_SHARING = 4_000_000
 
 
 def thread_count() -> int:
@@ -21,4 +25,20 @@ def set_threads(count: int) -> None:
     if count < 1:
         raise InputError(f"{count} threads were asked for; expected at least 1.")
     torch.set_num_threads(count)
-    numba.set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined])  # type: ignore[attr-defined]
+    numba.set_num_threads(min(count, int(numba.config.NUMBA_NUM_THREADS)))  # type: ignore[attr-defined]
+
+
+@contextmanager
+def threads_for(pixels: int) -> Iterator[None]:
+    """One torch thread while images of fewer than 4 million pixels are worked on, as many as before for larger ones.
+
+    Handing a small FFT to a second thread costs more than it saves, and on a machine whose cores are taken it stalls the
+    whole step.
+    """
+    before = torch.get_num_threads()
+    if pixels < _WORTH_SHARING:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -7,7 +7,6 @@ Lengths in A, angles in degrees, doses in e/A^2. Geometry as RELION-5 (see docs/
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Self
 
 import numpy as np

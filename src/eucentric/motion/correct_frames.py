@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as functional
 from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn import functional
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.motion.results import DetectorCorrection

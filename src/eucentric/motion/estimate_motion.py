@@ -96,7 +96,8 @@ def _band_spectra(frames: Tensor, pixel_size: float, params: MotionParams) -> _S
     images = images - images.mean((-2, -1), keepdim=True)
     images = taper_edges(images, max(4, min(images.shape[-2:]) // 16))
     coarse = max(pixel_size, params.low_pass_angstrom / 2.2)
-    shape = rescaled_shape(images.shape[-2:], pixel_size, coarse)
+    height, width = rescaled_shape(images.shape[-2:], pixel_size, coarse)
+    shape = (height, width)
     if shape[0] <= images.shape[-2] and shape[1] <= images.shape[-1] and coarse > pixel_size:
         spacing = pixel_size * images.shape[-1] / shape[1]
         images = torch.stack([fourier_crop(image, shape) for image in images])

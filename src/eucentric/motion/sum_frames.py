@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from eucentric.fourier.exposure import exposure_weights
 from eucentric.fourier.grid import frequency_grid

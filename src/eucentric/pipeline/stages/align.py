@@ -10,6 +10,7 @@ from eucentric.alignment.align_tilt_series import align_tilt_series
 from eucentric.alignment.find_dark_tilts import find_dark_tilts
 from eucentric.alignment.params import AlignParams
 from eucentric.alignment.results import AlignmentResult
+from eucentric.compute.threads import threads_for
 from eucentric.models.tilt_series import TiltPose, TiltSeries
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.stage import ItemStage, Outcome
@@ -56,14 +57,15 @@ class AlignTiltSeries(ItemStage):
         if series.optics is None:
             images = -images  # scanning images are bright where the specimen is; features are looked for in the dark
         bright = series.without(dark)
-        result = align_tilt_series(
-            images[kept],
-            bright.nominal_tilts_deg,
-            pixel_size=series.pixel_size_angstrom,
-            axis_deg=axis,
-            params=params,
-            progress=store.progress,
-        )
+        with threads_for(0):  # images are matched at a coarse sampling, however large they are
+            result = align_tilt_series(
+                images[kept],
+                bright.nominal_tilts_deg,
+                pixel_size=series.pixel_size_angstrom,
+                axis_deg=axis,
+                params=params,
+                progress=store.progress,
+            )
         geometry = result.geometry
         tilts = [
             replace(

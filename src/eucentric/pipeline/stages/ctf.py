@@ -6,6 +6,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from eucentric.compute.threads import threads_for
 from eucentric.ctf.estimate_ctf import estimate_series_ctf
 from eucentric.ctf.params import CtfParams
 from eucentric.geometry.tilt import TiltGeometry
@@ -38,15 +39,16 @@ class EstimateCtf(ItemStage):
             )
         images = read_images(series, store, device)
         nominal = [t.nominal_defocus_angstrom for t in series.tilts]
-        result = estimate_series_ctf(
-            images,
-            TiltGeometry.from_poses(series.poses),
-            pixel_size=series.pixel_size_angstrom,
-            optics=series.optics,
-            params=params,
-            hand=series.hand,
-            nominal_defocus_angstrom=None if None in nominal else np.array(nominal, dtype=np.float64),
-        )
+        with threads_for(series.image_shape[0] * series.image_shape[1]):
+            result = estimate_series_ctf(
+                images,
+                TiltGeometry.from_poses(series.poses),
+                pixel_size=series.pixel_size_angstrom,
+                optics=series.optics,
+                params=params,
+                hand=series.hand,
+                nominal_defocus_angstrom=None if None in nominal else np.array(nominal, dtype=np.float64),
+            )
         curves = result.curves
         store.write_arrays(
             tilt_deg=series.nominal_tilts_deg,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from eucentric.compute.seeds import seeded_generator
+from eucentric.compute.threads import threads_for
 from eucentric.errors import InputError, ProcessingError
 from eucentric.io.movies import read_gain, read_movie
 from eucentric.models.tilt_series import FrameShifts, Tilt, TiltSeries
@@ -58,7 +59,8 @@ class EstimateMotion(ItemStage):
                 results.append(None)
                 continue
             try:
-                done, result, count = _one_movie(series, tilt, gain, params, store, device)
+                with threads_for(series.image_shape[0] * series.image_shape[1]):
+                    done, result, count = _one_movie(series, tilt, gain, params, store, device)
             except InputError as error:
                 if gain is not None and "gain reference" in str(error):
                     raise
