@@ -18,13 +18,13 @@ _Many = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
 def write_project(project: Path, plan: ImportPlan) -> Path:
     """Write what import found, and the project's settings where it has none yet; the path of its table."""
     with ProjectLock(project, "import"):
-        table = write_import(project, plan)
+        # The table comes last: a stopped import leaves no project that would run without its gain.
         gain_path = None if plan.gain is None else relative_path(plan.gain, project)
         if not (project / PLAN_FILE).is_file():
             Plan.write_default(project, {} if gain_path is None else {"project": {"gain": gain_path}})
         elif gain_path != Plan.load(project).project.gain:
             Plan.load(project).save("project", {"gain": gain_path})
-    return table
+        return write_import(project, plan)
 
 
 def show_findings(plan: ImportPlan) -> None:
