@@ -37,13 +37,16 @@ def figures(project, truths) -> dict[tuple[str, str], float]:
 
 def import_practice(folder, project, name: str) -> None:
     gain, mdoc = str(folder / "gain.mrc"), str(folder / f"{name}.mdoc")
-    assert run("import", str(project), "--frames", str(folder / "frames" / f"{name}_*.tif"), "--mdoc", mdoc, "--gain", gain) == 0
+    assert (
+        run(
+            "import", str(project), "--frames", str(folder / "frames" / f"{name}_*.tif"), "--mdoc", mdoc, "--gain", gain
+        )
+        == 0
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "alignment", "lost"), [("TS_01", 5.0, 0), ("TS_02", 7.0, 0), ("TS_03", 7.0, 0)]
-)
+@pytest.mark.parametrize(("name", "alignment", "lost"), [("TS_01", 5.0, 0), ("TS_02", 7.0, 0), ("TS_03", 7.0, 0)])
 def test_practice_series_with_defaults_only(shared_data, tmp_path, name, alignment, lost):
     folder, project = shared_data / "practice", tmp_path / "project"
     import_practice(folder, project, name)
@@ -68,7 +71,9 @@ def test_simulated_series_goes_the_whole_road_and_a_bad_one_does_not_stop_it(tmp
     simulate(data, SMALL, 2)
     for movie in sorted((data / "frames").glob("TS_02_*.tif"))[2:]:
         movie.write_bytes(movie.read_bytes()[:300])
-    code = run("import", str(project), "--frames", str(data / "frames"), "--mdoc", str(data), "--gain", str(data / "gain.mrc"))
+    code = run(
+        "import", str(project), "--frames", str(data / "frames"), "--mdoc", str(data), "--gain", str(data / "gain.mrc")
+    )
     assert code == 0
     code = run("run", str(project), "--workers", "1")
     series = {s.name: s for s in read_tilt_series_set(project / "reconstruct" / "tilt_series.star", project)}

@@ -24,13 +24,20 @@ def exclude(
 
     Parameters
     ----------
-    project : folder made by `eucentric import`
-    series : name of the tilt series
-    angle : degrees, nominal; the nearest tilt within 0.5 is meant
-    reason : why, in words
-    acquisition : order of acquisition from 0, where two tilts have the same angle
-    undo : take the tilt back
-    debug : show where an error came from
+    project
+        folder made by `eucentric import`
+    series
+        name of the tilt series
+    angle
+        degrees, nominal; the nearest tilt within 0.5 is meant
+    reason
+        why, in words
+    acquisition
+        order of acquisition from 0, where two tilts have the same angle
+    undo
+        take the tilt back
+    debug
+        show where an error came from
     """
     del debug  # read by the program itself
     entry = exclude_tilt(project, series, angle, reason, acquisition, undo)

@@ -63,27 +63,48 @@ def import_files(
 
     Parameters
     ----------
-    project : folder to make
-    frames : movies: folders, files or 'wildcards'
-    mdoc : mdoc files: folders, files or 'wildcards'
-    stack : tilt stacks that are already summed
-    tomogram : finished tomograms
-    angles : .tlt or .rawtlt files of stacks
-    tilts : first angle and step, degrees, of stacks without an angle file
-    gain : gain reference; frames are multiplied by it
-    voltage : kV; goes before what files say
-    pixel_size : A, of the frames or images
-    dose : e/A2 for each tilt
-    tilt_axis : degrees, as RELION's rlnTomoZRot and IMOD's rotation angle
-    spherical_aberration : mm
-    amplitude_contrast : fraction
-    pattern : how movie names are made, such as '{series}_{order}_{tilt}'
-    scanning : the images are of scanning transmission, without contrast transfer
-    pre_image : images exposed before each series
-    pre_dose : e/A2 received before each series
-    exclude : names of series to leave out
-    as_json : write the result as JSON in the last line
-    debug : show where an error came from
+    project
+        folder to make
+    frames
+        movies: folders, files or 'wildcards'
+    mdoc
+        mdoc files: folders, files or 'wildcards'
+    stack
+        tilt stacks that are already summed
+    tomogram
+        finished tomograms
+    angles
+        .tlt or .rawtlt files of stacks
+    tilts
+        first angle and step, degrees, of stacks without an angle file
+    gain
+        gain reference; frames are multiplied by it
+    voltage
+        kV; goes before what files say
+    pixel_size
+        A, of the frames or images
+    dose
+        e/A2 for each tilt
+    tilt_axis
+        degrees, as RELION's rlnTomoZRot and IMOD's rotation angle
+    spherical_aberration
+        mm
+    amplitude_contrast
+        fraction
+    pattern
+        how movie names are made, such as '{series}_{order}_{tilt}'
+    scanning
+        the images are of scanning transmission, without contrast transfer
+    pre_image
+        images exposed before each series
+    pre_dose
+        e/A2 received before each series
+    exclude
+        names of series to leave out
+    as_json
+        write the result as JSON in the last line
+    debug
+        show where an error came from
     """
     del debug  # read by the program itself
     plan = plan_import(

@@ -14,8 +14,10 @@ def run(project: Path, /, *, until: str | None = None, options: RunOptions = _DE
 
     Parameters
     ----------
-    project : folder made by `eucentric import`
-    until : the last stage to run
+    project
+        folder made by `eucentric import`
+    until
+        the last stage to run
     """
     try:
         with shown_progress() as progress:

@@ -52,8 +52,10 @@ def stage_command(stage: AnyStage) -> Callable[..., int]:
 
     Parameters
     ----------
-    target : project, or a table such as `motion/tilt_series.star`
-    output : folder in the project for a variant of the results, kept beside the usual ones
+    target
+        project, or a table such as `motion/tilt_series.star`
+    output
+        folder in the project for a variant of the results, kept beside the usual ones
     """
     # The settings class is known only now; cyclopts reads it from here.
     command.__annotations__["settings"] = Annotated[stage.params | None, Parameter(name="*", group=_SETTINGS)]

@@ -25,9 +25,12 @@ def status(
 
     Parameters
     ----------
-    project : folder made by `eucentric import`
-    as_json : write the state as JSON in the last line
-    debug : show where an error came from
+    project
+        folder made by `eucentric import`
+    as_json
+        write the state as JSON in the last line
+    debug
+        show where an error came from
     """
     del debug  # read by the program itself
     found = project_status(project)

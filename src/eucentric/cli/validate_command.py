@@ -58,9 +58,12 @@ def validate(
 
     Parameters
     ----------
-    files : MRC, TIFF, EM, STAR or mdoc files, or an `eucentric.toml`
-    as_json : write the findings as JSON in the last line
-    debug : show where an error came from
+    files
+        MRC, TIFF, EM, STAR or mdoc files, or an `eucentric.toml`
+    as_json
+        write the findings as JSON in the last line
+    debug
+        show where an error came from
     """
     del debug  # read by the program itself
     every = {str(path): _findings(path) for path in files}

@@ -194,7 +194,7 @@ class DaskExecutor(Executor):
             threads_per_worker=1,
             processes=True,
             memory_limit=psutil.virtual_memory().total,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: two runs may share a machine
             silence_logs=50,
             local_directory=self._scratch.name,
         )
