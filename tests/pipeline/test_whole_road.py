@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from eucentric.cli.main import main
+from eucentric.cli.main import run as run_command
 from eucentric.io import read_mrc, read_tilt_series_set, read_truth
 from eucentric.pipeline.scoring import score_project
 from eucentric.pipeline.simulate_project import simulate
@@ -26,9 +26,7 @@ SMALL = SimulationParams(
 
 def run(*words: str) -> int:
     """Exit code of `eucentric ...`."""
-    with pytest.raises(SystemExit) as stop:
-        main(list(words))
-    return int(stop.value.code or 0)
+    return run_command(list(words))
 
 
 def figures(project, truths) -> dict[tuple[str, str], float]:

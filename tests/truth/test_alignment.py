@@ -20,14 +20,14 @@ def specimen(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 
 def project(geometry: TiltGeometry, *, noise: float, seed: int = 1) -> torch.Tensor:
-    """Analytic images of dark Gaussian blobs (sigma 45 A): no projector is involved."""
-    positions, weights = specimen(220)
+    """Analytic images of dark Gaussian blobs (sigma 30 A): no projector is involved."""
+    positions, weights = specimen(120)
     camera = geometry.project(positions)
     y, x = ((np.arange(n) - n // 2) * PIXEL for n in SHAPE)
     images = np.zeros((len(geometry), *SHAPE))
     for image, at in zip(images, camera, strict=True):
-        gx = np.exp(-((x[None] - at[:, :1]) ** 2) / (2 * 45.0**2))
-        gy = np.exp(-((y[None] - at[:, 1:2]) ** 2) / (2 * 45.0**2))
+        gx = np.exp(-((x[None] - at[:, :1]) ** 2) / (2 * 30.0**2))
+        gy = np.exp(-((y[None] - at[:, 1:2]) ** 2) / (2 * 30.0**2))
         image -= np.einsum("p,py,px->yx", weights, gy, gx)
     images += noise * np.random.default_rng(seed).normal(size=images.shape)
     return torch.from_numpy(images).float()
@@ -35,7 +35,7 @@ def project(geometry: TiltGeometry, *, noise: float, seed: int = 1) -> torch.Ten
 
 def residual(found: TiltGeometry, true: TiltGeometry) -> float:
     """Rms distance in A between image positions after the best translation of the specimen."""
-    positions, _ = specimen(60)
+    positions, _ = specimen(120)
     positions = positions[np.abs(positions[:, :2]).max(1) < 700]
     difference = (true.project(positions) - found.project(positions))[..., :2]
     design = found.matrices[:, :2].reshape(-1, 3)
@@ -45,7 +45,7 @@ def residual(found: TiltGeometry, true: TiltGeometry) -> float:
 
 
 def true_geometry(axis: float) -> TiltGeometry:
-    tilts = np.arange(-54.0, 55.0, 6.0)
+    tilts = np.arange(-54.0, 55.0, 3.0)
     shifts = np.random.default_rng(9).normal(0, 90.0, (len(tilts), 2))
     return TiltGeometry.build(tilts, z_rot_deg=axis, shifts_angstrom=shifts)
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from eucentric.alignment.coarse import coarse_shifts, search_axis_coarsely
+from eucentric.alignment.coarse import coarse_shifts, in_axis_frame, in_camera_frame, search_axis_coarsely
 from eucentric.alignment.params import AlignParams
 from eucentric.alignment.projection_matching import MatchRound, ProjectionMatcher
 from eucentric.alignment.results import AlignmentResult
@@ -18,6 +18,7 @@ from eucentric.projection.resampling import resample_tilts
 from eucentric.typing import FloatArray
 
 _DONE_PX = 0.05
+_FIRST_ROUNDS = 3
 _CLEARLY_BETTER = 1.15
 _FAR_DEG = 15.0
 
@@ -70,15 +71,19 @@ def align_tilt_series(
         max_shift_fraction=params.max_shift_fraction,
     )
     matcher = levels.matcher(images, tilts, pixel_size, 0)
-    current = _rounds(matcher, coarse, params.passes[0], 8 * levels.low_pass[0] / 5, levels.match_pixel)
+    focused = _focus(matcher, coarse, levels.low_pass[0])
+    current = _rounds(matcher, focused, _FIRST_ROUNDS, levels.low_pass[0], levels.match_pixel)
+    tell(0.2, "projection matching")
+    matcher = levels.matcher(images, tilts, pixel_size, 1)
+    current = _rounds(matcher, current.geometry, params.passes[0], levels.low_pass[1], levels.match_pixel)
     tell(0.4, "tilt axis")
     tried: dict[float, float] = {}
     if params.axis_search_deg > 0:
-        matcher = levels.matcher(images, tilts, pixel_size, 1)
+        matcher = levels.matcher(images, tilts, pixel_size, 2)
         current = _search_axis(matcher, current, params.axis_search_deg, levels, tried, tell)
     tell(0.85, "projection matching")
-    matcher = levels.matcher(images, tilts, pixel_size, 2)
-    current = _rounds(matcher, current.geometry, params.passes[1], levels.low_pass[1] / 2, levels.match_pixel)
+    matcher = levels.matcher(images, tilts, pixel_size, 3)
+    current = _rounds(matcher, current.geometry, params.passes[1], levels.low_pass[2] / 2, levels.match_pixel)
     tell(1.0, "")
     _judge(current, tilts, caveats)
     axes = np.array(sorted(tried), dtype=np.float64)
@@ -157,6 +162,34 @@ def _starting_axis(
     return given
 
 
+def _focus(matcher: ProjectionMatcher, geometry: TiltGeometry, low_pass: float) -> TiltGeometry:
+    """Shifts across the axis with their smooth errors taken out, by the sharpness of the reconstruction.
+
+    Neighbours leave an error free that changes slowly from tilt to tilt: each step of it is small, their sum is not. Its
+    even and its odd part beyond what a displacement of the specimen explains, which go with the square and the cube of
+    the angle, are tried in turn.
+    """
+    angle = np.deg2rad(geometry.y_tilt_deg)
+    free = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    best = geometry
+    top = matcher.sharpness(geometry)
+    for power, step, reach in ((2, 0.2, 1.6), (3, 0.2, 1.6), (2, 0.1, 0.3), (3, 0.1, 0.3)):
+        mode = angle**power
+        mode = mode - free @ np.linalg.lstsq(free, mode, rcond=None)[0]
+        if float(np.abs(mode).max()) < 1e-9:
+            continue
+        mode = mode / np.abs(mode).max()
+        start = in_axis_frame(best)
+        for amount in np.arange(-reach, reach + step / 2, step) * low_pass:
+            shifts = start.copy()
+            shifts[:, 0] += amount * mode
+            tried = in_camera_frame(geometry.y_tilt_deg, float(geometry.z_rot_deg[0]), shifts)
+            sharp = matcher.sharpness(tried)
+            if sharp > top:
+                best, top = tried, sharp
+    return best
+
+
 def _rounds(matcher: ProjectionMatcher, geometry: TiltGeometry, rounds: int, reach: float, pixel: float) -> MatchRound:
     current = matcher.run_round(geometry, reach_angstrom=reach)
     for _ in range(rounds - 1):
@@ -182,7 +215,7 @@ def _search_axis(
         axis = round(axis, 4)
         if axis not in kept:
             near = min(kept.values(), key=lambda m: abs(float(m.geometry.z_rot_deg[0]) - axis), default=start)
-            kept[axis] = _rounds(matcher, _turn(near.geometry, axis), 2, levels.low_pass[1] / 2, levels.match_pixel)
+            kept[axis] = _rounds(matcher, _turn(near.geometry, axis), 2, levels.low_pass[2] / 2, levels.match_pixel)
             tried[axis] = float(kept[axis].scores.mean())
             tell(min(0.8, 0.4 + 0.04 * len(kept)), f"tilt axis {axis:.2f} degrees")
         return tried[axis]

@@ -32,9 +32,9 @@ class AlignParams(Frozen):
     match_pixel_angstrom: float = Field(
         default=16.0, gt=0, description="A; sampling for projection matching: finer adds time, not signal"
     )
-    low_pass_angstrom: tuple[float, float, float] = Field(
-        default=(60.0, 50.0, 40.0),
-        description="A; finest detail used at first, in the search for the axis, and at last",
+    low_pass_angstrom: tuple[float, float, float, float] = Field(
+        default=(100.0, 60.0, 50.0, 40.0),
+        description="A; finest detail used to focus, then to match, in the search for the axis, and at last",
     )
     high_pass_angstrom: float = Field(
         default=1000.0, gt=0, description="A; coarser detail is illumination and thickness, not specimen"

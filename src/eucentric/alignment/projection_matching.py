@@ -134,6 +134,14 @@ class ProjectionMatcher:
         volume_shape = (self._depth, *self._frame)
         return back_project(image[None], self._tilts[tilt : tilt + 1], volume_shape)
 
+    def sharpness(self, geometry: TiltGeometry) -> float:
+        """Kurtosis of the reconstruction: features that all views agree on are few and strong, smeared ones many and weak."""
+        filtered = torch.stack([self._filtered(self._turned(i, geometry), i) for i in range(len(self._tilts))])
+        volume = back_project(filtered, self._tilts, (self._depth, *self._frame))
+        squared = (volume - volume.mean()) ** 2
+        variance = float(squared.mean())
+        return float((squared**2).mean()) / variance**2 if variance > 0 else 0.0
+
     def run_round(self, geometry: TiltGeometry, *, reach_angstrom: float) -> MatchRound:
         """Match every image once, from the lowest tilt outwards, each move at once taken into the reconstruction."""
         count = len(self._tilts)
