@@ -21,7 +21,11 @@ def write_project(project: Path, plan: ImportPlan) -> Path:
         # The table comes last: a stopped import leaves no project that would run without its gain.
         gain_path = None if plan.gain is None else relative_path(plan.gain, project)
         if not (project / PLAN_FILE).is_file():
-            Plan.write_default(project, {} if gain_path is None else {"project": {"gain": gain_path}})
+            chosen: dict[str, dict[str, object]] = {} if gain_path is None else {"project": {"gain": gain_path}}
+            if plan.series and all(one.optics is None for one in plan.series):
+                # scanning series come aligned, and a lone needle gives projection matching nothing to hold on to
+                chosen["align"] = {"already_aligned": True}
+            Plan.write_default(project, chosen)
         elif gain_path != Plan.load(project).project.gain:
             Plan.load(project).save("project", {"gain": gain_path})
         return write_import(project, plan)

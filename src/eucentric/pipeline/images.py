@@ -50,7 +50,7 @@ def read_image(series: TiltSeries, tilt: Tilt, store: ItemStore, *, part: str = 
     data = _stack(path)
     if section >= len(data):
         raise InputError(f"`{path}` holds {len(data)} images; image {section + 1} was asked for.")
-    image = np.asarray(data[section], dtype=np.float32)
+    image = np.array(data[section], dtype=np.float32)  # a copy: the file stays as it is
     if not np.isfinite(image).all():
         raise InputError(
             f"The image of {series.name} at {tilt.nominal_tilt_deg:.1f} degrees holds values that are not numbers (NaN). "
