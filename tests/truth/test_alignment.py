@@ -67,7 +67,8 @@ def test_series_is_aligned_to_a_fraction_of_a_pixel_and_the_axis_found(axis):
     given = axis + 1.5
     result = align_tilt_series(images, true.y_tilt_deg, pixel_size=PIXEL, axis_deg=given, params=AlignParams())
     assert abs(float(result.geometry.z_rot_deg[0]) - axis) < 0.7  # the finer step of the search
-    assert residual(result.geometry, true) < 6.0
+    # half a pixel; an axis wrong by 0.7 degrees alone moves points 600 A from the centre by 7 A
+    assert residual(result.geometry, true) < 0.5 * PIXEL
     turned = true.replace(y_tilt_deg=-true.y_tilt_deg)
     assert residual(turned, true) > 30.0  # the measure sees a wrong hand
 
