@@ -14,9 +14,9 @@ from eucentric.pipeline import plan, stages
 from eucentric.pipeline.plan import Plan
 
 ENTRIES = (
-    stages.StageEntry("first", "First", "Make images."),
-    stages.StageEntry("second", "Second", "Give poses."),
-    stages.StageEntry("count", "Count", "Count."),
+    stages.StageEntry("first", "First", "toy_stages:FirstParams", "Make images."),
+    stages.StageEntry("second", "Second", "toy_stages:SecondParams", "Give poses."),
+    stages.StageEntry("count", "Count", "toy_stages:CountParams", "Count."),
 )
 
 

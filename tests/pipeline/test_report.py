@@ -219,8 +219,19 @@ def test_numbers_and_labels_in_words():
 
 
 def test_methods_cite_in_order_and_only_what_ran():
-    paragraphs, references = methods({"reconstruct"}, "1.2")
-    assert len(paragraphs) == 2
+    paragraphs, references = methods({"reconstruct": {"dose_weighting": True}}, "1.2")
+    assert len(paragraphs) == 3
     assert "[1]" in paragraphs[1]
+    assert "[2]" in paragraphs[2]
+    assert len(methods({"reconstruct": {"dose_weighting": False}}, "1.2")[0]) == 2
+    assert "without weighting" in methods({"reconstruct": {"filter": "none"}}, "1.2")[0][1]
     assert references[0].startswith("Radermacher")
-    assert methods(set(), "1.2")[1] == ()
+    assert methods({}, "1.2")[1] == ()
+    paragraphs, references = methods({"ctf": {}, "align": {}, "motion": {}}, "1.2")
+    assert [re.findall(r"\[\d+\]", text) for text in paragraphs[1:]] == [
+        ["[1]", "[2]"],
+        ["[3]", "[4]", "[5]"],
+        ["[6]", "[7]", "[8]"],
+    ]
+    first_authors = ["Rubinstein", "Zheng", "Guckenberger", "Winkler", "Zheng", "Rohou", "Elferich", "Tegunov"]
+    assert [re.match(r"\w+", text).group() for text in references] == first_authors

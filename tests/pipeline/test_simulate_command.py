@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy_stages
 
-from eucentric.cli import demo_command, main, score_command
+from eucentric.cli import demo_command, main
 from eucentric.io.movies import read_movie
 from eucentric.io.truth import read_truth
 from eucentric.pipeline.summary import Failure, RunSummary, StageTally
@@ -55,8 +55,7 @@ def scored(monkeypatch):
         asked.append((root, truth_files))
         return ROWS
 
-    monkeypatch.setattr(score_command, "score_project", score_project)
-    monkeypatch.setattr(demo_command, "score_project", score_project)
+    monkeypatch.setattr("eucentric.pipeline.scoring.score_project", score_project)
     return asked
 
 
@@ -139,7 +138,7 @@ def test_a_demo_simulates_once_and_ends_with_scores(program, scored, monkeypatch
         return RunSummary(root=root, stages={"first": StageTally(processed=1)}, failures=failures)
 
     monkeypatch.setattr(demo_command, "demo_settings", lambda short: TINY.replace(seed=8) if short else TINY)
-    monkeypatch.setattr(demo_command, "run_project", run_project)
+    monkeypatch.setattr("eucentric.pipeline.runner.run_project", run_project)
     monkeypatch.setattr("eucentric.pipeline.plan.all_stages", lambda: toy_stages.TOYS)
     folder = tmp_path / "demo"
     code, out, err = program("demo", folder, "--json")

@@ -76,11 +76,11 @@ def test_truth_holds_what_was_simulated(written):
     truth = read_truth(files[1].truth)
     series = SimulatedSeries.build(PARAMS, series=1)
     positions = series.specimen.positions_angstrom
-    moved = positions + series.session.deformation_at(positions, PARAMS)
-    expected = np.stack([series.session.geometry[t].project(moved[t])[0] for t in range(7)])
+    moved = positions + series.acquisition.deformation_at(positions, PARAMS)
+    expected = np.stack([series.acquisition.geometry[t].project(moved[t])[0] for t in range(7)])
     np.testing.assert_allclose(truth.camera_positions(truth.positions), expected, atol=1e-6)
     np.testing.assert_allclose(truth.rotations, series.specimen.rotations)
-    np.testing.assert_allclose(truth.motion_angstrom, series.session.motion_angstrom)
+    np.testing.assert_allclose(truth.motion_angstrom, series.acquisition.motion_angstrom)
     assert truth.bad_tilts == (0,)
     assert truth.settings["species"] == [s.name for s in series.specimen.species]
     np.testing.assert_allclose(truth.vesicle_radii_angstrom, series.specimen.vesicles[:, 3])

@@ -147,7 +147,7 @@ def test_dose_weights_are_those_of_the_middle_of_each_exposure():
     assert torch.equal(off, plain)
 
 
-@pytest.mark.parametrize("changes", [{"low_pass_angstrom": 60.0}, {"filter": "hann"}])
+@pytest.mark.parametrize("changes", [{"low_pass_angstrom": 60.0}, {"fall_off": "hann"}])
 def test_filters_remove_fine_detail(changes):
     x = (np.arange(200) - 100) * PIXEL
     wave = torch.from_numpy(np.broadcast_to(np.cos(2 * np.pi * x / 30.0), (1, 60, 200)).copy()).float()
@@ -155,7 +155,7 @@ def test_filters_remove_fine_detail(changes):
     plain = reconstruct_volume(wave, TiltGeometry.build([0.0]), **keywords, params=PLAIN)
     soft = reconstruct_volume(wave, TiltGeometry.build([0.0]), **keywords, params=PLAIN.replace(**changes))
     # hann at 16 / 30 of Nyquist is 0.45; a wave of 30 A lies beyond 60 A
-    expected = {"filter": 0.5 + 0.5 * np.cos(np.pi * 16.0 / 30.0), "low_pass_angstrom": 0.0}[next(iter(changes))]
+    expected = {"fall_off": 0.5 + 0.5 * np.cos(np.pi * 16.0 / 30.0), "low_pass_angstrom": 0.0}[next(iter(changes))]
     inner = (slice(None), slice(10, 20), slice(30, 70))
     assert float(soft[inner].norm() / plain[inner].norm()) == pytest.approx(expected, abs=0.02)
 

@@ -1,4 +1,4 @@
-"""Specimens and sessions of the simulator: chirality, packing, order of tilts, repeatability."""
+"""Specimens and acquisitions of the simulator: chirality, packing, order of tilts, repeatability."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from eucentric.simulation import (
     SimulatedSeries,
     SimulationParams,
     Specimen,
-    plan_session,
+    plan_acquisition,
     procedural_macromolecule,
     species_from_atoms,
     tilt_scheme,
@@ -130,7 +130,7 @@ def test_too_much_is_refused():
     with pytest.raises(InputError, match="one number for each"):
         Specimen.build(SMALL, [large], rng)
     with pytest.raises(InputError, match="blocked"):
-        plan_session(SMALL.replace(blocked_tilts=(5,)), rng)
+        plan_acquisition(SMALL.replace(blocked_tilts=(5,)), rng)
 
 
 def test_vesicle_has_two_leaflets_and_gold_its_mass():
@@ -172,7 +172,7 @@ def test_order_of_tilts(scheme, order):
     np.testing.assert_allclose(nominal[np.argsort(acquisition)], order)
 
 
-def test_session_has_the_errors_asked_for():
+def test_acquisition_has_the_errors_asked_for():
     params = SimulationParams(
         tilt_step_deg=0.5,
         tilt_offset_deg=7.0,
@@ -181,19 +181,19 @@ def test_session_has_the_errors_asked_for():
         frames=8,
         doming_angstrom=0.0,
     )
-    session = plan_session(params, np.random.default_rng(5))
-    np.testing.assert_allclose((session.geometry.y_tilt_deg - session.nominal_tilts_deg).mean(), 7.0, atol=0.02)
-    assert (session.geometry.x_tilt_deg == -3.0).all()
-    assert 60.0 < session.geometry.shifts_angstrom.std() < 140.0
-    np.testing.assert_allclose(session.motion_angstrom.mean(1), 0.0, atol=1e-9)
-    steps = np.linalg.norm(np.diff(session.motion_angstrom, axis=1), axis=2).mean(0)
+    acquisition = plan_acquisition(params, np.random.default_rng(5))
+    np.testing.assert_allclose((acquisition.geometry.y_tilt_deg - acquisition.nominal_tilts_deg).mean(), 7.0, atol=0.02)
+    assert (acquisition.geometry.x_tilt_deg == -3.0).all()
+    assert 60.0 < acquisition.geometry.shifts_angstrom.std() < 140.0
+    np.testing.assert_allclose(acquisition.motion_angstrom.mean(1), 0.0, atol=1e-9)
+    steps = np.linalg.norm(np.diff(acquisition.motion_angstrom, axis=1), axis=2).mean(0)
     assert steps[0] > 2.0 * steps[-1]  # drift dies away
-    np.testing.assert_allclose(session.defocus_u_angstrom - session.defocus_v_angstrom, 400.0)
+    np.testing.assert_allclose(acquisition.defocus_u_angstrom - acquisition.defocus_v_angstrom, 400.0)
 
 
 def test_doming_is_seen_across_the_tilt_axis_of_tilted_images_only():
     params = SimulationParams(tilt_step_deg=60.0, drift_angstrom=0.0, doming_angstrom=40.0, tilt_error_deg=0.0)
-    low, middle, high = plan_session(params, np.random.default_rng(5)).motion_angstrom
+    low, middle, high = plan_acquisition(params, np.random.default_rng(5)).motion_angstrom
     np.testing.assert_allclose(middle, 0.0, atol=1e-9)
     across = rotation_z(params.tilt_axis_deg)[:2, 0]
     for motion, side in ((low, -1), (high, 1)):  # the top of the specimen moves along +x where it is tilted up
@@ -210,7 +210,7 @@ def test_same_seed_same_movie():
     assert (first.movie(3) == movie).all()  # nothing is kept from one call to the next
     for other in (SimulatedSeries.build(params, series=1), SimulatedSeries.build(params.replace(seed=2))):
         assert (other.movie(3) != movie).any()
-        assert not np.allclose(other.session.geometry.shifts_angstrom, first.session.geometry.shifts_angstrom)
+        assert not np.allclose(other.acquisition.geometry.shifts_angstrom, first.acquisition.geometry.shifts_angstrom)
     # series of one data set share a camera
     assert (SimulatedSeries.build(params, series=1).detector.gain == first.detector.gain).all()
     assert Rotation(first.specimen.rotations).inverse.compose(

@@ -12,9 +12,9 @@ from eucentric.compute import seeded_generator
 from eucentric.geometry import TiltGeometry, angstrom_to_pixel
 from eucentric.io.atoms import read_atoms
 from eucentric.simulation import (
+    Acquisition,
     Body,
     Detector,
-    Session,
     SimulatedSeries,
     SimulationParams,
     form_frames,
@@ -42,12 +42,12 @@ QUIET = SimulationParams(
 )
 
 
-def session(params, geometry, *, acquisition=None, motion=None, defocus=None, deformation=None):
+def acquire(params, geometry, *, order=None, motion=None, defocus=None, deformation=None):
     count = len(geometry)
     middle = np.full(count, params.defocus_angstrom) if defocus is None else np.asarray(defocus, dtype=float)
-    return Session(
+    return Acquisition(
         nominal_tilts_deg=geometry.y_tilt_deg,
-        acquisition=np.arange(count) if acquisition is None else np.asarray(acquisition),
+        order=np.arange(count) if order is None else np.asarray(order),
         geometry=geometry,
         defocus_u_angstrom=middle + 0.5 * params.astigmatism_angstrom,
         defocus_v_angstrom=middle - 0.5 * params.astigmatism_angstrom,
@@ -100,7 +100,7 @@ def test_a_point_lands_where_the_geometry_projects_it():
         shifts_angstrom=[(35.0, -22.0), (0.0, 0.0), (-41.0, 17.0)],
     )  # fmt: skip
     place = np.array([61.0, -83.0, 120.0])
-    course = session(params, geometry)
+    course = acquire(params, geometry)
     expected = angstrom_to_pixel(geometry.project(place)[:, :2], (128, 160), 5.0)
     for tilt in range(3):
         found = place_of(contrast(points(place), params, course, tilt))
@@ -112,7 +112,7 @@ def test_a_point_lands_where_the_geometry_projects_it():
 def test_contrast_is_the_formula_at_each_points_own_height(hand):
     params = QUIET.replace(hand=hand, image_size_px=(192, 192), thickness_angstrom=4000.0, depth_step_angstrom=100.0)
     weight, high, low = 3e4, (-201.3, 33.0, 1500.0), (187.7, -55.0, -1400.0)
-    got = contrast(points(high, low, weight=weight), params, session(params, TiltGeometry.build(0.0)))
+    got = contrast(points(high, low, weight=weight), params, acquire(params, TiltGeometry.build(0.0)))
     expected = sum(
         point_image((192, 192), 5.0, (96 + x / 5.0, 96 + y / 5.0), weight, 35000.0 + hand * z, params.b_factor)
         for x, y, z in (high, low)
@@ -126,7 +126,7 @@ def test_slabs_of_the_default_step_are_fine_enough():
     geometry = TiltGeometry.build(40.0, z_rot_deg=84.0)
     places = np.random.default_rng(3).uniform(-250, 250, (20, 3))
     images = [
-        contrast(points(*places), QUIET.replace(depth_step_angstrom=step), session(QUIET, geometry))
+        contrast(points(*places), QUIET.replace(depth_step_angstrom=step), acquire(QUIET, geometry))
         for step in (300.0, 30.0)
     ]
     assert np.abs(images[0] - images[1]).max() < 0.01 * np.abs(images[1]).max()
@@ -142,7 +142,7 @@ def test_protein_is_dark_at_underfocus_and_bright_at_overfocus():
     )
     for defocus, sign in ((35000.0, -1), (-35000.0, 1)):
         params = QUIET.replace(defocus_angstrom=defocus)
-        image = contrast(ball, params, session(params, TiltGeometry.build(0.0)))
+        image = contrast(ball, params, acquire(params, TiltGeometry.build(0.0)))
         assert sign * image[64, 80] > 2 * np.abs(image[:40]).max()
         assert sign * image[60:69, 76:85].mean() > 0.02
 
@@ -150,7 +150,7 @@ def test_protein_is_dark_at_underfocus_and_bright_at_overfocus():
 def test_frames_are_displaced_by_the_motion():
     params = QUIET.replace(frames=3, drift_angstrom=20.0)
     motion = np.array([[[7.0, -11.0], [1.0, 2.0], [-8.0, 9.0]]])
-    course = session(params, TiltGeometry.build(0.0), motion=motion)
+    course = acquire(params, TiltGeometry.build(0.0), motion=motion)
     frames = form_frames([points((40.0, 20.0, 0.0))], course, params, 0, seeded_generator(1)).double()
     for frame, shift in zip(frames, motion[0], strict=True):
         found = place_of((frame / frame.median()).numpy() - 1.0)
@@ -161,7 +161,7 @@ def test_specimen_bends_as_the_truth_file_says():
     params = QUIET.replace(deformation_angstrom=30.0)
     coefficients = np.zeros((3, 6))
     coefficients[0, 5], coefficients[1, 1] = 4.0, -3.0  # x: uv, y: u
-    course = session(params, TiltGeometry.build([0.0, 0.0]), acquisition=[0, 9], deformation=coefficients)
+    course = acquire(params, TiltGeometry.build([0.0, 0.0]), order=[0, 9], deformation=coefficients)
     x, y = 160.0, -120.0
     u, v = x / 400.0, y / 400.0  # half of 160 pixels of 5 A
     for tilt, dose in ((0, 1.5), (1, 28.5)):
@@ -172,7 +172,7 @@ def test_specimen_bends_as_the_truth_file_says():
 
 
 def test_detail_fades_with_dose_and_gold_does_not():
-    course = session(QUIET, TiltGeometry.build([0.0, 0.0]), acquisition=[0, 30])
+    course = acquire(QUIET, TiltGeometry.build([0.0, 0.0]), order=[0, 30])
     fy, fx = np.meshgrid(np.fft.fftfreq(128, 5.0), np.fft.fftfreq(160, 5.0), indexing="ij")
     k = np.hypot(fx, fy)
     critical = 0.24499 * np.where(k > 0, k, 1.0) ** -1.6649 + 2.8141  # Grant & Grigorieff 2015
@@ -208,7 +208,7 @@ def test_ice_shows_the_zeros_of_the_ctf():
     params = QUIET.replace(
         ice_noise=5.0, thickness_angstrom=60.0, depth_step_angstrom=100.0, image_size_px=(256, 256), b_factor=0.0
     )
-    course = session(params, TiltGeometry.build(0.0))
+    course = acquire(params, TiltGeometry.build(0.0))
     image = form_frames([], course, params, 0, seeded_generator(2))[0].double().numpy()
     window = np.hanning(256)[:, None] * np.hanning(256)
     power = np.abs(np.fft.fft2((image / image.mean() - 1) * window)) ** 2
@@ -226,7 +226,7 @@ def test_ice_shows_the_zeros_of_the_ctf():
 def test_ice_in_a_tilted_image_has_the_defocus_of_its_place():
     params = QUIET.replace(ice_noise=5.0, thickness_angstrom=60.0, image_size_px=(512, 256), b_factor=0.0)
     geometry = TiltGeometry.build(55.0, z_rot_deg=0.0)
-    image = form_frames([], session(params, geometry), params, 0, seeded_generator(2))[0].double().numpy()
+    image = form_frames([], acquire(params, geometry), params, 0, seeded_generator(2))[0].double().numpy()
     window = np.hanning(256)[:, None] * np.hanning(256)
     fy, fx = np.meshgrid(np.fft.fftfreq(256, 5.0), np.fft.fftfreq(256, 5.0), indexing="ij")
     k2 = fx**2 + fy**2
@@ -271,9 +271,9 @@ def test_images_agree_with_those_of_an_independent_simulator(shared_data, tilt):
         image_size_px=(768, 768), pixel_size_angstrom=4.0, amplitude_contrast=spec["amp"], thickness_angstrom=1200.0,
         astigmatism_angstrom=400.0, astigmatism_angle_deg=30.0, deformation_angstrom=spec["deform"],
     )  # fmt: skip
-    course = Session(
+    course = Acquisition(
         nominal_tilts_deg=np.array(truth["tilts"]),
-        acquisition=np.array(truth["acq"]),
+        order=np.array(truth["acq"]),
         geometry=TiltGeometry.build(truth["true_tilt"], z_rot_deg=spec["axis"], shifts_angstrom=truth["shifts"]),
         defocus_u_angstrom=np.array(truth["du"]),
         defocus_v_angstrom=np.array(truth["dv"]),

@@ -20,7 +20,13 @@ def test_the_ramp_is_the_absolute_frequency_with_a_small_right_value_at_zero(spa
 
 @pytest.mark.parametrize(
     ("window", "half", "end"),
-    [("ramp", 1.0, 0.0), ("hamming", 0.54, 0.08), ("hann", 0.5, 0.0), ("cosine", 0.5**0.5, 0.0)],
+    [
+        ("sharp", 1.0, 0.0),
+        ("hamming", 0.54, 0.08),
+        ("hann", 0.5, 0.0),
+        ("cosine", 0.5**0.5, 0.0),
+        ("gaussian", np.exp(-0.5), np.exp(-2.0)),
+    ],
 )
 def test_windows_fall_from_one_to_nyquist(window, half, end):
     gain = window_gain(torch.tensor([0.0, 0.5, 1.0, 1.2], dtype=torch.float64), window)

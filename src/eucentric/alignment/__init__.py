@@ -7,6 +7,8 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "AlignParams": "params",
         "AlignmentResult": "results",
+        "CentreOfMassResult": "align_centre_of_mass",
+        "align_centre_of_mass": "align_centre_of_mass",
         "align_tilt_series": "align_tilt_series",
         "find_dark_tilts": "find_dark_tilts",
         "coarse_shifts": "coarse",

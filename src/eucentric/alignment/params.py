@@ -1,5 +1,7 @@
 """Settings of tilt-series alignment."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from eucentric.models.settings import Frozen
@@ -8,8 +10,11 @@ from eucentric.models.settings import Frozen
 class AlignParams(Frozen):
     """How the images of a tilt series are brought into one geometry."""
 
-    already_aligned: bool = Field(
-        default=False, description="take the images as they are: no dark tilts are looked for, all shifts are zero"
+    method: Literal["matching", "centre-of-mass", "none"] = Field(
+        default="matching",
+        description="matching aligns by projection matching; centre-of-mass is for a needle or particle alone on an even "
+        "background (import sets it for scanning series); none keeps an imported alignment, else takes all shifts as "
+        "zero",
     )
     dark_fraction: float = Field(
         default=0.5,

@@ -14,6 +14,7 @@ which is the ramp filter where signal is strong, and no filter at all where nois
 """
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +83,7 @@ class ProjectionMatcher:
         # wide enough for any orientation of the tilt axis
         side = max(self._shape)
         self._frame = (side, side)
-        self._depth = max(8, 2 * round(thickness / match_pixel_size / 2))
+        self._volume_shape = (max(8, 2 * round(thickness / match_pixel_size / 2)), side, side)
         noise = torch.tensor([noise_power(image) for image in images], dtype=images.dtype, device=images.device)
         scaled = (images - images.mean((-2, -1), keepdim=True)) / noise.clamp(min=1e-20).sqrt()[:, None, None]
         still = TiltGeometry.build(tilt_angles_deg)
@@ -122,22 +123,26 @@ class ProjectionMatcher:
         out[top : top + self._shape[0], left : left + self._shape[1]] = image
         return out
 
-    def _turned(self, tilt: int, geometry: TiltGeometry) -> Tensor:
+    def _turned(self, tilt: int, pose: TiltGeometry) -> Tensor:
+        """An image turned and shifted as its pose, a geometry of one tilt, says."""
         one = self._images[tilt : tilt + 1]
-        return resample_tilts(one, geometry[[tilt]], self._pixel, out_shape=self._frame, out_pixel_size=self._pixel)[0]
+        return resample_tilts(one, pose, self._pixel, out_shape=self._frame, out_pixel_size=self._pixel)[0]
 
     def _filtered(self, image: Tensor, tilt: int) -> Tensor:
         filtered: Tensor = torch.fft.irfft2(torch.fft.rfft2(image) * self._filters[tilt], s=self._frame)
         return filtered
 
     def _smeared(self, image: Tensor, tilt: int) -> Tensor:
-        volume_shape = (self._depth, *self._frame)
-        return back_project(image[None], self._tilts[tilt : tilt + 1], volume_shape)
+        return back_project(image[None], self._tilts[tilt : tilt + 1], self._volume_shape)
+
+    def _reconstructed(self, turned: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+        """All images filtered, and their reconstruction."""
+        filtered = torch.stack([self._filtered(image, i) for i, image in enumerate(turned)])
+        return filtered, back_project(filtered, self._tilts, self._volume_shape)
 
     def sharpness(self, geometry: TiltGeometry) -> float:
         """Kurtosis of the reconstruction: features that all views agree on are few and strong, smeared ones many and weak."""
-        filtered = torch.stack([self._filtered(self._turned(i, geometry), i) for i in range(len(self._tilts))])
-        volume = back_project(filtered, self._tilts, (self._depth, *self._frame))
+        _, volume = self._reconstructed(self._turned(i, geometry[[i]]) for i in range(len(self._tilts)))
         squared = (volume - volume.mean()) ** 2
         variance = float(squared.mean())
         return float((squared**2).mean()) / variance**2 if variance > 0 else 0.0
@@ -145,9 +150,8 @@ class ProjectionMatcher:
     def run_round(self, geometry: TiltGeometry, *, reach_angstrom: float) -> MatchRound:
         """Match every image once, from the lowest tilt outwards, each move at once taken into the reconstruction."""
         count = len(self._tilts)
-        turned = [self._turned(i, geometry) for i in range(count)]
-        filtered = torch.stack([self._filtered(t, i) for i, t in enumerate(turned)])
-        volume = back_project(filtered, self._tilts, (self._depth, *self._frame))
+        turned = [self._turned(i, geometry[[i]]) for i in range(count)]
+        filtered, volume = self._reconstructed(turned)
         mask = strong_features(
             volume, threshold=self._threshold, neighbourhood_px=round(_NEIGHBOURHOOD_ANGSTROM / self._pixel)
         )
@@ -162,9 +166,7 @@ class ProjectionMatcher:
             shifts[i] += move
             largest = max(largest, float(np.abs(move).max()))
             moved = in_camera_frame(self._tilts[i : i + 1], axis, shifts[i : i + 1])
-            one = self._images[i : i + 1]
-            new = resample_tilts(one, moved, self._pixel, out_shape=self._frame, out_pixel_size=self._pixel)[0]
-            filtered[i] = self._filtered(new, i)
+            filtered[i] = self._filtered(self._turned(i, moved), i)
             volume += self._smeared(filtered[i], i)
         return MatchRound(
             geometry=in_camera_frame(self._tilts, axis, shifts),

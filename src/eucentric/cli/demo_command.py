@@ -3,22 +3,15 @@
 import json
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from eucentric.cli.import_command import show_findings, write_project
-from eucentric.cli.options import RunOptions, show_interrupted, show_summary, shown_progress
+from eucentric.cli.options import RunOptions, Switch, run_and_show, show_json, show_summary, shown_progress
 from eucentric.cli.score_command import find_truth_files, scores_as_json, show_scores
 from eucentric.cli.simulate_command import movie_counter
 from eucentric.errors import InputError
 from eucentric.io.atomic import write_text_atomic
-from eucentric.pipeline.importing import plan_import
-from eucentric.pipeline.runner import run_project
-from eucentric.pipeline.scoring import score_project
-from eucentric.pipeline.simulate_project import simulate
-from eucentric.pipeline.summary import RunInterrupted, RunSummary
+from eucentric.pipeline.summary import RunSummary
 from eucentric.simulation.params import SimulationParams
 
 _DEFAULT = RunOptions()
@@ -38,7 +31,7 @@ def demo(
     folder: Path,
     /,
     *,
-    short: Annotated[bool, Parameter(negative=())] = False,
+    short: Switch = False,
     options: RunOptions = _DEFAULT,
 ) -> int:
     """Simulate a tilt series, take it through every stage, and show how far the results are from the truth.
@@ -52,29 +45,23 @@ def demo(
     short
         smaller images and fewer tilts
     """
+    # here, so that --help does not load torch
+    from eucentric.cli.import_command import show_findings, write_project
+    from eucentric.pipeline.importing import plan_import
+    from eucentric.pipeline.runner import run_project
+
     data, project = folder / "data", folder / "project"
     _make_data(data, demo_settings(short), options.overwrite)
     found = plan_import([str(data / "frames")], [str(data)], gain=data / "gain.mrc")
     show_findings(found)
     write_project(project, found)
-    try:
-        with shown_progress() as progress:
-            summary = run_project(
-                project,
-                only=options.only,
-                workers=options.workers,
-                cluster=options.cluster,
-                device=options.device,
-                overwrite=options.overwrite,
-                progress=progress,
-            )
-    except RunInterrupted as stop:
-        return show_interrupted(stop, options)
-    return _show_results(summary, data, project, options)
+    return run_and_show(partial(run_project, project), options, partial(_show_results, data=data, project=project))
 
 
 def _make_data(data: Path, params: SimulationParams, overwrite: bool) -> None:
     """The demo's movies, unless they are there. The settings are written first, the truth last."""
+    from eucentric.pipeline.simulate_project import simulate
+
     settings, wanted = data / _SETTINGS_FILE, params.model_dump_json(indent=1) + "\n"
     if data.is_dir() and any(data.iterdir()):
         if not settings.is_file() or settings.read_text(encoding="utf-8") != wanted:
@@ -90,8 +77,10 @@ def _make_data(data: Path, params: SimulationParams, overwrite: bool) -> None:
     sys.stdout.write(f"Simulated {sum(len(one.movies) for one in written)} movies in `{data}`.\n")
 
 
-def _show_results(summary: RunSummary, data: Path, project: Path, options: RunOptions) -> int:
+def _show_results(summary: RunSummary, options: RunOptions, data: Path, project: Path) -> int:
     """Tell what the run did, the scores, and where the report is."""
+    from eucentric.pipeline.scoring import score_project
+
     code = show_summary(summary, replace(options, as_json=False))
     rows = []
     if code == 0:
@@ -107,5 +96,5 @@ def _show_results(summary: RunSummary, data: Path, project: Path, options: RunOp
         values = json.loads(summary.to_json())
         values["scores"] = scores_as_json(rows)
         values["report"] = str(report) if report.is_file() else None
-        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+        show_json(values)
     return code

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eucentric.pipeline.exclude import exclude_tilt
+from eucentric.cli.options import Debug, Switch
 
 
 def exclude(
@@ -17,8 +17,8 @@ def exclude(
     *,
     reason: str | None = None,
     acquisition: int | None = None,
-    undo: Annotated[bool, Parameter(negative=())] = False,
-    debug: Annotated[bool, Parameter(negative=())] = False,
+    undo: Switch = False,
+    debug: Debug = False,
 ) -> int:
     """Leave one tilt out of all later work. It is noted in `eucentric.toml`; the next run redoes what it touches.
 
@@ -36,9 +36,9 @@ def exclude(
         order of acquisition from 0, where two tilts have the same angle
     undo
         take the tilt back
-    debug
-        show where an error came from
     """
+    from eucentric.pipeline.exclude import exclude_tilt  # here, so that --help does not load torch
+
     del debug  # read by the program itself
     entry = exclude_tilt(project, series, angle, reason, acquisition, undo)
     what = f"the tilt of {series} at {entry.angle:g} degrees"

@@ -1,30 +1,36 @@
 """`eucentric import`."""
 
-import json
+from __future__ import annotations
+
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
+from eucentric.cli.options import SEVERAL, AsJson, Debug, show_json
 
-from eucentric.io.tilt_series import relative_path
-from eucentric.pipeline.importing import ImportPlan, plan_import, write_import
-from eucentric.pipeline.lock import ProjectLock
-from eucentric.pipeline.plan import PLAN_FILE, Plan
+if TYPE_CHECKING:
+    from eucentric.pipeline.importing import ImportPlan
 
-_Many = Annotated[list[str], Parameter(consume_multiple=True, negative=())]
+_Many = Annotated[list[str], SEVERAL]
 
 
 def write_project(project: Path, plan: ImportPlan) -> Path:
     """Write what import found, and the project's settings where it has none yet; the path of its table."""
+    from eucentric.io.tilt_series import relative_path
+    from eucentric.pipeline.importing import write_import
+    from eucentric.pipeline.lock import ProjectLock
+    from eucentric.pipeline.plan import PLAN_FILE, Plan
+
     with ProjectLock(project, "import"):
         # The table comes last: a stopped import leaves no project that would run without its gain.
         gain_path = None if plan.gain is None else relative_path(plan.gain, project)
         if not (project / PLAN_FILE).is_file():
             chosen: dict[str, dict[str, object]] = {} if gain_path is None else {"project": {"gain": gain_path}}
-            if plan.series and all(one.optics is None for one in plan.series):
-                # scanning series come aligned, and a lone needle gives projection matching nothing to hold on to
-                chosen["align"] = {"already_aligned": True}
+            if plan.series and all(one.tilts and all(t.pose for t in one.tilts) for one in plan.series):
+                chosen["align"] = {"method": "none"}
+            elif plan.series and all(one.optics is None for one in plan.series):
+                # a lone needle gives projection matching nothing to hold on to
+                chosen["align"] = {"method": "centre-of-mass"}
             Plan.write_default(project, chosen)
         elif gain_path != Plan.load(project).project.gain:
             Plan.load(project).save("project", {"gain": gain_path})
@@ -60,8 +66,8 @@ def import_files(
     pre_image: _Many = [],  # noqa: B006
     pre_dose: float = 0.0,
     exclude: _Many = [],  # noqa: B006
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    debug: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> int:
     """Find movies, mdocs, stacks or tomograms, check them against each other, and write the project and its plan.
 
@@ -105,12 +111,11 @@ def import_files(
         e/A2 received before each series
     exclude
         names of series to leave out
-    as_json
-        write the result as JSON in the last line
-    debug
-        show where an error came from
     """
     del debug  # read by the program itself
+    from eucentric.pipeline.importing import plan_import
+    from eucentric.pipeline.plan import PLAN_FILE
+
     plan = plan_import(
         frames,
         mdoc,
@@ -146,5 +151,5 @@ def import_files(
             "left_out": list(plan.left_out),
             "findings": [{"severity": f.severity, "series": f.series, "text": f.text} for f in plan.findings],
         }
-        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+        show_json(values)
     return code

@@ -1,10 +1,11 @@
 """Options that many commands share, and how their results are shown."""
 
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 from rich.console import Console
@@ -13,6 +14,13 @@ from eucentric.pipeline.progress import BarProgress, LineProgress, RunProgress
 from eucentric.pipeline.summary import RunInterrupted, RunSummary
 
 RUNNING = Group.create_ordered("How to run")
+SETTINGS = Parameter(name="*", group=Group("Settings", sort_key=0), negative_iterable=(), consume_multiple=True)
+"""Of a settings class: each field is an option."""
+SEVERAL = Parameter(consume_multiple=True, negative=())
+"""Of a list: values follow each other after one option."""
+Switch = Annotated[bool, Parameter(negative=())]
+AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="write the result as JSON in the last line")]
+Debug = Annotated[bool, Parameter(negative=(), help="show where an error came from")]
 
 
 @Parameter(name="*", group=RUNNING)
@@ -20,20 +28,18 @@ RUNNING = Group.create_ordered("How to run")
 class RunOptions:
     """How and on what to run."""
 
-    only: Annotated[list[str] | None, Parameter(consume_multiple=True, negative=())] = None
-    """Names of tilt series to work on; wildcards allowed."""
+    only: Annotated[list[str] | None, SEVERAL] = None
+    """names of tilt series to work on; wildcards allowed"""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:n."""
+    """auto, cpu, cuda or cuda:n"""
     workers: int | None = None
-    """Tilt series side by side; chosen by cores, GPUs and memory where not given."""
+    """tilt series side by side; chosen by cores, GPUs and memory where not given"""
     cluster: str = "local"
-    """local, slurm, or the address of a Dask scheduler such as tcp://host:8786."""
-    overwrite: Annotated[bool, Parameter(negative=())] = False
-    """Do everything anew, also what is done."""
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False
-    """Write the result as JSON in the last line."""
-    debug: Annotated[bool, Parameter(negative=())] = False
-    """Show where an error came from."""
+    """local, slurm, or the address of a Dask scheduler such as tcp://host:8786"""
+    overwrite: Switch = False
+    """do everything anew, also what is done"""
+    as_json: AsJson = False
+    debug: Debug = False
 
 
 @contextmanager
@@ -41,6 +47,11 @@ def shown_progress() -> Iterator[RunProgress]:
     """A bar in a terminal, a line a minute elsewhere; both on the error channel, so that results can be piped."""
     console = Console(stderr=True)
     yield BarProgress(console) if console.is_terminal else LineProgress(console)
+
+
+def show_json(values: Mapping[str, Any]) -> None:
+    """Print a result for machines, on one line."""
+    sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def show_summary(summary: RunSummary, options: RunOptions) -> int:
@@ -62,3 +73,31 @@ def show_interrupted(stop: RunInterrupted, options: RunOptions) -> int:
     if options.as_json:
         sys.stdout.write(stop.summary.to_json() + "\n")
     return stop.summary.exit_code
+
+
+def run_and_show(
+    work: Callable[..., RunSummary],
+    options: RunOptions,
+    show: Callable[[RunSummary, RunOptions], int] = show_summary,
+) -> int:
+    """Run stages and show what came of it, also where the run was stopped; the exit code.
+
+    Parameters
+    ----------
+    work : `run_project` or `run_stage` with all arguments but those of the options
+    options : how to run
+    show : called when the run came to its end
+    """
+    try:
+        with shown_progress() as progress:
+            summary = work(
+                only=options.only,
+                workers=options.workers,
+                cluster=options.cluster,
+                device=options.device,
+                overwrite=options.overwrite,
+                progress=progress,
+            )
+    except RunInterrupted as stop:
+        return show_interrupted(stop, options)
+    return show(summary, options)

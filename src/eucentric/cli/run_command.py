@@ -1,10 +1,9 @@
 """`eucentric run`."""
 
+from functools import partial
 from pathlib import Path
 
-from eucentric.cli.options import RunOptions, show_interrupted, show_summary, shown_progress
-from eucentric.pipeline.runner import run_project
-from eucentric.pipeline.summary import RunInterrupted
+from eucentric.cli.options import RunOptions, run_and_show
 
 _DEFAULT = RunOptions()
 
@@ -19,18 +18,6 @@ def run(project: Path, /, *, until: str | None = None, options: RunOptions = _DE
     until
         the last stage to run
     """
-    try:
-        with shown_progress() as progress:
-            summary = run_project(
-                project,
-                until=until,
-                only=options.only,
-                workers=options.workers,
-                cluster=options.cluster,
-                device=options.device,
-                overwrite=options.overwrite,
-                progress=progress,
-            )
-    except RunInterrupted as stop:
-        return show_interrupted(stop, options)
-    return show_summary(summary, options)
+    from eucentric.pipeline.runner import run_project  # here, so that --help does not load torch
+
+    return run_and_show(partial(run_project, project, until=until), options)

@@ -1,20 +1,20 @@
 """`eucentric score`."""
 
-import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eucentric.cli.options import SEVERAL, AsJson, Debug, show_json
 from eucentric.errors import InputError
-from eucentric.pipeline.scoring import ScoreRow, score_project
-from eucentric.pipeline.steps import find_project
+
+if TYPE_CHECKING:
+    from eucentric.pipeline.scoring import ScoreRow
 
 _TRUTH_FILES = "*_truth.json"
 _PIPE_WIDTH = 200  # characters; where nobody sees lines wrapped, a row stays on one line
@@ -41,7 +41,7 @@ def find_truth_files(places: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def show_scores(rows: Sequence[ScoreRow]) -> None:
+def show_scores(rows: "Sequence[ScoreRow]") -> None:
     """Print scores as a table."""
     table = Table("series", "metric", box=None)
     table.add_column("value", justify="right")
@@ -52,7 +52,7 @@ def show_scores(rows: Sequence[ScoreRow]) -> None:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
 
 
-def scores_as_json(rows: Sequence[ScoreRow]) -> list[dict[str, Any]]:
+def scores_as_json(rows: "Sequence[ScoreRow]") -> list[dict[str, Any]]:
     """Scores for machines; a value that is not finite becomes null."""
     return [
         {
@@ -70,9 +70,9 @@ def score(
     project: Path,
     /,
     *,
-    truth: Annotated[list[Path], Parameter(consume_multiple=True, negative=())],
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    debug: Annotated[bool, Parameter(negative=())] = False,
+    truth: Annotated[list[Path], SEVERAL],
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> int:
     """Compare the results of each stage with the truth of simulated movies.
 
@@ -82,14 +82,14 @@ def score(
         folder made by `eucentric import`
     truth
         truth files, or folders of them, as `eucentric simulate` writes them
-    as_json
-        write the scores as JSON in the last line
-    debug
-        show where an error came from
     """
+    # here, so that --help does not load torch
+    from eucentric.pipeline.scoring import score_project
+    from eucentric.pipeline.steps import find_project
+
     del debug  # read by the program itself
     rows = score_project(find_project(project), find_truth_files(truth))
     show_scores(rows)
     if as_json:
-        sys.stdout.write(json.dumps({"exit_code": 0, "scores": scores_as_json(rows)}, ensure_ascii=False) + "\n")
+        show_json({"exit_code": 0, "scores": scores_as_json(rows)})
     return 0

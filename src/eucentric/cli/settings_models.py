@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from eucentric.pipeline.stages import STAGES, load_stage
+from eucentric.pipeline.stages import STAGES, load_settings
 
 
 def model_of(command: str) -> type[BaseModel] | None:
@@ -12,4 +12,4 @@ def model_of(command: str) -> type[BaseModel] | None:
 
         return SimulationParams
     entry = next((e for e in STAGES if e.name == command), None)
-    return None if entry is None else load_stage(entry).params
+    return None if entry is None else load_settings(entry)

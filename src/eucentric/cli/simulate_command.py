@@ -1,21 +1,15 @@
 """`eucentric simulate`."""
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Group, Parameter
-
-from eucentric.cli.options import shown_progress
+from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json, shown_progress
 from eucentric.errors import InputError
-from eucentric.pipeline import simulate_project
 from eucentric.pipeline.progress import RunProgress
 from eucentric.simulation.params import SimulationParams
-
-_SETTINGS = Group("Settings", sort_key=1)
 
 
 def movie_counter(progress: RunProgress) -> Callable[[int, int], None]:
@@ -40,13 +34,11 @@ def simulate(
     /,
     *,
     series: int = 1,
-    structure: Annotated[list[Path] | None, Parameter(consume_multiple=True, negative=())] = None,
-    settings: Annotated[
-        SimulationParams | None, Parameter(name="*", group=_SETTINGS, negative_iterable=(), consume_multiple=True)
-    ] = None,
-    overwrite: Annotated[bool, Parameter(negative=())] = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    debug: Annotated[bool, Parameter(negative=())] = False,
+    structure: Annotated[list[Path] | None, SEVERAL] = None,
+    settings: Annotated[SimulationParams | None, SETTINGS] = None,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> int:
     """Write movies, mdocs and a gain reference as a microscope would, and the truth about them.
 
@@ -60,11 +52,9 @@ def simulate(
         PDB or mmCIF files, one a species, in place of the built-in macromolecules
     overwrite
         write into a folder that holds files; those of the same name are replaced
-    as_json
-        write the result as JSON in the last line
-    debug
-        show where an error came from
     """
+    from eucentric.pipeline import simulate_project  # here, so that --help does not load torch
+
     del debug  # read by the program itself
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise InputError(
@@ -94,5 +84,5 @@ def simulate(
             "truth": [str(one.truth) for one in written],
             "references": [str(path) for path in written[0].references],
         }
-        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
+        show_json(values)
     return 0

@@ -1,15 +1,12 @@
 """`eucentric status`."""
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from eucentric.pipeline.status import project_status
+from eucentric.cli.options import AsJson, Debug, show_json
 
 _STYLES = {"done": "green", "outdated": "yellow", "failed": "red", "waiting": "dim"}
 
@@ -18,8 +15,8 @@ def status(
     project: Path,
     /,
     *,
-    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
-    debug: Annotated[bool, Parameter(negative=())] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> int:
     """Show for every tilt series which stages are done, outdated by a change, failed or waiting; and why.
 
@@ -27,11 +24,9 @@ def status(
     ----------
     project
         folder made by `eucentric import`
-    as_json
-        write the state as JSON in the last line
-    debug
-        show where an error came from
     """
+    from eucentric.pipeline.status import project_status  # here, so that --help does not load torch
+
     del debug  # read by the program itself
     found = project_status(project)
     stages = list(found.series[0].states) if found.series else []
@@ -46,5 +41,5 @@ def status(
         for text in one.messages:
             console.print(f"{one.name}, {text}", markup=False, highlight=False, soft_wrap=True)
     if as_json:
-        sys.stdout.write(json.dumps(found.to_dict(), ensure_ascii=False) + "\n")
+        show_json(found.to_dict())
     return 1 if any("failed" in one.states.values() for one in found.series) else 0

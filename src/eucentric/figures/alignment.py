@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from eucentric.figures.canvas import FIRST, GREY, SECOND, TILT_AXIS_LABEL, new_figure
+from eucentric.figures.canvas import FIRST, GREY, SECOND, draw_over_tilts, new_figure
 from eucentric.typing import FloatArray
 
 
@@ -18,27 +18,15 @@ def shifts_against_tilt(
     sigma_angstrom : (tilt,), A, of each component
     """
     figure, axes = new_figure()
-    for column, (name, color) in enumerate((("x", FIRST), ("y", SECOND))):
-        axes.errorbar(
-            tilts_deg,
-            shifts_angstrom[:, column],
-            yerr=sigma_angstrom,
-            fmt="o-",
-            color=color,
-            markersize=3.5,
-            linewidth=0.8,
-            label=name,
-        )
-    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="shift (Å)")
-    axes.legend(frameon=False)
+    shifts = {"x": shifts_angstrom[:, 0], "y": shifts_angstrom[:, 1]}
+    draw_over_tilts(axes, tilts_deg, "shift (Å)", shifts, sigma_angstrom)
     return figure
 
 
 def scores_against_tilt(tilts_deg: FloatArray, scores: FloatArray) -> Figure:
     """Agreement of each image with the others; both (tilt,)."""
     figure, axes = new_figure()
-    axes.plot(tilts_deg, scores, "o-", color=FIRST, markersize=3.5, linewidth=0.8)
-    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="score")
+    draw_over_tilts(axes, tilts_deg, "score", {"score": scores})
     return figure
 
 
@@ -58,6 +46,5 @@ def intensities(tilts_deg: FloatArray, mean_intensity: FloatArray, excluded_deg:
     figure, axes = new_figure()
     for angle in excluded_deg:
         axes.axvline(angle, color=GREY, linewidth=0.8, linestyle=":")
-    axes.plot(tilts_deg, mean_intensity, "o-", color=FIRST, markersize=3.5, linewidth=0.8)
-    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="mean intensity")
+    draw_over_tilts(axes, tilts_deg, "mean intensity", {"mean": mean_intensity})
     return figure

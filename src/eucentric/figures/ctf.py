@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from eucentric.figures.canvas import FIRST, SECOND, TILT_AXIS_LABEL, decorate, new_figure
+from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, SECOND, decorate, draw_over_tilts, new_figure
 from eucentric.typing import FloatArray
 
 _UM = 1e4
@@ -13,19 +13,8 @@ def defocus_against_tilt(
 ) -> Figure:
     """Defocus along both axes of the astigmatism (shown in micrometres) with one standard deviation; all (tilt,)."""
     figure, axes = new_figure()
-    for values, name, color in ((defocus_u_angstrom, "U", FIRST), (defocus_v_angstrom, "V", SECOND)):
-        axes.errorbar(
-            tilts_deg,
-            values / _UM,
-            yerr=sigma_angstrom / _UM,
-            fmt="o-",
-            color=color,
-            markersize=3.5,
-            linewidth=0.8,
-            label=name,
-        )
-    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="underfocus (µm)")
-    axes.legend(frameon=False)
+    defocus = {"U": defocus_u_angstrom / _UM, "V": defocus_v_angstrom / _UM}
+    draw_over_tilts(axes, tilts_deg, "underfocus (µm)", defocus, sigma_angstrom / _UM)
     return figure
 
 
@@ -52,5 +41,5 @@ def spectra_with_models(
             axes.plot(frequency, quality[row], color="#009e73", linewidth=0.8, linestyle="--", label="quality")
         axes.set_title(f"{tilts_deg[row]:.1f}°", loc="left", fontsize=9)
     grid[0, 0].legend(frameon=False, ncols=3, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
-    grid[-1, 0].set_xlabel("spatial frequency (1/Å)")
+    grid[-1, 0].set_xlabel(FREQUENCY_LABEL)
     return figure

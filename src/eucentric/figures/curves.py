@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from eucentric.figures.canvas import FIRST, GREY, new_figure
+from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, GREY, new_figure
 from eucentric.typing import FloatArray
 
 
@@ -12,5 +12,5 @@ def correlation_curve(frequency: FloatArray, correlation: FloatArray) -> Figure:
     axes.plot(frequency, correlation, color=FIRST, linewidth=1.2)
     for level in (0.0, 0.143, 0.5):
         axes.axhline(level, color=GREY, linewidth=0.7, linestyle="-" if level == 0 else ":")
-    axes.set(xlabel="spatial frequency (1/Å)", ylabel="Fourier shell correlation")
+    axes.set(xlabel=FREQUENCY_LABEL, ylabel="Fourier shell correlation")
     return figure

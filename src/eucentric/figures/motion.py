@@ -7,7 +7,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from eucentric.figures.canvas import FIRST, GREY, TILT_AXIS_LABEL, new_figure, tilt_colors
+from eucentric.figures.canvas import FREQUENCY_LABEL, GREY, TILT_AXIS_LABEL, draw_over_tilts, new_figure, tilt_colors
 from eucentric.typing import FloatArray
 
 
@@ -39,8 +39,7 @@ def frame_trajectories(tilts_deg: FloatArray, shifts_angstrom: Sequence[FloatArr
 def total_motion(tilts_deg: FloatArray, totals_angstrom: FloatArray) -> Figure:
     """Length of the path of the frames (A) against tilt angle (degrees); both (tilt,)."""
     figure, axes = new_figure()
-    axes.plot(tilts_deg, totals_angstrom, "o-", color=FIRST, markersize=3.5, linewidth=0.8)
-    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="total motion (Å)")
+    draw_over_tilts(axes, tilts_deg, "total motion (Å)", {"total": totals_angstrom})
     axes.set_ylim(bottom=0)
     return figure
 
@@ -58,5 +57,5 @@ def frame_correlations(tilts_deg: FloatArray, frequency: FloatArray, correlation
     for row, color in zip(correlation, tilt_colors(tilts_deg), strict=True):
         axes.plot(frequency, row, color=color, linewidth=0.7)
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.set(xlabel="spatial frequency (1/Å)", ylabel="correlation of frames")
+    axes.set(xlabel=FREQUENCY_LABEL, ylabel="correlation of frames")
     return figure

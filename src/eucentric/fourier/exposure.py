@@ -6,19 +6,19 @@ from torch import Tensor
 
 from eucentric.errors import InputError
 
-_KV = (100.0, 120.0, 200.0, 300.0)
-_SCALE = (0.532, 0.565, 0.8, 1.0)
+_KV = (100.0, 200.0, 300.0)
+_SCALE = (0.532, 0.8, 1.0)
 
 
 def critical_exposure(frequency: Float[Tensor, "*grid"], *, voltage_kv: float = 300.0) -> Float[Tensor, "*grid"]:
     r"""Exposure in e/A^2 after which 1/e of the power is left at each spatial frequency (1/A) [1]_.
 
     :math:`N_c(k) = s\,(0.24499\,k^{-1.6649} + 2.8141)` with s = 1 at 300 kV, 0.8 at 200 kV, 0.532 at 100 kV, linear
-    between and held at 1 above. Infinite at zero frequency.
+    between and along the last line below, held at 1 above. Infinite at zero frequency.
 
     References
     ----------
-    .. [1] Grant & Grigorieff, eLife 4:e06980 (2015), doi:10.7554/eLife.06980
+    .. [1] Grant & Grigorieff, eLife 4:e06980 (2015), doi:10.7554/eLife.06980; s at 200 and 100 kV as in cisTEM
     """
     if not 80.0 <= voltage_kv <= 1300.0:
         raise InputError(f"Dose weighting is not known for {voltage_kv:g} kV; expected 80 to 1300 kV.")

@@ -86,6 +86,8 @@ def _read_bytes(path: Path, count: int = -1) -> bytes:
         raise InputError(f"`{path}` does not exist. Check the name and the folder.") from error
     except IsADirectoryError as error:
         raise InputError(f"`{path}` is a folder; expected an MRC file.") from error
+    except PermissionError as error:
+        raise InputError(f"`{path}` cannot be read: permission denied. Ask its owner for the right to.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise FormatError(f"`{path}` is a damaged compressed file: {error}. Copy it again.") from error
 

@@ -7,7 +7,7 @@ factor f in A as five Gaussians [1]_. The water that it pushes away is a Gaussia
 References
 ----------
 .. [1] Peng, Ren, Dudarev & Whelan, Acta Cryst. A52:257 (1996), doi:10.1107/S0108767395014371 (International Tables C,
-   4.3.2.2)
+   table 4.3.2.2)
 .. [2] Fraser, MacRae & Suzuki, J. Appl. Cryst. 11:693 (1978), doi:10.1107/S0021889878014296
 """
 

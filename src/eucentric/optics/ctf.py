@@ -1,4 +1,4 @@
-r"""The contrast transfer function: :math:`-\sin\chi`, negative near zero frequency, underfocus positive.
+r"""The contrast transfer function: :math:`-\sin\chi`, negative near zero frequency, underfocus positive [1]_.
 
 :math:`\chi = \pi\lambda k^2 (D - \tfrac12 \lambda^2 k^2 C_s) + \varphi + \arcsin(w)`, with
 :math:`D(\phi) = \tfrac12 (D_u + D_v) + \tfrac12 (D_u - D_v) \cos 2(\phi - \phi_0)`.

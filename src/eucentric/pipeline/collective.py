@@ -35,7 +35,7 @@ def run_collective(
     assert issubclass(stage, CollectiveStage)
     if not names and not stage.runs_without_items:
         return None
-    draft = _draft(maker, step, names, earlier if stage.runs_without_items else ())
+    draft = _draft(maker, step, stage, names, earlier if stage.runs_without_items else ())
     before = records.read_record(step.path, COLLECTIVE)
     if not maker.overwrite and before is not None and before.is_done and before.fingerprint == draft.fingerprint:
         return None
@@ -76,7 +76,9 @@ def run_collective(
     return failed
 
 
-def _draft(maker: TaskMaker, step: Step, names: Sequence[str], earlier: Sequence[str]) -> Record:
+def _draft(
+    maker: TaskMaker, step: Step, kind: type[CollectiveStage], names: Sequence[str], earlier: Sequence[str]
+) -> Record:
     upstreams = [(name, maker.upstream(step, name)[0]) for name in names]
     failures = [
         (folder, name, record.message)
@@ -84,7 +86,13 @@ def _draft(maker: TaskMaker, step: Step, names: Sequence[str], earlier: Sequence
         for name, record in records.read_records(maker.root / folder).items()
         if not record.is_done
     ]
-    upstream = hashlib.sha256(json.dumps([upstreams, failures]).encode()).hexdigest()[:32]
+    variants = [
+        (folder, name, record.fingerprint)
+        for stage in kind.shows_variants_of
+        for folder in records.variant_folders(maker.root, stage)
+        for name, record in records.read_records(maker.root / folder).items()
+    ]
+    upstream = hashlib.sha256(json.dumps([upstreams, failures, variants]).encode()).hexdigest()[:32]
     exclusions = tuple(e for name in names for e in maker.exclusions.get(name, ()))
     parameters = step.params.model_dump(mode="json")
     project = project_values(step.stage.uses, maker.project, maker.root)

@@ -11,7 +11,7 @@ import numpy as np
 from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding, Severity
 from eucentric.io.movies import movie_header
-from eucentric.models import ExcludedTilt, Optics, Tilt, TiltSeries
+from eucentric.models import ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
 
 SAME_ANGLE_DEG = 0.1
 """Closer than this, two tilts count as one taken twice: stages return to an angle within some hundredths."""
@@ -59,6 +59,8 @@ class DraftTilt:
     order: int | None = None
     axis_deg: float | None = None
     target_defocus_um: float | None = None
+    shift_px: tuple[float, float] | None = None
+    """(x, y) of the specimen centre, where the files give the whole alignment: then `angle_deg` and `axis_deg` are it."""
     problem: str | None = None
     """Why it cannot be used."""
 
@@ -208,7 +210,18 @@ def _drop_doubles(draft: Draft, ranks: Sequence[int]) -> None:
                 )
 
 
-def _tilt(draft: DraftTilt, rank: int, dose: float, before: float, options: ImportOptions) -> Tilt:
+def _pose(draft: DraftTilt, pixel_size: float) -> TiltPose | None:
+    if draft.shift_px is None:
+        return None
+    return TiltPose(
+        y_tilt_deg=float(draft.angle_deg),
+        z_rot_deg=draft.axis_deg or 0.0,
+        x_shift_angstrom=draft.shift_px[0] * pixel_size,
+        y_shift_angstrom=draft.shift_px[1] * pixel_size,
+    )
+
+
+def _tilt(draft: DraftTilt, rank: int, dose: float, before: float, options: ImportOptions, pixel_size: float) -> Tilt:
     axis = options.tilt_axis_deg if options.tilt_axis_deg is not None else draft.axis_deg
     defocus = draft.target_defocus_um
     return Tilt(
@@ -221,6 +234,7 @@ def _tilt(draft: DraftTilt, rank: int, dose: float, before: float, options: Impo
         nominal_axis_deg=axis,
         nominal_defocus_angstrom=None if defocus is None else -1e4 * defocus,
         image=draft.image,
+        pose=_pose(draft, pixel_size),
     )
 
 
@@ -269,7 +283,9 @@ def finish_series(draft: Draft, options: ImportOptions, before_all: float = 0.0)
             "warning",
             "No file tells the direction of the tilt axis, so all directions must be searched. Give --tilt-axis.",
         )
-    tilts = [_tilt(t, r, d, b, options) for t, r, d, b in zip(draft.tilts, ranks, doses, before, strict=True)]
+    tilts = [
+        _tilt(t, r, d, b, options, pixel_size) for t, r, d, b in zip(draft.tilts, ranks, doses, before, strict=True)
+    ]
     excluded = [
         ExcludedTilt(tilt=tilts[i], reason=t.problem) for i, t in enumerate(draft.tilts) if t.problem is not None
     ]

@@ -74,7 +74,7 @@ def expand_paths(places: Iterable[str | Path], endings: Sequence[str], what: str
 def bare_name(path: str | Path) -> str:
     """A file name without its ending, nor `.frames`, `.mrc` or the like before it."""
     name = Path(path).name
-    pattern = r"\.(mdoc|mrc|mrcs|st|tiff?|eer|frames|dm[34]|map|rec|ali|gz|bz2)$"
+    pattern = r"\.(mdoc|mrc|mrcs|st|tiff?|eer|frames|dm[34]|em|xml|map|rec|ali|gz|bz2)$"
     while (shorter := re.sub(pattern, "", name, flags=re.IGNORECASE)) != name and shorter:
         name = shorter
     return name

@@ -10,18 +10,22 @@ from numpy.typing import NDArray
 
 from eucentric.errors import InputError
 from eucentric.io.dm import read_dm
+from eucentric.io.em import read_em
 from eucentric.io.imod import read_angle_table
 from eucentric.io.mdoc import Mdoc, read_mdoc
 from eucentric.io.movies import DM_ENDINGS, TIFF_ENDINGS, has_ending
 from eucentric.io.mrc import read_mrc_header
+from eucentric.io.pytom import read_projection_list
 from eucentric.io.tiff import read_tiff, read_tiff_layout
 from eucentric.models import TiltSeries, Tomogram
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, ImportOptions, series_optics
 from eucentric.pipeline.import_files import bare_name, series_name
 
-STACK_ENDINGS = (".st", ".mrc", ".mrcs", ".ali", *DM_ENDINGS, *TIFF_ENDINGS)
+LIST_ENDINGS = (".xml",)
+EM_ENDINGS = (".em",)
+CONVERTED_ENDINGS = (*DM_ENDINGS, *TIFF_ENDINGS, *EM_ENDINGS)
+STACK_ENDINGS = (".st", ".mrc", ".mrcs", ".ali", *CONVERTED_ENDINGS)
 TOMOGRAM_ENDINGS = (".mrc", ".rec", ".map")
-CONVERTED_ENDINGS = (*DM_ENDINGS, *TIFF_ENDINGS)
 """Stacks that are copied into an MRC file at import."""
 _HALVES = (("_half1", "_half2"), ("_EVN", "_ODD"), ("_even", "_odd"), ("_evn", "_odd"))
 
@@ -37,7 +41,9 @@ class _Stack:
 
 
 def load_stack(path: Path) -> NDArray[Any]:
-    """Images of a DigitalMicrograph or TIFF stack, (view, y, x), y up."""
+    """Images of a DigitalMicrograph, EM or TIFF stack, (view, y, x), y up."""
+    if has_ending(path, EM_ENDINGS):
+        return read_em(path)[0]
     return read_dm(path)[0] if has_ending(path, DM_ENDINGS) else read_tiff(path)
 
 
@@ -56,6 +62,9 @@ def _describe(path: Path) -> _Stack:
     if has_ending(path, TIFF_ENDINGS):
         layout = read_tiff_layout(path)
         return _Stack(views=layout.page_count, shape=layout.shape)
+    if has_ending(path, EM_ENDINGS):
+        _, em = read_em(path)
+        return _Stack(views=em.shape[0], shape=em.shape[1:])
     mrc = read_mrc_header(path)
     return _Stack(views=mrc.shape[0], shape=mrc.shape[1:], pixel_size_angstrom=mrc.pixel_size_angstrom)
 
@@ -182,6 +191,38 @@ def draft_from_stack(
     draft.tilts = _tilts_from_rows(path, stack, rows)
     if stack.scanning:
         draft.say("note", "It was recorded by a scanning microscope: contrast transfer is passed over.")
+    return draft
+
+
+def draft_from_projection_list(path: Path) -> Draft:
+    """A draft of the aligned projections in a PyTom list: with angles and shifts, the tilt axis along y.
+
+    Raises
+    ------
+    InputError, FormatError : see `read_projection_list`; or a projection of several sections
+    """
+    tilts = []
+    for i, projection in enumerate(read_projection_list(path)):
+        _, header = read_em(projection.path)
+        if header.shape[0] != 1:
+            raise InputError(f"`{projection.path.name}` holds {header.shape[0]} sections; expected one projection.")
+        tilts.append(
+            DraftTilt(
+                angle_deg=-projection.tilt_deg,
+                label=projection.path.name,
+                position=i,
+                image=f"1@{projection.path.as_posix()}",
+                shape=header.shape[1:],
+                axis_deg=0.0,
+                shift_px=projection.offset_px,
+            )
+        )
+    draft = Draft(name=series_name(path), tilts=tilts)
+    draft.say(
+        "note",
+        "The list gives the alignment, which is kept. Its angles count the other way than RELION's, so their signs "
+        "are turned.",
+    )
     return draft
 
 

@@ -1,4 +1,4 @@
-"""From the files of a microscope session to a project's first table: finding, checking, saying what is missing or odd.
+"""From the files of a microscope to a project's first table: finding, checking, saying what is missing or odd.
 
 Six kinds of input: movies with one mdoc a series; movies with one mdoc an image; stacks with an angle file or mdoc;
 movies alone, by the pattern of their names; a separate exposure before a series; finished tomograms.
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.io.atomic import write_text_atomic
@@ -30,8 +32,10 @@ from eucentric.pipeline.import_mdocs import (
 )
 from eucentric.pipeline.import_stacks import (
     CONVERTED_ENDINGS,
+    LIST_ENDINGS,
     STACK_ENDINGS,
     TOMOGRAM_ENDINGS,
+    draft_from_projection_list,
     draft_from_stack,
     is_half_map,
     load_stack,
@@ -339,7 +343,13 @@ def plan_import(
         _add_by_names(collector, movies)
     angle_paths = expand_paths(angle_files, (".tlt", ".rawtlt", ".txt"), "angle file")
     for path in stack_paths:
-        collector.add(series_name(path), partial(draft_from_stack, path, mdoc_paths, angle_paths, tilt_steps))
+        listed = has_ending(path, LIST_ENDINGS)
+        make = (
+            partial(draft_from_projection_list, path)
+            if listed
+            else partial(draft_from_stack, path, mdoc_paths, angle_paths, tilt_steps)
+        )
+        collector.add(series_name(path), make)
     _add_tomograms(collector, expand_paths(tomograms, TOMOGRAM_ENDINGS, "tomogram"))
     _check_between_series(collector)
     _conclude(collector)
@@ -352,41 +362,56 @@ def plan_import(
     )
 
 
-def _convert(series: TiltSeries, folder: Path) -> dict[str, str]:
-    """Copy stacks that are not MRC into MRC files, values as recorded; where each went."""
-    sources = {t.image.partition("@")[2] for t in _all_tilts(series) if t.image is not None and "@" in t.image}
-    moved = {}
-    for source in sorted(s for s in sources if has_ending(s, CONVERTED_ENDINGS)):
-        target = folder / "stacks" / f"{series.name}.mrc"
-        label = f"Tilt images of {Path(source).name}, as recorded"
-        write_mrc(target, load_stack(Path(source)), series.pixel_size_angstrom, labels=[label], is_volume=False)
-        moved[source] = str(target)
-    return moved
+def _convert(series: TiltSeries, folder: Path) -> TiltSeries:
+    """Copy images that are not MRC into one MRC stack, values as recorded; the series that names them there."""
+    named = [t.image.partition("@") for t in _all_tilts(series) if t.image is not None]
+    sources = list(dict.fromkeys(place for _, _, place in named if has_ending(place, CONVERTED_ENDINGS)))
+    if not sources:
+        return series
+    stacks = [load_stack(Path(source)) for source in sources]
+    first = dict(zip(sources, np.cumsum([0, *(len(s) for s in stacks[:-1])]).tolist(), strict=True))
+    target = folder / "stacks" / f"{series.name}.mrc"
+    origin = Path(sources[0]).name + (f" and {len(sources) - 1} more" if len(sources) > 1 else "")
+    write_mrc(
+        target,
+        np.concatenate(stacks) if len(stacks) > 1 else stacks[0],
+        series.pixel_size_angstrom,
+        labels=[f"Tilt images of {origin}, as recorded"],
+        is_volume=False,
+    )
+
+    def moved(tilt: Tilt) -> Tilt:
+        number, _, place = (tilt.image or "").partition("@")
+        return replace(tilt, image=f"{first[place] + int(number)}@{target}") if place in first else tilt
+
+    return _map_tilts(series, moved)
+
+
+def _map_tilts(series: TiltSeries, change: Callable[[Tilt], Tilt]) -> TiltSeries:
+    """The series with every tilt changed, those left out too."""
+    return series.replace(
+        tilts=tuple(change(t) for t in series.tilts),
+        excluded=tuple(replace(e, tilt=change(e.tilt)) for e in series.excluded),
+    )
 
 
 def _all_tilts(series: TiltSeries) -> list[Tilt]:
     return [*series.tilts, *(e.tilt for e in series.excluded)]
 
 
-def _relative(series: TiltSeries, root: Path, moved: dict[str, str]) -> TiltSeries:
+def _relative(series: TiltSeries, root: Path) -> TiltSeries:
     def path(text: str | None) -> str | None:
         if text is None:
             return None
         number, at, place = text.rpartition("@")
-        return f"{number}{at}{relative_path(moved.get(place, place), root)}"
-
-    def tilt(one: Tilt) -> Tilt:
-        return replace(one, movie=path(one.movie), image=path(one.image))
+        return f"{number}{at}{relative_path(place, root)}"
 
     tomogram = series.tomogram
     if tomogram is not None:
         whole = path(tomogram.path) or ""
         tomogram = replace(tomogram, path=whole, half1=path(tomogram.half1), half2=path(tomogram.half2))
-    return series.replace(
-        tilts=tuple(tilt(t) for t in series.tilts),
-        excluded=tuple(replace(e, tilt=tilt(e.tilt)) for e in series.excluded),
-        tomogram=tomogram,
-    )
+    moved = _map_tilts(series, lambda tilt: replace(tilt, movie=path(tilt.movie), image=path(tilt.image)))
+    return moved.replace(tomogram=tomogram)
 
 
 def write_import(project_root: PathLike, plan: ImportPlan) -> Path:
@@ -408,7 +433,7 @@ def write_import(project_root: PathLike, plan: ImportPlan) -> Path:
     """
     root = Path(project_root)
     folder = root / "import"
-    series = [_relative(one, root, _convert(one, folder)) for one in plan.series]
+    series = [_relative(_convert(one, folder), root) for one in plan.series]
     report = {
         "gain": None if plan.gain is None else relative_path(plan.gain, root),
         "left_out": list(plan.left_out),

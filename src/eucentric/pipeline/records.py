@@ -113,6 +113,16 @@ def row_path(stage_folder: Path, series: str) -> Path:
     return stage_folder / "records" / f"{series}.star"
 
 
+def variant_folders(root: PathLike, stage: str) -> list[str]:
+    """Folders of a project that hold results of a stage beside the usual ones (`--output`), in order of name."""
+    found = []
+    for file in sorted(Path(root).glob("*/run.json")):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if file.parent.name != stage and json.loads(file.read_text(encoding="utf-8")).get("stage") == stage:
+                found.append(file.parent.name)
+    return found
+
+
 def read_record(stage_folder: PathLike, series: str) -> Record | None:
     """The record of an item; None where there is none, or one that is damaged or of another version."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

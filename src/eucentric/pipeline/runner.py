@@ -269,7 +269,8 @@ class _Run:
 
     def _task(self, step: Step, name: str) -> ItemTask | None:
         try:
-            return self.maker.make(step, name)
+            task = self.maker.make(step, name)
+            return task if self.maker.is_current(step, task) else self.maker.with_missing(task)
         except (EucentricError, OSError) as error:
             self._touched.add(step.folder)
             task = self.maker.unreadable(step, name)

@@ -94,7 +94,7 @@ def simulate(
     written = []
     for number in range(series_count):
         series = SimulatedSeries.build(params, species, series=number)
-        tilts = len(series.session.geometry)
+        tilts = len(series.acquisition.geometry)
 
         def step(done: int, _: int, before: int = number * tilts, total: int = series_count * tilts) -> None:
             if progress is not None:
@@ -121,7 +121,7 @@ def write_simulated_series(
 
 def series_truth(series: SimulatedSeries, name: str) -> TiltTruth:
     """The answers to a simulated series."""
-    params, session, specimen = series.params, series.session, series.specimen
+    params, acquisition, specimen = series.params, series.acquisition, series.specimen
     columns, rows = params.image_size_px
     return TiltTruth(
         name=name,
@@ -132,23 +132,23 @@ def series_truth(series: SimulatedSeries, name: str) -> TiltTruth:
             spherical_aberration_mm=params.spherical_aberration_mm,
             amplitude_contrast=params.amplitude_contrast,
         ),
-        nominal_tilts_deg=session.nominal_tilts_deg,
-        true_tilts_deg=session.geometry.y_tilt_deg,
+        nominal_tilts_deg=acquisition.nominal_tilts_deg,
+        true_tilts_deg=acquisition.geometry.y_tilt_deg,
         tilt_axis_deg=params.tilt_axis_deg,
         nominal_axis_deg=params.tilt_axis_deg + params.tilt_axis_error_deg,
-        matrices=session.geometry.matrices,
-        shifts_angstrom=session.geometry.shifts_angstrom,
-        acquisition=session.acquisition,
+        matrices=acquisition.geometry.matrices,
+        shifts_angstrom=acquisition.geometry.shifts_angstrom,
+        acquisition=acquisition.order,
         movie_names=_movie_names(series, name),
         dose=params.dose_per_tilt,
-        defocus_u_angstrom=session.defocus_u_angstrom,
-        defocus_v_angstrom=session.defocus_v_angstrom,
+        defocus_u_angstrom=acquisition.defocus_u_angstrom,
+        defocus_v_angstrom=acquisition.defocus_v_angstrom,
         astigmatism_angle_deg=params.astigmatism_angle_deg,
         hand=float(params.hand),
-        motion_angstrom=session.motion_angstrom,
+        motion_angstrom=acquisition.motion_angstrom,
         thickness_angstrom=params.thickness_angstrom,
         deformation_angstrom=params.deformation_angstrom,
-        deformation_coefficients=session.deformation,
+        deformation_coefficients=acquisition.deformation,
         bad_tilts=params.blocked_tilts,
         positions=specimen.positions_angstrom,
         rotations=specimen.rotations,
@@ -176,8 +176,8 @@ def _species(params: SimulationParams, structures: Sequence[PathLike] | None) ->
 
 
 def _movie_names(series: SimulatedSeries, name: str) -> tuple[str, ...]:
-    session = series.session
-    pairs = zip(session.acquisition, session.nominal_tilts_deg, strict=True)
+    acquisition = series.acquisition
+    pairs = zip(acquisition.order, acquisition.nominal_tilts_deg, strict=True)
     return tuple(f"{name}_{order:03d}_{angle + 0.0:.1f}.tif" for order, angle in pairs)
 
 

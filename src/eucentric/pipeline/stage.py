@@ -79,6 +79,8 @@ class CollectiveStage(_Stage, ABC):
 
     runs_without_items: ClassVar[bool] = False
     """True where the stage has work even if no tilt series came through, such as a report of what failed."""
+    shows_variants_of: ClassVar[tuple[str, ...]] = ()
+    """Stages whose results in folders of their own (`--output`) it also reads."""
 
     @abstractmethod
     def run(

@@ -2,7 +2,7 @@
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,16 @@ class TaskMaker:
         if step.source.endswith(".star"):  # which no stage of this run changes
             self._seen[key] = found
         return found
+
+    def with_missing(self, task: ItemTask) -> ItemTask:
+        """A task that is going to run, with files that are gone noted as gone: the item is done again when they are back.
+
+        Errors as `make`.
+        """
+        if all((self.root / f.path).exists() for f in task.inputs):
+            return task
+        upstream, inputs = upstream_of(self.root / task.source, task.series, self.root)
+        return replace(task, upstream=upstream, inputs=inputs)
 
     def is_current(self, step: Step, task: ItemTask) -> bool:
         """Whether an item needs nothing done."""

@@ -14,14 +14,14 @@ from eucentric.errors import InputError
 from eucentric.fourier.filters import soft_edge
 from eucentric.typing import FloatArray
 
-Window = Literal["ramp", "hamming", "hann", "cosine"]
+Window = Literal["sharp", "hamming", "hann", "cosine", "gaussian"]
 
 
 def window_gain(fraction_of_nyquist: Float[Tensor, "*grid"], window: Window) -> Float[Tensor, "*grid"]:
     """Fall-off that goes on top of the ramp; zero from Nyquist on.
 
-    ``ramp`` keeps everything and ends in a soft edge from 0.9 to 1 Nyquist; ``hamming`` falls to 0.08, ``hann`` and
-    ``cosine`` to 0 at Nyquist.
+    ``sharp`` keeps everything and ends in a soft edge from 0.9 to 1 Nyquist; ``hamming`` falls to 0.08, ``hann`` and
+    ``cosine`` to 0 and ``gaussian`` to exp(-2) = 0.14 at Nyquist.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def window_gain(fraction_of_nyquist: Float[Tensor, "*grid"], window: Window) -> 
     """
     r = fraction_of_nyquist
     match window:
-        case "ramp":
+        case "sharp":
             return soft_edge(r, 0.9, 1.0)
         case "hamming":
             gain = 0.54 + 0.46 * torch.cos(math.pi * r)
@@ -37,8 +37,10 @@ def window_gain(fraction_of_nyquist: Float[Tensor, "*grid"], window: Window) -> 
             gain = 0.5 + 0.5 * torch.cos(math.pi * r)
         case "cosine":
             gain = torch.cos(0.5 * math.pi * r)
+        case "gaussian":
+            gain = torch.exp(-2.0 * r * r)
         case _:
-            raise InputError(f"The filter `{window}` is unknown; expected ramp, hamming, hann or cosine.")
+            raise InputError(f"The filter `{window}` is unknown; expected sharp, hamming, hann, cosine or gaussian.")
     return torch.where(r <= 1.0, gain, torch.zeros_like(gain))
 
 
@@ -94,7 +96,7 @@ def filter_lines(
     images: Float[Tensor, "tilt y x"],
     tilt_angles_deg: ArrayLike,
     *,
-    window: Window = "ramp",
+    window: Window = "sharp",
     weights: ArrayLike | None = None,
 ) -> Float[Tensor, "tilt y x"]:
     """Weight images for back-projection: ramp across the tilt axis, fall-off, and the angle that each view stands for.

@@ -42,7 +42,8 @@ def prepare_lines(
     *,
     volume_shape: tuple[int, int, int],
     voxel_size: float,
-    window: Window = "ramp",
+    ramp: bool = True,
+    window: Window = "sharp",
     weights: ArrayLike | None = None,
     low_pass_angstrom: float = 0.0,
     transfer: Callable[[Tensor, int], Tensor] | None = None,
@@ -64,6 +65,7 @@ def prepare_lines(
     geometry : of the same tilts
     pixel_size : A per pixel of the images
     volume_shape, voxel_size : (z, y, x) and A per voxel of the whole volume
+    ramp : weight by the ramp; without it every view is smeared back as it is
     window : radial fall-off in the image plane, reaching its end at the Nyquist frequency of the coarser of pixel and
         voxel
     weights : (tilt,) angle in radians that each view stands for; :func:`angular_weights` where None
@@ -94,7 +96,9 @@ def prepare_lines(
         plain = images.new_empty((layout.rows, 2 * half + 1))
         sign = math.copysign(1.0, layout.step[t])
         sample_spline(spline, geometry, t, sign * np.arange(-half, half + 1) * voxel_size * spacing, rows, plain)
-        fine = _filter_and_refine(plain, spacing, factor[t], partial(_read_loss, layout, t, volume_shape[0]))
+        fine = _filter_and_refine(
+            plain, spacing if ramp else None, factor[t], partial(_read_loss, layout, t, volume_shape[0])
+        )
         _place(fine, PHASES * (fine.shape[-1] // PHASES // 2), int(layout.q0[t]), lines[t])
     return PreparedLines(lines=lines, layout=layout, volume_shape=volume_shape)
 
@@ -162,13 +166,18 @@ def _read_loss(layout: LineLayout, tilt: int, planes: int, frequency: FloatArray
 
 
 def _filter_and_refine(
-    lines: Float[Tensor, "row sample"], spacing: float, weight: float, loss: Callable[[FloatArray], FloatArray]
+    lines: Float[Tensor, "row sample"],
+    spacing: float | None,
+    weight: float,
+    loss: Callable[[FloatArray], FloatArray],
 ) -> Float[Tensor, "row fine"]:
-    """Ramp-filtered lines sampled `PHASES` times as finely, the centre kept in the middle."""
+    """Lines sampled `PHASES` times as finely, the centre kept in the middle; with the ramp of their spacing, if any."""
     width = lines.shape[-1]
     n = good_size(2 * width)
     margin = n // 2 - width // 2
-    gain = ramp_filter(n, spacing=spacing, dtype=torch.float64)
+    gain = torch.ones(n // 2 + 1, dtype=torch.float64)
+    if spacing is not None:
+        gain = ramp_filter(n, spacing=spacing, dtype=torch.float64)
     gain *= weight / torch.from_numpy(loss(np.fft.rfftfreq(n) / PHASES))
     gain[-1] = 0.0
     padded = torch.nn.functional.pad(lines, (margin, n - width - margin))

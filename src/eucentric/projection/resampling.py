@@ -63,7 +63,7 @@ def resample_tilts(
     if out_pixel_size >= pixel_size:
         shape = spectrum_shape((images.shape[1], images.shape[2]))
         frequency = frequency_grid(shape, pixel_size, device=images.device, dtype=images.dtype)
-        gain = window_gain(2.0 * out_pixel_size * frequency, "ramp")
+        gain = window_gain(2.0 * out_pixel_size * frequency, "sharp")
     for t in range(len(geometry)):
         spline = image_spline(images[t], pixel_size, out_pixel_size, gain)
         sample_spline(spline, geometry, t, x * out_pixel_size, y * out_pixel_size, out[t])

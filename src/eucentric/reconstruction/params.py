@@ -19,13 +19,24 @@ class ReconstructParams(Frozen):
     thickness_angstrom: float | None = Field(
         default=None,
         gt=0,
-        description="A, height of the volume; none takes the known thickness of the specimen, or 3000 A: most lamellae "
-        "and plunge-frozen films fit with room to spare",
+        description="A, height of the volume; none takes the known thickness of the specimen, else 3000 A: most "
+        "lamellae and plunge-frozen films fit with room to spare; scanning images: as deep as they are wide",
     )
-    filter: Literal["ramp", "hamming", "hann", "cosine"] = Field(
+    max_tilt_deg: float = Field(
+        default=90.0,
+        gt=0,
+        le=90,
+        description="degrees; images tilted further are left out of the volume: to see what the steepest bring or spoil",
+    )
+    filter: Literal["ramp", "none"] = Field(
         default="ramp",
-        description="fall-off on top of the ramp, in the image plane up to Nyquist; the plain ramp keeps what was "
-        "recorded for denoising and picking, hamming looks smoother",
+        description="weighting of the images: the ramp restores the density; none smears them back as they are (the "
+        "mean of all), blurred, to compare with other programs",
+    )
+    fall_off: Literal["sharp", "hamming", "hann", "cosine", "gaussian"] = Field(
+        default="sharp",
+        description="fall-off on top of the filter, in the image plane up to Nyquist; sharp keeps what was recorded for "
+        "denoising and picking, hamming looks smoother",
     )
     low_pass_angstrom: float = Field(
         default=0.0, ge=0, description="A; removes finer detail with a soft edge; 0 keeps all that the voxels can hold"

@@ -34,7 +34,8 @@ def reconstruct_volume(
 
     The contrast is that of the images (protein dark stays dark) and the amplitude that of the density per A: the line
     integral of the result along the beam, in A, gives back the images, in the part of Fourier space that the tilts
-    sample. Dose weights fade it further where radiation did.
+    sample. Dose weights fade it further where radiation did. With the filter ``none`` it is the mean of the images
+    along their rays instead.
 
     Parameters
     ----------
@@ -136,14 +137,18 @@ def _prepare(
         exposure = 0.0 if exposures is None else float(exposures[tilt])
         return exposure_weights(frequency, exposure, voltage_kv=voltage_kv)
 
+    count = len(geometry)
+    plain = params.filter == "none"
+    weights = np.full(count, 1.0 / count) if plain else angular_weights(geometry.y_tilt_deg) / voxel_size
     return prepare_lines(
         images,
         geometry,
         pixel_size,
         volume_shape=volume_shape,
         voxel_size=voxel_size,
-        window=params.filter,
-        weights=angular_weights(geometry.y_tilt_deg) / voxel_size,
+        ramp=params.filter == "ramp",
+        window=params.fall_off,
+        weights=weights,
         low_pass_angstrom=params.low_pass_angstrom,
         transfer=None if exposures is None else dose_weight,
         taper_px=max(8, min(images.shape[-2:]) // 50),

@@ -53,12 +53,8 @@ def motion_section(series: TiltSeries, curves: Curves, params: ReportParams) -> 
         ),
         picture("Total motion", total_motion(angles, totals), dpi, "Length of the path of the frames of each tilt."),
     ]
-    tilts = curves.get("tilt_deg")
-    frequency, correlation = curves.get("frame_correlation_frequency"), curves.get("frame_correlation")
-    if tilts is not None and frequency is not None and correlation is not None:
-        pictures.append(
-            picture("Correlation of frames", frame_correlations(tilts, frequency, correlation), dpi, "A line a tilt.")
-        )
+    if kept := _kept(curves, "tilt_deg", "frame_correlation_frequency", "frame_correlation"):
+        pictures.append(picture("Correlation of frames", frame_correlations(*kept), dpi, "A line a tilt."))
     return Section(
         title="Motion",
         reading=(
@@ -85,22 +81,13 @@ def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) 
             "Shifts", shifts_against_tilt(angles, shifts, known), dpi, f"Of each image from the specimen centre.{bars}"
         )
     ]
-    tilts, scores = curves.get("tilt_deg"), curves.get("scores")
-    if tilts is not None and scores is not None:
-        pictures.append(
-            picture(
-                "Scores",
-                scores_against_tilt(tilts, scores),
-                dpi,
-                "Agreement of each image with what the others predict.",
-            )
-        )
-    tried, axis_score = curves.get("axis_deg"), curves.get("axis_score")
-    if tried is not None and axis_score is not None and tried.size > 0:
-        axis = float(np.median([p.z_rot_deg for _, p in posed]))
-        pictures.append(
-            picture("Search for the tilt axis", axis_search(tried, axis_score, axis), dpi, "One clear peak is wanted.")
-        )
+    if kept := _kept(curves, "tilt_deg", "scores"):
+        words = "Agreement of each image with what the others predict."
+        pictures.append(picture("Scores", scores_against_tilt(*kept), dpi, words))
+    if (kept := _kept(curves, "axis_deg", "axis_score")) and kept[0].size > 0:
+        tried, score = kept
+        figure = axis_search(tried, score, float(np.median([p.z_rot_deg for _, p in posed])))
+        pictures.append(picture("Search for the tilt axis", figure, dpi, "One clear peak is wanted."))
     return Section(
         title="Shifts and tilt axis",
         reading=(
@@ -117,11 +104,10 @@ def excluded_section(series: TiltSeries, curves: Curves, params: ReportParams) -
         (f"{e.tilt.nominal_tilt_deg:.2f}°", str(e.tilt.acquisition + 1), e.reason)
         for e in sorted(series.excluded, key=lambda e: e.tilt.nominal_tilt_deg)
     )
-    angles, means = curves.get("all_tilt_deg"), curves.get("mean_intensity")
     pictures: tuple[Picture, ...] = ()
-    if angles is not None and means is not None:
-        gone = np.array([e.tilt.nominal_tilt_deg for e in series.excluded])
-        figure = intensities(angles, means, gone)
+    if kept := _kept(curves, "all_tilt_deg", "mean_intensity"):
+        angles, means = kept
+        figure = intensities(angles, means, np.array([e.tilt.nominal_tilt_deg for e in series.excluded]))
         pictures = (
             picture("Mean intensity", figure, params.dots_per_inch, "Dotted lines are the angles of excluded tilts."),
         )
@@ -176,11 +162,9 @@ def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportP
         wedge = wedge_spectrum(slices.power_zx, slices.voxel_size_angstrom)
         words = "Log power of the central xz planes. The dark wedge along z is what no tilt angle reached."
         pictures.append(picture("Missing wedge", wedge, dpi, words))
-    frequency, correlation = curves.get("fsc_frequency"), curves.get("fsc")
-    if frequency is not None and correlation is not None:
-        figure = correlation_curve(frequency, correlation)
+    if kept := _kept(curves, "fsc_frequency", "fsc"):
         words = "Of two tomograms from even and odd frames. Dotted lines are 0.5 and 0.143."
-        pictures.append(picture("Fourier shell correlation of the halves", figure, dpi, words))
+        pictures.append(picture("Fourier shell correlation of the halves", correlation_curve(*kept), dpi, words))
     if not pictures:
         return None
     return Section(
@@ -198,11 +182,16 @@ def with_record(section: Section, metrics: Mapping[str, float | None], caveats: 
     return replace(section, metrics=metric_rows(metrics), caveats=caveats)
 
 
+def _kept(curves: Curves, *names: str) -> list[NDArray[Any]]:
+    """The curves of those names; none of them where one is missing."""
+    return [curves[name] for name in names] if curves.keys() >= set(names) else []
+
+
 def _spectra(curves: Curves, params: ReportParams) -> Picture | None:
-    tilts, frequency = curves.get("tilt_deg"), curves.get("frequency")
-    spectrum, model = curves.get("spectrum"), curves.get("model")
-    if tilts is None or frequency is None or spectrum is None or model is None or len(tilts) == 0:
+    kept = _kept(curves, "tilt_deg", "frequency", "spectrum", "model")
+    if not kept or len(kept[0]) == 0:
         return None
+    tilts, frequency, spectrum, model = kept
     count = min(params.spectrum_count, len(tilts))
     # One alone is best shown near the middle of the range, where the tilt is low.
     shown = np.unique(np.linspace(0, len(tilts) - 1, count + 2 if count == 1 else count).round().astype(int))

@@ -29,9 +29,9 @@ from eucentric.geometry import centre_index, rotation_z
 from eucentric.models.optics import Optics
 from eucentric.optics.atoms import ICE_VOLTS, interaction_parameter
 from eucentric.optics.ctf import ctf_2d
+from eucentric.simulation.acquisition import Acquisition, plan_acquisition
 from eucentric.simulation.detector import Detector
 from eucentric.simulation.params import SimulationParams
-from eucentric.simulation.session import Session, plan_session
 from eucentric.simulation.species import Species, procedural_macromolecule
 from eucentric.simulation.specimen import Specimen, bead_points, vesicle_points
 from eucentric.simulation.spreading import spread_points
@@ -66,7 +66,7 @@ class SimulatedSeries:
 
     params: SimulationParams
     specimen: Specimen
-    session: Session
+    acquisition: Acquisition
     detector: Detector
     bodies: tuple[Body, ...]
     seeds: NDArray[np.int64]
@@ -99,21 +99,21 @@ class SimulatedSeries:
         streams = np.random.SeedSequence([params.seed, series]).spawn(4)
         rngs = [np.random.default_rng(s) for s in streams]
         specimen = Specimen.build(params, kinds, rngs[0])
-        session = plan_session(params, rngs[1])
+        acquisition = plan_acquisition(params, rngs[1])
         camera = np.random.default_rng([params.seed, 90210])  # the same for every series of a data set
         return cls(
             params=params,
             specimen=specimen,
-            session=session,
+            acquisition=acquisition,
             detector=Detector.build(params, camera) if detector is None else detector,
             bodies=specimen_bodies(specimen, params.pixel_size_angstrom, rngs[2]),
-            seeds=rngs[3].integers(0, 2**62, size=len(session.geometry)),
+            seeds=rngs[3].integers(0, 2**62, size=len(acquisition.geometry)),
         )
 
     def expected_frames(self, tilt: int) -> Float[Tensor, "frame y x"]:
         """Electrons expected in each pixel of the frames of a tilt (0 is the lowest), before the camera."""
         generator = seeded_generator(int(self.seeds[tilt]))
-        return form_frames(self.bodies, self.session, self.params, tilt, generator)
+        return form_frames(self.bodies, self.acquisition, self.params, tilt, generator)
 
     def movie(self, tilt: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Recorded counts (frame, y, x) of a tilt, rows upwards."""
@@ -161,21 +161,21 @@ def specimen_bodies(specimen: Specimen, pixel_size: float, rng: np.random.Genera
     return tuple(bodies)
 
 
-def transmission(params: SimulationParams, session: Session, tilt: int) -> float:
+def transmission(params: SimulationParams, acquisition: Acquisition, tilt: int) -> float:
     """Part of the electrons that pass the ice and the energy filter: ``exp(-thickness / (path cos(angle)))``."""
-    cosine = abs(float(session.geometry.matrices[tilt, 2, 2]))
+    cosine = abs(float(acquisition.geometry.matrices[tilt, 2, 2]))
     return math.exp(-params.thickness_angstrom / (params.inelastic_path_angstrom * cosine))
 
 
 def form_frames(
-    bodies: Sequence[Body], session: Session, params: SimulationParams, tilt: int, generator: torch.Generator
+    bodies: Sequence[Body], acquisition: Acquisition, params: SimulationParams, tilt: int, generator: torch.Generator
 ) -> Float[Tensor, "frame y x"]:
     """Electrons expected in each pixel of every frame of one tilt.
 
     Parameters
     ----------
     bodies : the specimen
-    session : geometry, defocus, motion and deformation
+    acquisition : geometry, defocus, motion and deformation
     tilt : 0 is the lowest angle
     generator : for the water, which is another in every exposure
 
@@ -187,12 +187,12 @@ def form_frames(
     ------
     InputError : the specimen lies along the beam, so that the ice has no end
     """
-    matrix = session.geometry.matrices[tilt]
+    matrix = acquisition.geometry.matrices[tilt]
     if abs(matrix[2, 2]) < 0.05:
         raise InputError(f"Tilt {tilt} looks along the ice; expected an angle below 87 degrees.")
     columns, rows = params.image_size_px
     shape = _padded_shape(params)
-    fading, lasting = _filtered_projection(bodies, session, params, tilt, shape, generator)
+    fading, lasting = _filtered_projection(bodies, acquisition, params, tilt, shape, generator)
 
     pixel = params.pixel_size_angstrom
     frequency = frequency_grid(shape, pixel)
@@ -200,14 +200,14 @@ def form_frames(
     envelope = torch.exp(-0.25 * params.b_factor * frequency**2)
     envelope = envelope * torch.exp(math.log(params.mtf_at_nyquist) * (frequency / nyquist) ** 2)
     strength = 2.0 * interaction_parameter(params.voltage_kv) * envelope
-    shifts = torch.from_numpy(session.motion_angstrom[tilt] / pixel).float()
-    fluence = params.dose_per_tilt / params.frames * pixel**2 * transmission(params, session, tilt)
+    shifts = torch.from_numpy(acquisition.motion_angstrom[tilt] / pixel).float()
+    fluence = params.dose_per_tilt / params.frames * pixel**2 * transmission(params, acquisition, tilt)
     y0, x0 = (centre_index(p) - centre_index(n) for p, n in zip(shape, (rows, columns), strict=True))
-    mask = _bar(params, session, tilt, generator) if tilt in params.blocked_tilts else None
+    mask = _bar(params, acquisition, tilt, generator) if tilt in params.blocked_tilts else None
 
     frames = torch.empty(params.frames, rows, columns)
     for number in range(params.frames):
-        exposure = params.dose_per_tilt * (float(session.acquisition[tilt]) + (number + 0.5) / params.frames)
+        exposure = params.dose_per_tilt * (float(acquisition.order[tilt]) + (number + 0.5) / params.frames)
         weights = exposure_weights(frequency, exposure, voltage_kv=params.voltage_kv)
         spectrum = (fading * weights + lasting) * strength * shift_phases(shape, shifts[number])
         contrast = torch.fft.irfft2(spectrum, s=shape)[y0 : y0 + rows, x0 : x0 + columns]
@@ -232,7 +232,7 @@ def _padded_shape(params: SimulationParams) -> tuple[int, int]:
 
 def _filtered_projection(
     bodies: Sequence[Body],
-    session: Session,
+    acquisition: Acquisition,
     params: SimulationParams,
     tilt: int,
     shape: tuple[int, int],
@@ -241,12 +241,12 @@ def _filtered_projection(
     """Transforms (V A) of the projected potential times the CTF of each depth: what fades with dose, what lasts."""
     pixel, step = params.pixel_size_angstrom, params.depth_step_angstrom
     fine = (_OVERSAMPLING * shape[0], _OVERSAMPLING * shape[1])
-    matrix, shift = session.geometry.matrices[tilt], session.geometry.shifts_angstrom[tilt]
+    matrix, shift = acquisition.geometry.matrices[tilt], acquisition.geometry.shifts_angstrom[tilt]
     height = _ice_height(matrix, shift, shape, pixel)
     half_path = 0.5 * params.thickness_angstrom / abs(float(matrix[2, 2]))
     lowest, highest = float(height.min()) - half_path, float(height.max()) + half_path
     count = max(2, math.ceil((highest - lowest) / step) + 1)
-    places = [_camera_places(body, session, params, tilt) for body in bodies]
+    places = [_camera_places(body, acquisition, params, tilt) for body in bodies]
 
     # samples hold weights, not densities: a pixel's area makes V A^3 into V A
     spline = _spline_transform(shape) * pixel**2
@@ -271,7 +271,7 @@ def _filtered_projection(
             )
         for number in range(here):
             depth = lowest + (first + number) * step
-            ctf = _ctf(session, params, tilt, depth, shape)
+            ctf = _ctf(acquisition, params, tilt, depth, shape)
             for fades, grids in slabs.items():
                 if grids[number].any():
                     total = fading if fades else lasting
@@ -282,15 +282,17 @@ def _filtered_projection(
     return fading, lasting
 
 
-def _camera_places(body: Body, session: Session, params: SimulationParams, tilt: int) -> tuple[FloatArray, FloatArray]:
+def _camera_places(
+    body: Body, acquisition: Acquisition, params: SimulationParams, tilt: int
+) -> tuple[FloatArray, FloatArray]:
     """Orientations (place, 3, 3) and positions (place, 3) of a body in the camera's frame, deformation included."""
-    moved = body.centres_angstrom + session.deformation_at(body.centres_angstrom, params)[tilt]
-    matrix = session.geometry.matrices[tilt]
-    return matrix @ body.rotations, session.geometry[tilt].project(moved)[0]
+    moved = body.centres_angstrom + acquisition.deformation_at(body.centres_angstrom, params)[tilt]
+    matrix = acquisition.geometry.matrices[tilt]
+    return matrix @ body.rotations, acquisition.geometry[tilt].project(moved)[0]
 
 
 def _ctf(
-    session: Session, params: SimulationParams, tilt: int, depth: float, shape: tuple[int, int]
+    acquisition: Acquisition, params: SimulationParams, tilt: int, depth: float, shape: tuple[int, int]
 ) -> Float[Tensor, "y half_x"]:
     optics = Optics(
         voltage_kv=params.voltage_kv,
@@ -301,8 +303,8 @@ def _ctf(
     return ctf_2d(
         shape,
         params.pixel_size_angstrom,
-        float(session.defocus_u_angstrom[tilt]) + more,
-        float(session.defocus_v_angstrom[tilt]) + more,
+        float(acquisition.defocus_u_angstrom[tilt]) + more,
+        float(acquisition.defocus_v_angstrom[tilt]) + more,
         params.astigmatism_angle_deg,
         optics,
     )
@@ -360,10 +362,12 @@ def _water(
     return fluctuations
 
 
-def _bar(params: SimulationParams, session: Session, tilt: int, generator: torch.Generator) -> Float[Tensor, "y x"]:
+def _bar(
+    params: SimulationParams, acquisition: Acquisition, tilt: int, generator: torch.Generator
+) -> Float[Tensor, "y x"]:
     """A grid bar along the tilt axis that hides most of the image."""
     columns, rows = params.image_size_px
-    along = rotation_z(session.geometry.z_rot_deg[tilt])[:2, 0]
+    along = rotation_z(acquisition.geometry.z_rot_deg[tilt])[:2, 0]
     y = torch.arange(rows, dtype=torch.float32)[:, None] - centre_index(rows)
     x = torch.arange(columns, dtype=torch.float32) - centre_index(columns)
     across = (float(along[0]) * x + float(along[1]) * y) / (0.5 * min(rows, columns))

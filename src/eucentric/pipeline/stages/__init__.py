@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from eucentric.pipeline.stage import AnyStage
 
 
@@ -16,16 +18,30 @@ class StageEntry(NamedTuple):
     """Of the command, the module in this package, the folder and the table of the plan."""
     kind: str
     """Class in the module."""
+    settings: str
+    """`module:class` of its settings: options are shown without loading what computes."""
     help: str
     """For the list of commands."""
 
 
 STAGES = (
-    StageEntry("motion", "EstimateMotion", "Align and sum the frames of every tilt."),
-    StageEntry("align", "AlignTiltSeries", "Find shifts, tilt axis and angles; leave out dark tilts."),
-    StageEntry("ctf", "EstimateCtf", "Fit defocus and astigmatism of every tilt."),
-    StageEntry("reconstruct", "Reconstruct", "Reconstruct tomograms and their halves."),
-    StageEntry("report", "WriteReport", "Write the report of the project."),
+    StageEntry(
+        "motion", "EstimateMotion", "eucentric.motion.params:MotionParams", "Align and sum the frames of every tilt."
+    ),
+    StageEntry(
+        "align",
+        "AlignTiltSeries",
+        "eucentric.alignment.params:AlignParams",
+        "Find shifts, tilt axis and angles; leave out dark tilts.",
+    ),
+    StageEntry("ctf", "EstimateCtf", "eucentric.ctf.params:CtfParams", "Fit defocus and astigmatism of every tilt."),
+    StageEntry(
+        "reconstruct",
+        "Reconstruct",
+        "eucentric.reconstruction.params:ReconstructParams",
+        "Reconstruct tomograms and their halves.",
+    ),
+    StageEntry("report", "WriteReport", "eucentric.report.params:ReportParams", "Write the report of the project."),
 )
 
 
@@ -33,6 +49,13 @@ def load_stage(entry: StageEntry) -> AnyStage:
     """The class of a stage."""
     kind: AnyStage = getattr(importlib.import_module(f"{__name__}.{entry.name}"), entry.kind)
     return kind
+
+
+def load_settings(entry: StageEntry) -> type[BaseModel]:
+    """The settings class of a stage."""
+    module, _, name = entry.settings.partition(":")
+    model: type[BaseModel] = getattr(importlib.import_module(module), name)
+    return model
 
 
 def load_stages() -> tuple[AnyStage, ...]:

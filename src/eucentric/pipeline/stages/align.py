@@ -1,16 +1,19 @@
 """Tilt-series alignment on disk."""
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import torch
 
+from eucentric.alignment.align_centre_of_mass import align_centre_of_mass
 from eucentric.alignment.align_tilt_series import align_tilt_series
 from eucentric.alignment.find_dark_tilts import find_dark_tilts
 from eucentric.alignment.params import AlignParams
 from eucentric.alignment.results import AlignmentResult
 from eucentric.compute.threads import threads_for
+from eucentric.errors import InputError
+from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.tilt_series import TiltPose, TiltSeries
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.stage import ItemStage, Outcome
@@ -24,7 +27,6 @@ class AlignTiltSeries(ItemStage):
     params = AlignParams
     version = 1
     after = "motion"
-    tilts_are_independent: ClassVar[bool] = False
 
     def peak_bytes(self, series: TiltSeries, params: AlignParams) -> int:
         """The images twice, and a few volumes at the matching pixel size."""
@@ -39,13 +41,13 @@ class AlignTiltSeries(ItemStage):
             return Outcome(series=series, caveats=("There are no images to align, only a finished tomogram.",))
         axes = [t.nominal_axis_deg for t in series.tilts if t.nominal_axis_deg is not None]
         axis = float(np.median(axes)) if axes else None
-        if params.already_aligned:
-            poses = [TiltPose(y_tilt_deg=t.nominal_tilt_deg, z_rot_deg=axis or 0.0) for t in series.tilts]
-            tilts = [replace(t, pose=p) for t, p in zip(series.tilts, poses, strict=True)]
-            return Outcome(
-                series=series.with_tilts(tilts), caveats=("The images were taken as aligned already, as asked for.",)
-            )
+        if params.method == "none":
+            poses = [t.pose or TiltPose(y_tilt_deg=t.nominal_tilt_deg, z_rot_deg=axis or 0.0) for t in series.tilts]
+            caveat = "The images were taken as aligned already, as asked for."
+            return Outcome(series=_with_poses(series, poses), caveats=(caveat,))
         images = read_images(series, store, device)
+        if params.method == "centre-of-mass":
+            return _by_mass(series, images if series.optics is None else -images, axis)
         dark = find_dark_tilts(
             images,
             series.nominal_tilts_deg,
@@ -66,37 +68,62 @@ class AlignTiltSeries(ItemStage):
                 params=params,
                 progress=store.progress,
             )
-        geometry = result.geometry
-        tilts = [
-            replace(
-                tilt,
-                pose=TiltPose(
-                    y_tilt_deg=float(geometry.y_tilt_deg[i]),
-                    z_rot_deg=float(geometry.z_rot_deg[i]),
-                    x_tilt_deg=float(geometry.x_tilt_deg[i]),
-                    x_shift_angstrom=float(geometry.shifts_angstrom[i, 0]),
-                    y_shift_angstrom=float(geometry.shifts_angstrom[i, 1]),
-                    sigma_angstrom=float(result.sigma_angstrom[i]),
-                ),
-            )
-            for i, tilt in enumerate(bright.tilts)
-        ]
         _write_curves(store, series, bright, images, result)
         notes = tuple(f"{series.tilts[i].nominal_tilt_deg:.1f} degrees was left out: {why}." for i, why in dark.items())
         return Outcome(
-            series=bright.with_tilts(tilts),
-            metrics=_metrics(geometry.shifts_angstrom, result, len(dark)),
+            series=_with_poses(bright, _poses(result.geometry, result.sigma_angstrom)),
+            metrics=_metrics(result, len(dark)),
             caveats=notes + result.caveats,
         )
 
 
-def _metrics(shifts: np.ndarray, result: AlignmentResult, left_out: int) -> dict[str, float]:
+def _by_mass(series: TiltSeries, bright: torch.Tensor, axis: float | None) -> Outcome:
+    """Align an isolated specimen by its centre of mass."""
+    if axis is None:
+        raise InputError(
+            f"The tilt axis of {series.name} is not known, and alignment by the centre of mass needs its direction "
+            "within 20 degrees. Give --tilt-axis at import."
+        )
+    result = align_centre_of_mass(
+        bright, series.nominal_tilts_deg, pixel_size=series.pixel_size_angstrom, axis_deg=axis
+    )
+    shifts = result.geometry.shifts_angstrom
+    return Outcome(
+        series=_with_poses(series, _poses(result.geometry, np.full(len(series.tilts), np.nan))),
+        metrics={
+            "tilt_axis_deg": float(result.geometry.z_rot_deg[0]),
+            "residual_rms_px": float(np.sqrt(np.mean(result.residuals_px**2))),
+            "shift_max_angstrom": float(np.linalg.norm(shifts, axis=1).max()),
+        },
+        caveats=("Aligned by the centre of mass: true only where the specimen stands alone.",),
+    )
+
+
+def _with_poses(series: TiltSeries, poses: Iterable[TiltPose]) -> TiltSeries:
+    return series.with_tilts([replace(t, pose=p) for t, p in zip(series.tilts, poses, strict=True)])
+
+
+def _poses(geometry: TiltGeometry, sigma: np.ndarray) -> list[TiltPose]:
+    return [
+        TiltPose(
+            y_tilt_deg=float(geometry.y_tilt_deg[i]),
+            z_rot_deg=float(geometry.z_rot_deg[i]),
+            x_tilt_deg=float(geometry.x_tilt_deg[i]),
+            x_shift_angstrom=float(geometry.shifts_angstrom[i, 0]),
+            y_shift_angstrom=float(geometry.shifts_angstrom[i, 1]),
+            sigma_angstrom=float(sigma[i]),
+        )
+        for i in range(len(geometry))
+    ]
+
+
+def _metrics(result: AlignmentResult, left_out: int) -> dict[str, float]:
     return {
         "tilt_axis_deg": float(result.geometry.z_rot_deg[0]),
         "score_mean": float(result.scores.mean()),
         "score_min": float(result.scores.min()),
         "sigma_median_angstrom": float(np.nanmedian(result.sigma_angstrom)),
-        "shift_max_angstrom": float(np.linalg.norm(shifts, axis=1).max()),
+        "shift_max_angstrom": float(np.linalg.norm(result.geometry.shifts_angstrom, axis=1).max()),
         "last_change_angstrom": result.last_change_angstrom,
         "tilts_left_out": float(left_out),
     }

@@ -1,7 +1,6 @@
 """CTF estimation on disk."""
 
 from dataclasses import replace
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ class EstimateCtf(ItemStage):
     params = CtfParams
     version = 1
     after = "align"
-    tilts_are_independent: ClassVar[bool] = False
 
     def peak_bytes(self, series: TiltSeries, params: CtfParams) -> int:
         """The images twice, and the spectra of their tiles."""

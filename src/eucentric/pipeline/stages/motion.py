@@ -16,7 +16,7 @@ from eucentric.models.tilt_series import FrameShifts, Tilt, TiltSeries
 from eucentric.motion.correct_frames import correct_frames
 from eucentric.motion.estimate_motion import estimate_motion
 from eucentric.motion.params import MotionParams
-from eucentric.motion.results import MotionResult
+from eucentric.motion.results import DetectorCorrection, MotionResult
 from eucentric.motion.sum_frames import dose_weighted_sum, sum_frames
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
@@ -58,18 +58,19 @@ class EstimateMotion(ItemStage):
                 tilts.append(tilt)
                 results.append(None)
                 continue
-            try:
-                with threads_for(series.image_shape[0] * series.image_shape[1]):
-                    done, result, count = _one_movie(series, tilt, gain, params, store, device)
-            except InputError as error:
-                if gain is not None and "gain reference" in str(error):
-                    raise
-                reasons[i] = str(error)
-                tilts.append(tilt)
-                results.append(None)
-                continue
-            defects = max(defects, count)
-            tilts.append(done)
+            with threads_for(series.image_shape[0] * series.image_shape[1]):
+                try:
+                    corrected, result = _correct_movie(series, tilt, gain, params, store, device)
+                except InputError as error:
+                    if gain is not None and "gain reference" in str(error):
+                        raise
+                    reasons[i] = _reason(error, tilt.movie)
+                    tilts.append(tilt)
+                    results.append(None)
+                    continue
+                # Outside of the `try`: a sum that cannot be written is no fault of the movie.
+                tilts.append(_write_sums(series, tilt, corrected.frames, result, params, store))
+            defects = max(defects, int(corrected.defects.sum()))
             results.append(result)
         if len(tilts) - len(reasons) < min(_FEWEST, len(series.tilts)) or len(reasons) == len(tilts):
             raise ProcessingError(
@@ -109,27 +110,38 @@ def _gain(path: Path, device: str) -> torch.Tensor:
     return _gain_file(path, path.stat().st_mtime, device)
 
 
-def _one_movie(
+def _reason(error: InputError, movie: str) -> str:
+    """Why a movie could not be used, with its name."""
+    text = str(error)
+    return text if movie.rpartition("/")[2] in text else f"`{movie}`: {text}"
+
+
+def _correct_movie(
     series: TiltSeries,
     tilt: Tilt,
     gain: torch.Tensor | None,
     params: MotionParams,
     store: ItemStore,
     device: torch.device,
-) -> tuple[Tilt, MotionResult, int]:
+) -> tuple[DetectorCorrection, MotionResult]:
     movie, _ = read_movie(store.resolve(str(tilt.movie)))
     frames = torch.from_numpy(np.array(movie)).to(device=device, dtype=torch.float32)
     generator = seeded_generator(store.seed + tilt.acquisition, device)
     corrected = correct_frames(frames, gain, defect_sigma=params.defect_sigma, generator=generator)
+    return corrected, estimate_motion(corrected.frames, series.pixel_size_angstrom, params)
+
+
+def _write_sums(
+    series: TiltSeries, tilt: Tilt, frames: torch.Tensor, result: MotionResult, params: MotionParams, store: ItemStore
+) -> Tilt:
     pixel = series.pixel_size_angstrom
-    result = estimate_motion(corrected.frames, pixel, params)
     stem = f"{series.name}_{tilt.acquisition:03d}"
 
     def save(name: str, image: torch.Tensor) -> str:
         return store.write_image(name, image.cpu().numpy(), pixel)
 
     def total(part: slice) -> torch.Tensor:
-        return sum_frames(corrected.frames[part], result.shifts_angstrom[part], pixel)
+        return sum_frames(frames[part], result.shifts_angstrom[part], pixel)
 
     image = save(stem, total(slice(None)))
     even = odd = None
@@ -140,13 +152,12 @@ def _one_movie(
         voltage = series.optics.voltage_kv if series.optics else 300.0
         save(
             f"{stem}_dose_weighted",
-            dose_weighted_sum(corrected.frames, result.shifts_angstrom, pixel, voltage_kv=voltage, **weighted),
+            dose_weighted_sum(frames, result.shifts_angstrom, pixel, voltage_kv=voltage, **weighted),
         )
     shifts = FrameShifts(
         shifts_angstrom=result.shifts_angstrom.cpu().numpy(), sigma_angstrom=result.sigma_angstrom.cpu().numpy()
     )
-    done = replace(tilt, image=image, image_even=even, image_odd=odd, motion=shifts, frame_count=len(frames))
-    return done, result, int(corrected.defects.sum())
+    return replace(tilt, image=image, image_even=even, image_odd=odd, motion=shifts, frame_count=len(frames))
 
 
 def _write_curves(store: ItemStore, tilts: list[Tilt], results: list[MotionResult]) -> None:

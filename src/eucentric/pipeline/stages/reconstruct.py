@@ -1,10 +1,11 @@
 """Reconstruction on disk: tomogram and halves, written by slabs."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from eucentric.errors import InputError
 from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import MrcSlabWriter, read_mrc
@@ -27,16 +28,10 @@ class Reconstruct(ItemStage):
     params = ReconstructParams
     version = 1
     after = "ctf"
-    tilts_are_independent: ClassVar[bool] = False
 
     def peak_bytes(self, series: TiltSeries, params: ReconstructParams) -> int:
         """The images, the filtered lines and some slabs."""
-        grid = choose_grid(
-            params,
-            image_shape=series.image_shape,
-            pixel_size=series.pixel_size_angstrom,
-            thickness_angstrom=series.thickness_angstrom,
-        )
+        grid = _grid(series, params)
         depth, rows, columns = grid.shape_zyx
         lines = len(series.tilts) * rows * 2 * (columns + 2 * depth) * 4
         images = 8 * len(series.tilts) * series.image_shape[0] * series.image_shape[1]
@@ -46,18 +41,20 @@ class Reconstruct(ItemStage):
         """Weighted back-projection of the sums, and of the even and odd frames where they exist."""
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
-        grid = choose_grid(
-            params,
-            image_shape=series.image_shape,
-            pixel_size=series.pixel_size_angstrom,
-            thickness_angstrom=series.thickness_angstrom,
-        )
-        halves = params.half_volumes and all(t.image_even and t.image_odd for t in series.tilts)
+        grid = _grid(series, params)
+        steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
+        used = series.without(steep)
+        if not used.tilts:
+            raise InputError(
+                f"No image of {series.name} is tilted by {params.max_tilt_deg:g} degrees or less. "
+                "Choose a larger max_tilt_deg."
+            )
+        halves = params.half_volumes and all(t.image_even and t.image_odd for t in used.tilts)
         parts = {"image": "", **({"image_even": "_half1", "image_odd": "_half2"} if halves else {})}
         paths = {}
         for i, (part, suffix) in enumerate(parts.items()):
             store.progress(i / (len(parts) + 1), "tomogram" if not suffix else f"half {i}")
-            paths[suffix] = _write_volume(series, params, store, device, grid, part, suffix)
+            paths[suffix] = _write_volume(used, params, store, device, grid, part, suffix)
         tomogram = Tomogram(
             path=paths[""],
             voxel_size_angstrom=grid.voxel_size_angstrom,
@@ -65,12 +62,25 @@ class Reconstruct(ItemStage):
             half1=paths.get("_half1"),
             half2=paths.get("_half2"),
         )
-        metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(series.tilts))}
+        metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(used.tilts))}
         if halves:
             metrics.update(_halves_agreement(store, tomogram))
         height = round(grid.shape_zyx[0] * grid.voxel_size_angstrom / series.pixel_size_angstrom)
         size = (series.image_shape[1], series.image_shape[0], height)
         return Outcome(series=series.replace(tomogram=tomogram, volume_size_px=size), metrics=metrics)
+
+
+def _grid(series: TiltSeries, params: ReconstructParams) -> VolumeGrid:
+    thickness = series.thickness_angstrom
+    if thickness is None and series.optics is None:
+        # needles and particles of materials science are as deep as they are wide
+        thickness = min(series.image_shape) * series.pixel_size_angstrom
+    return choose_grid(
+        params,
+        image_shape=series.image_shape,
+        pixel_size=series.pixel_size_angstrom,
+        thickness_angstrom=thickness,
+    )
 
 
 def _write_volume(

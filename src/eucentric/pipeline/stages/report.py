@@ -6,7 +6,7 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,7 @@ from eucentric.io.atomic import write_text_atomic
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import TiltSeries, Tomogram
-from eucentric.pipeline.records import Record, row_path, software_versions
+from eucentric.pipeline.records import Record, row_path, software_versions, variant_folders
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.report.content import (
     MetricTable,
@@ -80,6 +80,7 @@ class WriteReport(CollectiveStage):
 
     name, params, version, after = "report", ReportParams, 1, "reconstruct"
     runs_without_items = True
+    shows_variants_of = ("reconstruct",)
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -168,6 +169,7 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
             section = Section(title=_TITLES[stage], reading=_NO_METRICS)
         if section is not None:
             sections.append(section if record is None else with_record(section, record.metrics, record.caveats))
+    sections += _variants(history.name, store, params, notes)
     if notes:
         sections.append(
             Section(title="Left out of this page", reading="Files that could not be read.", caveats=tuple(notes))
@@ -181,6 +183,35 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
         sections=tuple(sections),
     )
     return page, notes
+
+
+def _variants(name: str, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
+    """A section for every tomogram of the series that stands in a folder of its own, with what was set otherwise."""
+    sections = []
+    for folder in variant_folders(store.root, "reconstruct"):
+        record = store.records(folder).get(name)
+        if record is None or not record.is_done:
+            continue
+        try:
+            tomogram = read_tilt_series(row_path(store.root / folder, name), name, store.root).tomogram
+        except (EucentricError, OSError) as error:
+            notes.append(f"The tomogram in `{folder}` is not shown: {error}")
+            continue
+        slices = None if tomogram is None else _slices(tomogram, store, params.slice_planes, notes)
+        section = tomogram_section(slices, _curves(store, folder, name, notes), params)
+        if section is not None:
+            chosen = _settings_unlike(record, store.records("reconstruct").get(name))
+            title = f"Tomogram in {folder}" + (f" ({chosen})" if chosen else "")
+            sections.append(replace(with_record(section, record.metrics, record.caveats), title=title))
+    return sections
+
+
+def _settings_unlike(record: Record, usual: Record | None) -> str:
+    """The settings of a record that differ from those of another, in words."""
+    other = {} if usual is None else usual.parameters
+    return ", ".join(
+        f"{metric_label(key)} {value}" for key, value in record.parameters.items() if other.get(key) != value
+    )
 
 
 def _facts(series: TiltSeries) -> tuple[tuple[str, str], ...]:
@@ -262,7 +293,7 @@ def _project_page(histories: Sequence[_History], files: Mapping[str, str], param
                 caveat_count=sum(len(r.caveats) for r in history.records.values()),
             )
         )
-    ran = {stage for h in histories for stage, record in h.records.items() if record.is_done}
+    ran = {stage: record.parameters for h in histories for stage, record in h.records.items() if record.is_done}
     paragraphs, references = methods(ran, __version__)
     tables = [table for stage in _STAGES if (table := _metric_table(stage, histories)) is not None]
     return ProjectPage(

@@ -15,11 +15,11 @@ _DEFORMATION_SCALE = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Session:
+class Acquisition:
     """The true course of one tilt series; arrays by ascending nominal angle."""
 
     nominal_tilts_deg: FloatArray
-    acquisition: NDArray[np.int64]
+    order: NDArray[np.int64]
     """(tilt,), 0-based order in which the images are taken."""
     geometry: TiltGeometry
     defocus_u_angstrom: FloatArray
@@ -38,19 +38,19 @@ class Session:
         half = 0.5 * max(params.field_of_view_angstrom)
         u, v = points[:, 0] / half, points[:, 1] / half
         basis = np.stack([u, v, u**2, v**2, u * v])
-        middle = (self.acquisition + 0.5) * params.dose_per_tilt
+        middle = (self.order + 0.5) * params.dose_per_tilt
         grown = params.deformation_angstrom * (1.0 - np.exp(-middle / _DEFORMATION_DOSE)) / _DEFORMATION_SCALE
         return np.asarray(grown[:, None, None] * (self.deformation[:, 1:] @ basis).T)
 
 
-def plan_session(params: SimulationParams, rng: np.random.Generator) -> Session:
+def plan_acquisition(params: SimulationParams, rng: np.random.Generator) -> Acquisition:
     """Draw the course of a series.
 
     Raises
     ------
     InputError : a blocked tilt that does not exist
     """
-    nominal, acquisition = tilt_scheme(params)
+    nominal, order = tilt_scheme(params)
     count = len(nominal)
     missing = [t for t in params.blocked_tilts if not 0 <= t < count]
     if missing:
@@ -61,16 +61,16 @@ def plan_session(params: SimulationParams, rng: np.random.Generator) -> Session:
     walk = np.zeros((count, 2))
     for step in range(1, count):
         walk[step] = 0.85 * walk[step - 1] + np.sqrt(1 - 0.85**2) * rng.normal(size=2)
-    shifts = params.stage_jitter_angstrom * (0.6 * jitter + 0.8 * walk[acquisition])
+    shifts = params.stage_jitter_angstrom * (0.6 * jitter + 0.8 * walk[order])
     geometry = TiltGeometry.build(
         true_tilt, z_rot_deg=params.tilt_axis_deg, x_tilt_deg=params.x_tilt_deg, shifts_angstrom=shifts
     )
     defocus = params.defocus_angstrom + rng.normal(scale=params.defocus_jitter_angstrom, size=count)
     coefficients = rng.normal(size=(3, 6))
     coefficients[:, 0] = 0.0
-    return Session(
+    return Acquisition(
         nominal_tilts_deg=nominal,
-        acquisition=acquisition,
+        order=order,
         geometry=geometry,
         defocus_u_angstrom=defocus + 0.5 * params.astigmatism_angstrom,
         defocus_v_angstrom=defocus - 0.5 * params.astigmatism_angstrom,
