@@ -1,4 +1,4 @@
-"""Makes the toy stages importable, here and in the processes that tests start."""
+"""Makes the modules beside the tests importable, here and in the processes that tests start."""
 
 import os
 import sys

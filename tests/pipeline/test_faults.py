@@ -1,16 +1,13 @@
 """What goes wrong around a run: killed processes, interruption, a second writer, disks, damaged files."""
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
 import toy_stages
+from disturbances import enlarge, small_disk, wait_for
+from disturbances import started as started_python
 from toy_stages import TOYS, make_project, results
 
 from eucentric.errors import FormatError, InputError
@@ -32,30 +29,8 @@ def counts(summary):
     return {name: (t.processed, t.unchanged, t.failed) for name, t in summary.stages.items()}
 
 
-@contextlib.contextmanager
 def started(root, environment, *arguments):
-    """A run in a process of its own, gone at the end with all of its children."""
-    command = [sys.executable, toy_stages.__file__, str(root), *arguments]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-        for one in [*children, psutil.Process(process.pid)] if process.poll() is None else []:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                one.kill()
-        process.wait(timeout=20)
-        process.stdout.close()
-
-
-def wait_for(condition, process, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        assert time.monotonic() < end, "the run did not come that far"
-        time.sleep(0.01)
+    return started_python([toy_stages.__file__, str(root), *arguments], environment)
 
 
 def in_the_middle(root):
@@ -180,20 +155,6 @@ def test_a_table_that_cannot_be_read_is_said(project):
         run(project)
 
 
-@contextlib.contextmanager
-def small_disk(place: Path, options: str):
-    place.mkdir(parents=True)
-    mounted = os.geteuid() == 0 and subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], check=False, capture_output=True
-    )
-    if not mounted or mounted.returncode:
-        pytest.skip("a small disk can only be mounted by root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_path):
     root = make_project(tmp_path / "project")
     with small_disk(root / "first", "size=100k"):
@@ -203,7 +164,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(tmp_path):
         assert all("is full" in f.message for f in summary.failures)
         assert "Free some space" in summary.failures[0].message
         assert not list(root.rglob(".unfinished"))
-        subprocess.run(["mount", "-o", "remount,size=10m", str(root / "first")], check=True)
+        enlarge(root / "first", "10m")
         assert run(root).exit_code == 0
         reference = make_project(tmp_path / "reference")
         run(reference)

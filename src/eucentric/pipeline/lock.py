@@ -31,6 +31,7 @@ class ProjectLock:
     Raises
     ------
     InputError : another process holds it, or the folder may not be written to
+    BackendError : the disk is full
     """
 
     def __init__(self, root: PathLike, command: str) -> None:
@@ -62,10 +63,14 @@ class ProjectLock:
             if _is_alive(text):
                 os.close(descriptor)
                 raise self._refusal(text) from error
-        self._descriptor = descriptor
         note = {"pid": os.getpid(), "host": socket.gethostname(), "since": now(), "command": self._command}
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        except OSError as error:  # such as a full disk
+            os.close(descriptor)
+            raise writing_error(error, self._path) or error from error
+        self._descriptor = descriptor
         return self
 
     def _refusal(self, holder: dict[str, object]) -> InputError:

@@ -295,12 +295,14 @@ class _Run:
         return record.is_done
 
     def _fail(self, step: Step, record: Record) -> None:
-        name = "" if record.series == COLLECTIVE else record.series
+        self._tell_failure(step, record.series, record.message or "", record.traceback)
+
+    def _tell_failure(self, step: Step, series: str, message: str, trace: str | None = None) -> None:
+        name = "" if series == COLLECTIVE else series
         self.summary.stages[step.stage.name].failed += 1
-        self.failed[step.stage.name].add(record.series)
-        failure = Failure(stage=step.stage.name, series=name, message=record.message or "", traceback=record.traceback)
-        self.summary.failures.append(failure)
-        self.progress.note(f"FAILED {name + ', ' if name else ''}{step.stage.name}: {failure.message}")
+        self.failed[step.stage.name].add(series)
+        self.summary.failures.append(Failure(stage=step.stage.name, series=name, message=message, traceback=trace))
+        self.progress.note(f"FAILED {name + ', ' if name else ''}{step.stage.name}: {message}")
 
     def _collective(self, step: Step) -> None:
         assert self._executor is not None
@@ -312,7 +314,12 @@ class _Run:
         earlier = [s.folder for s in self.steps if s is not step]
         tally = self.summary.stages[step.stage.name]
         self.progress.item_started(step.stage.name, "all series")
-        record = run_collective(self.maker, step, names, earlier, self._executor)
+        try:
+            record = run_collective(self.maker, step, names, earlier, self._executor)
+        except (EucentricError, OSError) as error:  # a disk so full that not even the failure could be recorded
+            self._tell_failure(step, COLLECTIVE, str(error))
+            self.progress.dropped(step.stage.name)
+            return
         if record is None:
             tally.unchanged += 1
         else:

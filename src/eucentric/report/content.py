@@ -94,12 +94,12 @@ def picture(title: str, figure: Figure, dots_per_inch: int, caption: str = "") -
 
 
 def format_number(value: float | None) -> str:
-    """Four digits, or `not known`."""
+    """Four digits, all of a whole part below ten million, or `not known`."""
     if value is None or not math.isfinite(value):
         return "not known"
     if value == int(value) and abs(value) < 1e7:
         return f"{int(value):d}"
-    return f"{value:.4g}"
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
 _UNITS = {"angstrom": "Å", "deg": "°", "um": "µm", "px": "px", "nm": "nm", "percent": "%"}
