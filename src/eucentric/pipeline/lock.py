@@ -69,7 +69,10 @@ class ProjectLock:
             os.pwrite(descriptor, json.dumps(note).encode(), 0)
         except OSError as error:  # such as a full disk
             os.close(descriptor)
-            raise writing_error(error, self._path) or error from error
+            meant = writing_error(error, self._path)
+            if meant is None:
+                raise
+            raise meant from error
         self._descriptor = descriptor
         return self
 

@@ -318,7 +318,7 @@ class _Run:
             record = run_collective(self.maker, step, names, earlier, self._executor)
         except (EucentricError, OSError) as error:  # a disk so full that not even the failure could be recorded
             self._tell_failure(step, COLLECTIVE, str(error))
-            self.progress.dropped(step.stage.name)
+            self.progress.item_ended(step.stage.name, "all series", 0.0)
             return
         if record is None:
             tally.unchanged += 1

@@ -52,8 +52,10 @@ def sample_rows(
     run_blocks(out.shape[0], 64, work)
 
 
-def back_project_cpu(images: Tensor, layout: LineLayout, weights: np.ndarray, volume: Tensor) -> None:
-    """Add the weighted back-projection of images (tilt, y, x) to a whole volume (z, y, x)."""
+def back_project_cpu(
+    images: Tensor, layout: LineLayout, weights: np.ndarray, volume: Tensor, z_offset: int = 0
+) -> None:
+    """Add the weighted back-projection of images (tilt, y, x) to a volume (z, y, x) whose centre is at `z_offset`."""
     source = images.contiguous().numpy()
     kernel = prefilter_kernel(torch.float32).numpy()[REACH:]
     for index in (np.flatnonzero(layout.stretched), np.flatnonzero(~layout.stretched)):
@@ -63,7 +65,7 @@ def back_project_cpu(images: Tensor, layout: LineLayout, weights: np.ndarray, vo
             chosen = source if len(index) == len(layout) else source[index]
             factor = weights[index].astype(np.float32)
             fill = partial(_stretch, chosen, part, factor, kernel, phases)
-            add_lines_cpu(volume, part, fill)
+            add_lines_cpu(volume, part, fill, z_start=z_offset)
 
 
 def _stretch(
@@ -139,10 +141,11 @@ def _rows_needed(
     return max(0, int(np.floor(row.min()))), min(layout.rows, highest)
 
 
-def project_cpu(volume: Tensor, layout: LineLayout, images: Tensor) -> None:
-    """Fill images (tilt, y, x) with the projections of a whole volume (z, y, x)."""
+def project_cpu(volume: Tensor, layout: LineLayout, images: Tensor, z_offset: int = 0) -> None:
+    """Fill images (tilt, y, x) with the projections of a volume (z, y, x) whose centre is at `z_offset`."""
     source, target = volume.contiguous().numpy(), images.numpy()
     centre = np.array([n // 2 for n in source.shape])
+    centre[0] -= z_offset
     kernel = prefilter_kernel(torch.float32).numpy()[REACH:]
     fast = layout.stretched & (not layout.sheared)
     if fast.any():

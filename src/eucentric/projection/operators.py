@@ -20,6 +20,7 @@ def back_project(
     *,
     x_tilts_deg: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    z_offset: int = 0,
 ) -> Float[Tensor, "z y x"]:
     r"""Smear images back through a volume: the exact transpose of :func:`project`.
 
@@ -37,6 +38,7 @@ def back_project(
     volume_shape : (z, y, x)
     x_tilts_deg : (tilt,) about x, applied first; none means zero. Half as fast, and a linear read between rows
     weights : (tilt,) factors of the images; none means 1
+    z_offset : voxels by which the centre of the volume lies above the centre of the specimen: a slab of a larger volume
 
     Returns
     -------
@@ -46,7 +48,8 @@ def back_project(
     ------
     ShapeError, InputError : sizes, angles or weights that do not fit together
     """
-    layout = line_layout(tilt_angles_deg, volume_shape, _rows(images, "images"), x_tilts_deg=x_tilts_deg)
+    whole = _with_offset(volume_shape, z_offset)
+    layout = line_layout(tilt_angles_deg, whole, _rows(images, "images"), x_tilts_deg=x_tilts_deg)
     factor = np.ones(len(layout)) if weights is None else np.asarray(weights, dtype=np.float64)
     if images.shape[0] != len(layout) or factor.shape != (len(layout),):
         raise ShapeError(
@@ -56,10 +59,10 @@ def back_project(
         raise InputError(f"The weights are {factor.tolist()}; expected finite numbers.")
     if not _fast(images):
         return reference.reference_back_project(
-            images, tilt_angles_deg, volume_shape, x_tilts_deg=x_tilts_deg, weights=factor
+            images, tilt_angles_deg, volume_shape, x_tilts_deg=x_tilts_deg, weights=factor, z_offset=z_offset
         )
     out = torch.zeros(volume_shape, dtype=torch.float32)
-    cpu.back_project_cpu(images.detach(), layout, factor, out)
+    cpu.back_project_cpu(images.detach(), layout, factor, out, z_offset)
     return out
 
 
@@ -69,6 +72,7 @@ def project(
     image_shape: tuple[int, int],
     *,
     x_tilts_deg: ArrayLike | None = None,
+    z_offset: int = 0,
 ) -> Float[Tensor, "tilt y x"]:
     r"""Sum a volume along the beam: the line integral in units of a voxel's edge.
 
@@ -82,6 +86,7 @@ def project(
     tilt_angles_deg : (tilt,) about y
     image_shape : (y, x)
     x_tilts_deg : (tilt,) about x, applied first; none means zero
+    z_offset : voxels by which the centre of the volume lies above the centre of the specimen: a slab of a larger volume
 
     Returns
     -------
@@ -91,12 +96,19 @@ def project(
     shape = (volume.shape[0], rows, volume.shape[2])
     if min(image_shape) < 1:
         raise ShapeError(f"An image shape of {tuple(image_shape)} was given; expected (y, x), both positive.")
-    layout = line_layout(tilt_angles_deg, shape, image_shape[0], x_tilts_deg=x_tilts_deg)
+    layout = line_layout(tilt_angles_deg, _with_offset(shape, z_offset), image_shape[0], x_tilts_deg=x_tilts_deg)
     if not _fast(volume):
-        return reference.reference_project(volume, tilt_angles_deg, image_shape, x_tilts_deg=x_tilts_deg)
+        return reference.reference_project(
+            volume, tilt_angles_deg, image_shape, x_tilts_deg=x_tilts_deg, z_offset=z_offset
+        )
     out = torch.zeros((len(layout), *image_shape), dtype=torch.float32)
-    cpu.project_cpu(volume.detach(), layout, out)
+    cpu.project_cpu(volume.detach(), layout, out, z_offset)
     return out
+
+
+def _with_offset(shape: tuple[int, int, int], z_offset: int) -> tuple[int, int, int]:
+    """A centred volume that holds the one off centre: lines must be long enough for it."""
+    return (shape[0] + 2 * abs(z_offset), *shape[1:])
 
 
 def _fast(data: Tensor) -> bool:

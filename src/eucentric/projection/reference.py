@@ -21,14 +21,16 @@ def reference_back_project(
     *,
     x_tilts_deg: ArrayLike | None = None,
     weights: ArrayLike | None = None,
+    z_offset: int = 0,
 ) -> Float[Tensor, "z y x"]:
     """:func:`eucentric.projection.back_project` in plain torch."""
-    layout = line_layout(tilt_angles_deg, volume_shape, images.shape[1], x_tilts_deg=x_tilts_deg)
+    whole = (volume_shape[0] + 2 * abs(z_offset), *volume_shape[1:])
+    layout = line_layout(tilt_angles_deg, whole, images.shape[1], x_tilts_deg=x_tilts_deg)
     factor = np.ones(len(layout)) if weights is None else np.asarray(weights, dtype=np.float64)
     out = images.new_zeros(volume_shape)
     for t in range(len(layout)):
         lines = factor[t] * images[t] @ _matrix(layout, t, images)
-        add_lines(out, lines, layout, t)
+        add_lines(out, lines, layout, t, z_start=z_offset)
     return out
 
 
@@ -38,14 +40,16 @@ def reference_project(
     image_shape: tuple[int, int],
     *,
     x_tilts_deg: ArrayLike | None = None,
+    z_offset: int = 0,
 ) -> Float[Tensor, "tilt y x"]:
     """:func:`eucentric.projection.project` in plain torch: the transpose of :func:`reference_back_project`."""
     shape = _shape(volume)
-    layout = line_layout(tilt_angles_deg, shape, image_shape[0], x_tilts_deg=x_tilts_deg)
+    whole = (shape[0] + 2 * abs(z_offset), *shape[1:])
+    layout = line_layout(tilt_angles_deg, whole, image_shape[0], x_tilts_deg=x_tilts_deg)
     out = volume.new_zeros((len(layout), *image_shape))
     for t in range(len(layout)):
         lines = volume.new_zeros(image_shape[0] * layout.length)
-        for z, flat, weight in _taps(layout, t, shape, 0, volume):
+        for z, flat, weight in _taps(layout, t, shape, z_offset, volume):
             lines.index_add_(0, flat.reshape(-1), (volume[z] * weight).reshape(-1))
         out[t] = lines.reshape(image_shape[0], -1) @ _matrix(layout, t, out).T
     return out
