@@ -288,6 +288,7 @@ class _Run:
         self.progress.item_ended(step.stage.name, record.series, record.seconds)
         if record.is_done:
             tally.processed += 1
+            self.summary.caveats += [f"{record.series}, {step.stage.name}: {caveat}" for caveat in record.caveats]
         else:
             self._fail(step, record)
         if time.monotonic() - self._written.get(step.folder, 0.0) > _TABLE_SECONDS:

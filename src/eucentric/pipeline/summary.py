@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Any
 
 
+_CAVEATS_SHOWN = 10
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """One item that did not come through."""
@@ -53,6 +56,8 @@ class RunSummary:
     stages: dict[str, StageTally] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    caveats: list[str] = field(default_factory=list)
+    """What users should know of items that were processed, such as tilts that were left out."""
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -71,6 +76,7 @@ class RunSummary:
             "seconds": round(self.seconds, 2),
             "stages": {name: asdict(tally) for name, tally in self.stages.items()},
             "changes": [asdict(c) for c in self.changes],
+            "caveats": self.caveats,
             "failures": [{"stage": f.stage, "series": f.series, "message": f.message} for f in self.failures],
         }
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
@@ -83,6 +89,9 @@ class RunSummary:
             parts += [f"{tally.unchanged} unchanged"] if tally.unchanged else []
             parts += [f"{tally.failed} failed"] if tally.failed else []
             told.append(f"{name}: {', '.join(parts)}")
+        told += [f"note: {caveat}" for caveat in self.caveats[:_CAVEATS_SHOWN]]
+        if (more := len(self.caveats) - _CAVEATS_SHOWN) > 0:
+            told.append(f"note: {more} more are in the report and in `eucentric status`.")
         for failure in self.failures:
             what = f"{failure.series}, {failure.stage}" if failure.series else failure.stage
             told.append(f"FAILED {what}: {failure.message}")
