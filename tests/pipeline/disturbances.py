@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -74,3 +75,21 @@ def read_only(place: Path) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def hold_when(condition, process) -> None:
+    """Stop a process (SIGSTOP) where a condition holds: on a busy machine it would else be over before one acts."""
+    while True:
+        wait_for(condition, process)
+        process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, process)
+        if condition():
+            return
+        process.send_signal(signal.SIGCONT)
+
+
+def interrupt_when(condition, process, how: signal.Signals) -> None:
+    """Send a signal to a process where a condition holds."""
+    hold_when(condition, process)
+    process.send_signal(how)
+    process.send_signal(signal.SIGCONT)

@@ -6,7 +6,7 @@ import signal
 import psutil
 import pytest
 import toy_stages
-from disturbances import enlarge, small_disk, wait_for
+from disturbances import enlarge, interrupt_when, small_disk, wait_for
 from disturbances import started as started_python
 from toy_stages import TOYS, make_project, results
 
@@ -18,7 +18,7 @@ from eucentric.pipeline.records import read_record, record_path
 from eucentric.pipeline.runner import run_project
 from eucentric.pipeline.store import ItemStore
 
-SLOWLY = {"first": {"delay": 0.15}}
+SLOWLY = {"first": {"delay": 0.25}}
 
 
 def run(root, **options):
@@ -54,8 +54,7 @@ def slow_project(tmp_path):
 def test_a_run_killed_in_the_middle_is_finished_by_the_next(slow_project, environment, undisturbed):
     root = slow_project
     with started(root, environment, "--workers", "1") as process:
-        wait_for(lambda: in_the_middle(root), process)
-        process.kill()
+        interrupt_when(lambda: in_the_middle(root), process, signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
     assert list(root.rglob(".unfinished"))
     assert not (root / "first" / "images" / "TS_03").exists()  # nothing half done stands under its name
@@ -71,8 +70,7 @@ def test_a_run_killed_in_the_middle_is_finished_by_the_next(slow_project, enviro
 def test_interruption_ends_in_order_and_says_how_to_go_on(slow_project, environment, undisturbed, how):
     root = slow_project
     with started(root, environment, "--workers", "1") as process:
-        wait_for(lambda: in_the_middle(root), process)
-        process.send_signal(how)
+        interrupt_when(lambda: in_the_middle(root), process, how)
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 130
     assert "is kept" in output

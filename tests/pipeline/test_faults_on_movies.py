@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from disturbances import enlarge, read_only, small_disk, started, wait_for
+from disturbances import enlarge, hold_when, read_only, small_disk, started, wait_for
 
 from eucentric.cli.main import run as run_command
 from eucentric.errors import InputError
@@ -199,14 +199,8 @@ def under_way(place: Place, stage: str) -> list[Path]:
 
 def hold_in_the_middle(process, place: Place, stage: str) -> str:
     """Stop the process in the middle of an item of a stage, and say of which."""
-    while True:
-        wait_for(lambda: bool(under_way(place, stage)), process)
-        process.send_signal(signal.SIGSTOP)
-        wait_for(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED, process)
-        files = under_way(place, stage)
-        if files:
-            return files[0].relative_to(place.root / stage / ".unfinished").parts[0]
-        process.send_signal(signal.SIGCONT)
+    hold_when(lambda: bool(under_way(place, stage)), process)
+    return under_way(place, stage)[0].relative_to(place.root / stage / ".unfinished").parts[0]
 
 
 def truncated(movie: Path) -> bytes:
