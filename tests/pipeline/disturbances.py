@@ -23,6 +23,8 @@ def started(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterato
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # tests that were started in the background of a shell would hand down that Ctrl-C is ignored
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         yield process
