@@ -24,7 +24,7 @@ def started(arguments: Sequence[str], environment: Mapping[str, str]) -> Iterato
         text=True,
         start_new_session=True,
         # tests that were started in the background of a shell would hand down that Ctrl-C is ignored
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
