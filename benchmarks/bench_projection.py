@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from numba import njit, prange, set_num_threads
+from skimage.transform import iradon
 
 from eucentric.geometry import TiltGeometry
 from eucentric.projection import (
@@ -55,6 +57,90 @@ def grid_sample_back_projection(images: torch.Tensor, tilts: np.ndarray, planes:
         lines = images[t][None, :, None, :]
         volume += torch.nn.functional.grid_sample(lines, grid, mode="bilinear", align_corners=False)[0]
     return volume
+
+
+@njit(parallel=True, fastmath=True)
+def gather(volume: np.ndarray, images: np.ndarray, cosines: np.ndarray, sines: np.ndarray) -> None:
+    """The naive loop: every voxel reads every line with two taps, where it lies."""
+    planes, rows, width = volume.shape
+    wide = images.shape[2]
+    for y in prange(rows):
+        for z in range(planes):
+            for x in range(width):
+                total = np.float32(0.0)
+                for t in range(len(cosines)):
+                    u = cosines[t] * (x - width // 2) + sines[t] * (z - planes // 2) + wide // 2
+                    if u >= 0 and u < wide - 1:
+                        first = int(u)
+                        part = np.float32(u - first)
+                        total += images[t, y, first] * (np.float32(1.0) - part) + images[t, y, first + 1] * part
+                volume[z, y, x] += total
+
+
+class WeightedBackProjection:
+    """From 41 images of 1024 x 1024 to 1024 x 1024 x 256, everything included: transforms, weights, reads, loop."""
+
+    timeout = 900.0
+    size, planes = 1024, 256
+
+    def setup(self) -> None:
+        torch.set_num_threads(THREADS)
+        set_num_threads(THREADS)
+        shape = (len(TILTS), self.size, self.size)
+        self.geometry = TiltGeometry.build(TILTS, z_rot_deg=84.3, shifts_angstrom=[12.0, -31.0])
+        self.images = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        small = TiltGeometry.build(TILTS[:2], z_rot_deg=84.3)
+        keywords = {"pixel_size": 8.0, "voxel_size": 8.0, "volume_shape": (8, 32, 32), "params": ReconstructParams()}
+        reconstruct_volume(self.images[:2, :64, :64], small, **keywords)
+
+    def run(self) -> torch.Tensor:
+        return reconstruct_volume(
+            self.images,
+            self.geometry,
+            pixel_size=8.0,
+            voxel_size=8.0,
+            volume_shape=(self.planes, self.size, self.size),
+            params=ReconstructParams(),
+        )
+
+    def time_reconstruct(self) -> None:
+        self.run()
+
+    def peakmem_reconstruct(self) -> None:
+        self.run()
+
+    def _ratio(self, other: Any, share: float) -> float:
+        """Median over runs side by side of the time of `other` over a share of the rows to that of the whole."""
+        ratios = []
+        for _ in range(3):
+            plain = seconds(other, 1) / share
+            ratios.append(plain / seconds(self.run, 1))
+        return float(np.median(ratios))
+
+    def track_ratio_of_a_gather_loop(self) -> float:
+        """Time of the naive loop over lines that are ready, to that of the whole reconstruction."""
+        rows = 16
+        volume, lines = np.zeros((self.planes, rows, self.size), np.float32), self.images.numpy()[:, :rows]
+        angles = np.deg2rad(TILTS)
+        gather(volume[:, :1], lines, np.cos(angles), np.sin(angles))
+        return self._ratio(lambda: gather(volume, lines, np.cos(angles), np.sin(angles)), rows / self.size)
+
+    def track_ratio_of_iradon(self) -> float:
+        """Time of scikit-image's `iradon`, slice by slice and scaled to the planes made here, to that of the whole."""
+        rows = 2
+        lines = self.images.numpy()[:, :rows]
+
+        def slices() -> None:
+            for y in range(rows):
+                iradon(lines[:, y].T, theta=TILTS, filter_name="ramp", circle=False, output_size=self.size)
+
+        return self._ratio(slices, rows / self.size * self.size / self.planes)
+
+
+class WeightedBackProjectionSmall(WeightedBackProjection):
+    """The same for 41 images of 512 x 512 into 512 x 512 x 128."""
+
+    size, planes = 512, 128
 
 
 class BackProjectionLoop:

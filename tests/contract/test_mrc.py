@@ -228,6 +228,98 @@ def test_float16_keeps_its_precision_outside_its_range_by_a_recorded_scale(tmp_p
     assert float(np.abs(array).max()) / header.scale < 65504
 
 
+def raw_header(path):
+    """Words of the header by their numbers in the MRC2014 table, without any library."""
+    raw = path.read_bytes()[:1024]
+    whole, real = np.frombuffer(raw, "<i4"), np.frombuffer(raw, "<f4")
+    return raw, lambda word: int(whole[word - 1]), lambda word: float(real[word - 1])
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [("float32", 2), ("float16", 12), ("int8", 0)])
+@pytest.mark.parametrize("is_volume", [True, False])
+def test_the_header_is_that_of_mrc2014(tmp_path, dtype, mode, is_volume):
+    path = tmp_path / "a.mrc"
+    # Small values: the checker of mrcfile adds squares of float16 in float16, which ends at 65504.
+    write_mrc(path, scene((4, 3, 5)) / 64, (1.5, 2.0, 2.5), dtype, is_volume=is_volume)
+    raw, whole, real = raw_header(path)
+    assert [whole(n) for n in (1, 2, 3)] == [5, 3, 4]
+    assert whole(4) == mode
+    assert [whole(n) for n in (5, 6, 7)] == [0, 0, 0]
+    depth = 4 if is_volume else 1
+    assert [whole(n) for n in (8, 9, 10)] == [5, 3, depth]
+    assert [real(n) for n in range(11, 17)] == [7.5, 6.0, 2.5 * depth, 90.0, 90.0, 90.0]
+    assert [whole(n) for n in (17, 18, 19)] == [1, 2, 3]
+    assert whole(23) == (1 if is_volume else 0)
+    assert whole(24) == 0
+    assert whole(28) == 20141
+    assert [real(n) for n in (50, 51, 52)] == [0.0, 0.0, 0.0]
+    assert raw[208:212] == b"MAP "
+    assert raw[212:216] == bytes([0x44, 0x44, 0, 0])
+    assert raw[152:156] != np.int32(1146047817).tobytes()  # no program's own mark
+    stored = np.frombuffer(path.read_bytes()[1024:], {0: "i1", 2: "<f4", 12: "<f2"}[mode]).astype("f8")
+    expected = [stored.min(), stored.max(), stored.mean(), stored.std()]
+    np.testing.assert_allclose([real(n) for n in (20, 21, 22, 55)], expected, rtol=1e-6)
+    assert whole(56) == (2 if dtype == "int8" else 1)
+    assert mrcfile.validate(path, print_file=io.StringIO())
+
+
+def test_int8_gives_true_values_back_and_says_how(tmp_path):
+    array = np.random.default_rng(3).normal(100.0, 20.0, (6, 30, 20)).astype(np.float32)
+    path = tmp_path / "a.mrc"
+    with MrcSlabWriter(path, (6, 30, 20), 2.0, "int8", labels=["x"] * 12, limits=(60.0, 150.0)) as writer:
+        writer.write(array[:4])
+        writer.write(array[4:])
+    step = 90.0 / 254
+    with mrcfile.open(path) as other:
+        assert other.data.dtype == np.int8
+        assert (other.data.min(), other.data.max()) == (-127, 127)
+        labels = [str(text) for text in other.get_labels()]
+    # What the label says, read by hand.
+    (said,) = [text for text in labels if "true value" in text]
+    scale, offset = (float(v) for v in said.split("stored value * ")[1].split(" + "))
+    assert scale == pytest.approx(step, rel=1e-8)
+    assert offset == 105.0
+    (clipped,) = [int(text.rsplit(": ")[-1]) for text in labels if "clipped" in text]
+    assert clipped == np.count_nonzero((array < 60.0 - step / 2) | (array > 150.0 + step / 2)) > 0
+    got, header = read_mrc(path)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, np.clip(array, 60.0, 150.0), atol=step / 2 * 1.001)
+    assert (header.scale, header.offset) == (scale, offset)
+    assert not header.unsigned_bytes
+    stored, _ = read_mrc(path, as_stored=True)
+    assert isinstance(stored, np.memmap)
+    np.testing.assert_allclose(stored * np.float32(scale) + np.float32(offset), got, rtol=1e-6)
+
+
+@pytest.mark.parametrize("low", [-5.0, 0.0, 7.0])
+def test_int8_without_limits_covers_all_values(tmp_path, low):
+    array = np.linspace(low, low + 12.0, 60, dtype=np.float32).reshape(3, 4, 5)
+    write_mrc(tmp_path / "a.mrc", array, 1.0, "int8")
+    got, header = read_mrc(tmp_path / "a.mrc")
+    np.testing.assert_allclose(got, array, atol=6.0 / 127 / 2 * 1.001)
+    assert len(header.labels) == 2
+    write_mrc(tmp_path / "b.mrc", np.full((2, 2), low), 1.0, "int8")
+    np.testing.assert_allclose(read_mrc(tmp_path / "b.mrc")[0], low, rtol=1e-6)
+    # A copy in another type carries no trace of the bytes.
+    write_mrc(tmp_path / "c.mrc", got, 1.0, labels=header.labels)
+    np.testing.assert_array_equal(read_mrc(tmp_path / "c.mrc")[0], got)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "limits", "words"),
+    [
+        ("int8", None, "needs limits"),
+        ("int8", (2.0, 1.0), "lower one first"),
+        ("int8", (0.0, float("nan")), "lower one first"),
+        ("float32", (0.0, 1.0), "belong to int8"),
+        ("int16", None, "int16"),
+    ],
+)
+def test_number_types_and_limits_that_do_not_fit_are_refused(tmp_path, dtype, limits, words):
+    with pytest.raises(InputError, match=words):
+        MrcSlabWriter(tmp_path / "a.mrc", (2, 2, 2), 1.0, dtype, limits=limits)
+
+
 def test_slabs_give_the_same_bytes_as_the_whole(tmp_path):
     array = scene((5, 4, 3))
     write_mrc(tmp_path / "whole.mrc", array, 2.0)

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from eucentric.errors import InputError
-from eucentric.projection import angular_weights, back_project, filter_lines, ramp_filter, window_gain
+from eucentric.projection import (
+    angular_weights,
+    back_project,
+    exact_gain,
+    filter_lines,
+    ramp_filter,
+    sirt_like_gain,
+    window_gain,
+)
 
 
 @pytest.mark.parametrize("spacing", [1.0, 0.35])
@@ -63,3 +71,29 @@ def test_filtered_back_projection_gives_back_a_disc():
     assert volume[:, 1][inside].mean() == pytest.approx(1.0, abs=0.003)
     assert volume[:, 1][inside].std() < 0.02
     assert abs(volume[:, 1][outside].mean()) < 0.003
+
+
+def test_exact_weights_are_the_ramp_at_low_frequency_and_one_over_the_ray_beyond():
+    tilts = np.sort(np.concatenate([np.arange(-60.0, 0.0, 4.0), np.arange(0.0, 61.0, 2.0)]))
+    gain = exact_gain(tilts, 100.0, 400.0)
+    step = angular_weights(tilts)
+    low, high = np.array([0.01]), np.array([0.4])
+    for t in (3, 8, 30, len(tilts) - 1):
+        assert gain(low, t)[0] == pytest.approx(0.01 * step[t], rel=0.12)
+        # views two degrees apart part at 1 / (100 sin 2) = 0.29 cycles per voxel
+        assert gain(high, t)[0] == pytest.approx(np.cos(np.deg2rad(tilts[t])) / 100.0, rel=1e-6)
+    doubled = exact_gain(np.concatenate([tilts, tilts]), 100.0, 400.0)
+    assert doubled(high, 3)[0] == pytest.approx(0.5 * gain(high, 3)[0], rel=1e-6)
+    with pytest.raises(InputError, match="specimen"):
+        exact_gain(tilts, 0.0, 10.0)
+
+
+def test_one_sirt_iteration_is_plain_back_projection():
+    # the first step is C A^T R b: one over the length of the ray and the number of views
+    tilts = np.array([-40.0, -10.0, 0.0, 25.0])
+    gain = sirt_like_gain(tilts, 1, 60.0, 200.0)
+    for t in range(4):
+        expected = np.cos(np.deg2rad(tilts[t])) / (60.0 * 4)
+        np.testing.assert_allclose(gain(np.array([0.0, 0.05, 0.4]), t), expected, rtol=1e-9)
+    with pytest.raises(InputError, match="iterations"):
+        sirt_like_gain(tilts, 0, 60.0, 200.0)

@@ -68,6 +68,18 @@ def make_app() -> App:
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
     )
     app.command(
+        "eucentric.cli.reproject_command:reproject",
+        name="reproject",
+        help="Project a volume into images at any geometry.",
+        group=tools,
+    )
+    app.command(
+        "eucentric.cli.dual_axis_command:dual_axis",
+        name="dual-axis",
+        help="Combine two tomograms of one specimen tilted about two axes.",
+        group=tools,
+    )
+    app.command(
         "eucentric.cli.validate_command:validate",
         name="validate",
         help="Check files and list every fault.",
@@ -109,11 +121,15 @@ def _explained(error: CycloptsError) -> str:
     cause = error.__cause__ or error.__context__
     command = " ".join(error.command_chain or ())
     if isinstance(cause, ValidationError):
+        from eucentric.cli.options import option_name
         from eucentric.pipeline.explain import explain_validation_error
 
         model = model_of(command)
         if model is not None:
-            return str(explain_validation_error(cause, model, "the command", as_options=True))
+            explained = explain_validation_error(
+                cause, model, "the command", shown_as=lambda field: f"--{option_name(field)}"
+            )
+            return str(explained)
     text = str(error).strip().rstrip(".")
     return f"{text}. See `eucentric {command + ' ' if command else ''}--help`."
 

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "central_slices": "volume",
         "correlation_curve": "curves",
         "defocus_against_tilt": "ctf",
+        "fourier_coverage": "volume",
         "frame_correlations": "motion",
         "frame_trajectories": "motion",
         "intensities": "alignment",

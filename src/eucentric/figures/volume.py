@@ -94,3 +94,32 @@ def _scale_bar(axes: Axes, width: int, height: int, voxel_size_angstrom: float) 
     axes.add_patch(Rectangle((left, bottom), length / voxel_size_angstrom, thick, color="white", ec="black", lw=0.5))
     text = axes.text(left, bottom + 2 * thick, f"{length:g} Å", color="white", fontsize=9)
     text.set_bbox({"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"})
+
+
+def fourier_coverage(
+    first: dict[str, NDArray[Any]], second: dict[str, NDArray[Any]], frequency: NDArray[Any], height: float
+) -> Figure:
+    """Which parts of Fourier space two tilt series sampled: either alone in its colour, both white, the rest black.
+
+    Parameters
+    ----------
+    first, second : coverage from 0 to 1: `zx` at ky = 0, `zy` at kx = 0, and `yx` at kz = `height`, (n, n) each
+    frequency : (n,), 1/A, ascending, along either axis
+    height : 1/A
+    """
+    figure = Figure(figsize=(11.0, 4.2), layout="constrained")
+    half = 0.5 * float(frequency[1] - frequency[0])
+    low, high = float(frequency[0]) - half, float(frequency[-1]) + half
+    titles = {"zx": ("x", "z", "ky = 0"), "zy": ("y", "z", "kx = 0"), "yx": ("x", "y", f"kz = {height:.3g} 1/Å")}
+    for place, (name, (across, up, where)) in enumerate(titles.items()):
+        a, b = np.clip(first[name], 0.0, 1.0), np.clip(second[name], 0.0, 1.0)
+        # blue and orange of the other figures; together they are white
+        color = a[..., None] * np.array([0.0, 0.45, 0.70]) + b[..., None] * np.array([1.0, 0.55, 0.30])
+        axes = figure.add_subplot(1, 3, place + 1)
+        axes.imshow(color.clip(0.0, 1.0), origin="lower", extent=(low, high, low, high))
+        axes.set(xlabel=f"frequency along {across} (1/Å)", ylabel=f"frequency along {up} (1/Å)", title=where)
+        axes.locator_params(nbins=5)
+    figure.suptitle(
+        "sampled by the first series (blue), the second (orange), both (white), neither (black)", fontsize=10
+    )
+    return figure

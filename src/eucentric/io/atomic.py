@@ -107,11 +107,16 @@ def write_text_atomic(path: PathLike, text: str) -> None:
 
 
 def remove_partial_files(folder: PathLike) -> int:
-    """Remove what a killed process left half-written in a folder and below; returns how many files went.
+    """Remove what a killed process left half-written in a folder and below; returns how many files and folders went.
+
+    A folder whose name ends in `.old.zarr` is the last whole one of an image that was being replaced, and stays.
 
     Only for a folder that no other process is writing to.
     """
-    left = [p for p in Path(folder).rglob(f".*{_PARTIAL}*") if p.is_file()]
+    left = [p for p in Path(folder).rglob(f".*{_PARTIAL}*") if not p.name.endswith(".old.zarr")]
     for path in left:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(left)

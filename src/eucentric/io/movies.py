@@ -63,7 +63,7 @@ def movie_header(path: PathLike) -> MovieHeader:
         return MovieHeader(
             frame_count=header.shape[0],
             shape=header.shape[1:],
-            dtype=np.dtype(kinds[header.mode] if header.scale == 1.0 else "f4"),
+            dtype=np.dtype(kinds[header.mode] if (header.scale, header.offset) == (1.0, 0.0) else "f4"),
             pixel_size_angstrom=header.pixel_size_angstrom,
         )
     raise _unknown(path, "a TIFF or MRC movie")

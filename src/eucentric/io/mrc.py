@@ -16,25 +16,33 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal, Self, TypeAlias
+from typing import IO, Any, Self
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
 from numpy.typing import NDArray
 
-from eucentric.errors import FormatError, InputError, ProcessingError, ShapeError
+from eucentric.errors import FormatError, InputError, ShapeError
 from eucentric.io.atomic import atomic_path
 from eucentric.io.findings import Finding
+from eucentric.io.stored_values import (
+    Limits,
+    StoredType,
+    byte_scale,
+    checked_voxel_size,
+    covering_limits,
+    finite_range,
+    half_scale,
+    sums,
+)
 from eucentric.typing import PathLike
-
-StoredType: TypeAlias = Literal["float32", "float16"]
 
 _HEADER_BYTES = 1024
 _TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 _FOUR_BIT = 101
 _IMOD_STAMP = 1146047817
-_FLOAT16_MAX = 65504.0
 _SCALE_LABEL = "Eucentric: true value = stored value * "
+_CLIPPED_LABEL = "Eucentric: values outside the limits of int8, clipped: "
 _SPACE_GROUP_VOLUME = 1
 
 
@@ -51,7 +59,8 @@ class MrcHeader:
     is_volume: bool
     """False for a stack of images."""
     scale: float
-    """Stored values times this are the true ones; already applied to the array."""
+    """True value = stored value * scale + offset; already applied to the array."""
+    offset: float
     big_endian: bool
     data_offset: int
     """Bytes before the first voxel."""
@@ -206,6 +215,7 @@ def _parse(raw: bytes, size: int, path: Path) -> MrcHeader:
     if voxel_size is None:
         notes.append("holds no pixel size")
     scales = [text.removeprefix(_SCALE_LABEL) for text in labels if text.startswith(_SCALE_LABEL)]
+    scale, value_offset = _scale(scales[-1], path) if scales else (1.0, 0.0)
     by_axis = dict(zip(axes, stored[::-1], strict=True))
     return MrcHeader(
         shape=(by_axis[3], by_axis[2], by_axis[1]),
@@ -213,7 +223,8 @@ def _parse(raw: bytes, size: int, path: Path) -> MrcHeader:
         voxel_size_angstrom=voxel_size,
         labels=labels,
         is_volume=int(record["ispg"]) != 0,
-        scale=_scale(scales[-1], path) if scales else 1.0,
+        scale=scale,
+        offset=value_offset,
         big_endian=big_endian,
         data_offset=offset,
         axes=axes,
@@ -222,10 +233,11 @@ def _parse(raw: bytes, size: int, path: Path) -> MrcHeader:
     )
 
 
-def _scale(text: str, path: Path) -> float:
-    if re.fullmatch(r"[0-9.eE+-]+", text) is None:
+def _scale(text: str, path: Path) -> tuple[float, float]:
+    parts = text.split(" + ")
+    if len(parts) > 2 or not all(re.fullmatch(r"[0-9.eE+-]+", part) for part in parts):
         raise FormatError(f"`{path}` names a scale `{text}` that is not a number. The file was changed by hand.")
-    return float(text)
+    return float(parts[0]), float(parts[1]) if len(parts) == 2 else 0.0
 
 
 def read_mrc_header(path: PathLike) -> MrcHeader:
@@ -252,17 +264,18 @@ def _unpack_four_bit(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint
     return np.ascontiguousarray(values[..., :columns])
 
 
-def read_mrc(path: PathLike) -> tuple[NDArray[Any], MrcHeader]:
+def read_mrc(path: PathLike, *, as_stored: bool = False) -> tuple[NDArray[Any], MrcHeader]:
     """Voxels and header of an MRC file, also of one packed with gzip or bzip2.
 
     Parameters
     ----------
     path : `.mrc`, `.mrcs`, `.st`, `.map`, `.rec` ..., or these with `.gz` or `.bz2`
+    as_stored : leave the scale and offset of the header to the caller, who can so map a file larger than memory
 
     Returns
     -------
     array : (z, y, x) in the file's number type. A read-only memory map; an array in memory where the file is packed,
-        4-bit or carries a scale (then float32)
+        4-bit or carries a scale (then float32 true values, unless `as_stored`)
     header : the header, with what was odd in `findings`
 
     Raises
@@ -288,8 +301,10 @@ def read_mrc(path: PathLike) -> tuple[NDArray[Any], MrcHeader]:
     if header.axes != (1, 2, 3):
         # Array axis of the file that runs along z, then y, then x.
         array = array.transpose([2 - header.axes.index(axis) for axis in (3, 2, 1)])
-    if header.scale != 1.0:
-        array = array.astype(np.float32) * np.float32(header.scale)
+    if not as_stored and (header.scale, header.offset) != (1.0, 0.0):
+        array = array.astype(np.float32)
+        array *= np.float32(header.scale)
+        array += np.float32(header.offset)
     return array, header
 
 
@@ -307,23 +322,6 @@ def validate_mrc(path: PathLike) -> list[Finding]:
     return findings
 
 
-def _half_scale(largest: float) -> float:
-    """Power of two that brings the largest value of a file into the range where float16 is exact to 3 digits."""
-    if largest > _FLOAT16_MAX:
-        # To 128, not to the edge of the range: other programs square the stored values in float16.
-        return 2.0 ** math.ceil(math.log2(largest / 128.0))
-    if 0.0 < largest < 2.0**-6:
-        return 2.0 ** math.floor(math.log2(largest))
-    return 1.0
-
-
-def _check_voxel_size(voxel_size: float | Sequence[float]) -> tuple[float, float, float]:
-    sizes = (voxel_size,) * 3 if isinstance(voxel_size, int | float) else tuple(float(v) for v in voxel_size)
-    if len(sizes) != 3 or not all(math.isfinite(v) and v > 0 for v in sizes):
-        raise InputError(f"The voxel size is {voxel_size}; expected a positive number of Angstrom, or three (x, y, z).")
-    return float(sizes[0]), float(sizes[1]), float(sizes[2])
-
-
 class MrcSlabWriter:
     """Writes a volume or stack slab by slab in order; the file appears under its name when it is complete.
 
@@ -332,10 +330,20 @@ class MrcSlabWriter:
     path : file to be made
     shape : (z, y, x)
     voxel_size_angstrom : one number, or (x, y, z)
-    dtype : `float32` (mode 2) or `float16` (mode 12; values beyond its range are stored divided by a power of two that
-        a label records and `read_mrc` applies)
+    dtype : `float32` (mode 2), `float16` (mode 12; values beyond its range are stored divided by a power of two that
+        a label records and `read_mrc` applies) or `int8` (mode 0, signed)
     labels : lines for the header, at most 80 characters each
     is_volume : False marks a stack of images
+    limits : only and always for `int8`: the true values stored as -127 and 127. A label records
+        `true value = stored value * scale + offset`, which `read_mrc` applies; values outside are clipped, and
+        another label says how many
+
+    The least, largest and mean value and the deviation in the header are those of the stored numbers.
+
+    Raises
+    ------
+    InputError : a voxel size that is not positive, another number type, or limits that do not fit it
+    ShapeError : a size below 1
 
     Examples
     --------
@@ -353,21 +361,22 @@ class MrcSlabWriter:
         *,
         labels: Sequence[str] = (),
         is_volume: bool = True,
+        limits: Limits | None = None,
     ) -> None:
         if min(shape) < 1:
             raise ShapeError(
                 f"An MRC file of shape {tuple(shape)} was asked for; expected three positive sizes (z, y, x)."
             )
-        if dtype not in ("float32", "float16"):
-            raise InputError(f"MRC files are written as float32 or float16, not {dtype}.")
+        self._bytes = byte_scale(dtype, limits)
         self._path = Path(path)
         self._shape = (int(shape[0]), int(shape[1]), int(shape[2]))
-        self._voxel_size = _check_voxel_size(voxel_size_angstrom)
-        self._number = np.dtype("<f4" if dtype == "float32" else "<f2")
-        kept = [text for text in labels if not text.startswith(_SCALE_LABEL)]
-        self._labels = [text.encode("ascii", "replace")[:80] for text in kept][:8]
+        self._voxel_size = checked_voxel_size(voxel_size_angstrom)
+        self._number = np.dtype(dtype).newbyteorder("<")
+        kept = [text for text in labels if not text.startswith((_SCALE_LABEL, _CLIPPED_LABEL))]
+        self._labels = [text.encode("ascii", "replace")[:80] for text in kept][:7]
         self._is_volume = is_volume
         self._written = 0
+        self._clipped = 0
         self._scale = 1.0
         self._largest = 0.0
         self._sum = self._sum_squares = 0.0
@@ -400,21 +409,28 @@ class MrcSlabWriter:
             )
         if block.size == 0:
             return
-        low, high = float(block.min()), float(block.max())
-        if not (math.isfinite(low) and math.isfinite(high)):
-            count = int(np.count_nonzero(~np.isfinite(block)))
-            raise ProcessingError(
-                f"{count:,} values for `{self._path}` are not numbers (NaN or infinite); it was not written."
+        low, high = finite_range(block, self._path)
+        stored: NDArray[Any]
+        if self._bytes is not None:
+            stored, clipped = self._bytes.encode(block)
+            self._clipped += clipped
+        else:
+            if self._number.itemsize == 2:
+                self._largest = max(self._largest, abs(low), abs(high))
+                self._rescale(half_scale(self._largest))
+            stored = np.ascontiguousarray(
+                block / np.float32(self._scale) if self._scale != 1.0 else block, self._number
             )
-        if self._number.itemsize == 2:
-            self._largest = max(self._largest, abs(low), abs(high))
-            self._rescale(_half_scale(self._largest))
-        stored = np.ascontiguousarray(block / np.float32(self._scale) if self._scale != 1.0 else block, self._number)
         self._file.write(stored.data)
         self._written += len(block)
-        self._low, self._high = min(self._low, float(stored.min())), max(self._high, float(stored.max()))
-        self._sum += float(stored.sum(dtype=np.float64))
-        self._sum_squares += float(np.square(stored, dtype=np.float64).sum())
+        self._count(stored)
+
+    def _count(self, stored: NDArray[Any]) -> None:
+        # numpy compares and adds float16 several times more slowly.
+        numbers = stored.astype(np.float32) if self._number == np.float16 else stored
+        self._low, self._high = min(self._low, float(numbers.min())), max(self._high, float(numbers.max()))
+        total, squares = sums(numbers)
+        self._sum, self._sum_squares = self._sum + total, self._sum_squares + squares
 
     def _rescale(self, scale: float) -> None:
         """Bring the sections already written to a new scale."""
@@ -439,7 +455,7 @@ class MrcSlabWriter:
         sections = nz if self._is_volume else 1  # a stack is nz images of one section each
         for name, value in (("nx", nx), ("ny", ny), ("nz", nz), ("mx", nx), ("my", ny), ("mz", sections)):
             record[name] = value
-        record["mode"] = 2 if self._number.itemsize == 4 else 12
+        record["mode"] = {1: 0, 2: 12, 4: 2}[self._number.itemsize]
         x, y, z = self._voxel_size
         record["cella"] = (nx * x, ny * y, sections * z)
         record["cellb"] = (90.0, 90.0, 90.0)
@@ -452,8 +468,12 @@ class MrcSlabWriter:
         record["dmin"], record["dmax"], record["dmean"] = self._low, self._high, mean
         record["rms"] = math.sqrt(variance)
         labels = [b"Eucentric", *self._labels]
-        if self._scale != 1.0:
+        if self._bytes is not None:
+            labels.append(f"{_SCALE_LABEL}{self._bytes.scale!r} + {self._bytes.offset!r}".encode())
+        elif self._scale != 1.0:
             labels.append(f"{_SCALE_LABEL}{self._scale!r}".encode())
+        if self._clipped:
+            labels.append(f"{_CLIPPED_LABEL}{self._clipped}".encode())
         record["nlabl"] = len(labels)
         for index, text in enumerate(labels):
             record["label"][index] = text.ljust(80)
@@ -485,13 +505,16 @@ def write_mrc(
     *,
     labels: Sequence[str] = (),
     is_volume: bool = True,
+    limits: Limits | None = None,
 ) -> None:
     """Write an image (y, x), stack or volume (z, y, x) as a whole; parameters as `MrcSlabWriter`.
+
+    For `int8` without `limits` these are the smallest and largest value: nothing is clipped.
 
     Raises
     ------
     ShapeError : not two or three dimensions
-    InputError : a voxel size that is not positive, or a place that may not be written to
+    InputError : a voxel size that is not positive, limits that do not fit, or a place that may not be written to
     ProcessingError : values that are not numbers
     BackendError : the disk is full
     """
@@ -501,6 +524,10 @@ def write_mrc(
     whole = whole[None] if whole.ndim == 2 else whole
     shape = (whole.shape[0], whole.shape[1], whole.shape[2])
     sections = max(1, 2**24 // (shape[1] * shape[2]))
-    with MrcSlabWriter(path, shape, voxel_size_angstrom, dtype, labels=labels, is_volume=is_volume) as writer:
+    if dtype == "int8" and limits is None:
+        limits = covering_limits(whole, path)
+    with MrcSlabWriter(
+        path, shape, voxel_size_angstrom, dtype, labels=labels, is_volume=is_volume, limits=limits
+    ) as writer:
         for start in range(0, shape[0], sections):
             writer.write(whole[start : start + sections])

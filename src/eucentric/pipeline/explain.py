@@ -1,7 +1,7 @@
 """Settings that do not fit, in the words of the product instead of those of its libraries."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -61,7 +61,7 @@ def _expected(error: Any) -> str:
 
 
 def explain_validation_error(
-    error: ValidationError, model: type[BaseModel], where: str, *, as_options: bool = False
+    error: ValidationError, model: type[BaseModel], where: str, *, shown_as: Callable[[str], str] = str
 ) -> InputError:
     """What is wrong with settings, in at most three sentences.
 
@@ -70,7 +70,7 @@ def explain_validation_error(
     error : as raised by `model`
     model : the settings class: names the fields and their reasons
     where : what the settings were read from, such as ``the table [motion] of `eucentric.toml` ``
-    as_options : name fields as options of the command line (`--low-pass-angstrom`)
+    shown_as : what the user knows a field as, such as its option of the command line (`--low-pass-angstrom`)
     """
     errors = error.errors(include_url=False)
     first = errors[0]
@@ -83,7 +83,7 @@ def explain_validation_error(
         return InputError(str(unknown_name(name, model.model_fields, "setting", where.capitalize())) + more)
     if not name:  # a rule between fields
         return InputError(f"The settings in {where} do not fit together: {_expected(first)}.{more}")
-    shown = f"--{name.replace('_', '-')}" if as_options else name
+    shown = shown_as(name)
     field = model.model_fields.get(name)
     reason = f" ({field.description})" if field is not None and field.description else ""
     if first["type"] == "missing":

@@ -4,6 +4,7 @@ The kernels release the interpreter lock and use no Numba threading layer, so th
 workers may call them at once (two threads in parallel Numba kernels abort under the workqueue layer).
 """
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -13,10 +14,11 @@ import torch
 from torch import Tensor
 
 from eucentric.projection import kernels
+from eucentric.projection.interpolation import halfway_taps, tap_polynomials
 from eucentric.projection.layout import PHASES, LineLayout
+from eucentric.projection.plan import FinePlan, Gains, read_limits
 from eucentric.projection.splines import REACH, prefilter_kernel
-
-Line = tuple[float, float, float]
+from eucentric.typing import FloatArray
 
 
 def run_blocks(count: int, block: int, work: Callable[[int, int], None]) -> None:
@@ -32,24 +34,114 @@ def run_blocks(count: int, block: int, work: Callable[[int, int], None]) -> None
             done.result()
 
 
-def sample_rows(
-    coefficients: Tensor,
-    pixel_map: tuple[Line, Line],
-    grid: tuple[np.ndarray, np.ndarray],
+def run_items(count: int, work: Callable[[int], None]) -> None:
+    """Call ``work(item)`` for every item, on as many threads as torch may use, each of which gives torch one.
+
+    One transform a thread needs no barriers: those stall the whole step where the cores are taken by others.
+    """
+    threads = min(torch.get_num_threads(), count)
+    if threads <= 1:
+        for item in range(count):
+            work(item)
+        return
+    before = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for done in [pool.submit(work, item) for item in range(count)]:
+                done.result()
+    finally:
+        torch.set_num_threads(before)
+
+
+def is_fast(data: Tensor) -> bool:
+    """The loops of this module serve float32 on the CPU."""
+    return data.device.type == "cpu" and data.dtype == torch.float32 and not data.requires_grad
+
+
+def filter_spectrum(
+    spectrum: Tensor,
     out: Tensor,
-    *,
-    frame: int,
-    scale: tuple[float, float],
-    image_shape: tuple[int, int],
+    row_source: np.ndarray,
+    frequencies: tuple[FloatArray, FloatArray],
+    across: tuple[float, float],
+    gains: Gains,
+    spread: float,
+    inverse: tuple[FloatArray, FloatArray],
 ) -> None:
-    """Fill `out` (y, x) from a periodic spline; see :func:`eucentric.projection.resampling.sample_spline`."""
-    source, target = coefficients.contiguous().numpy(), out.numpy()
-    x, y = (np.ascontiguousarray(g, dtype=np.float64) for g in grid)
+    """Fill `out` with rows of `spectrum` times their gains; see :func:`eucentric.projection.resampling.fine_samples`."""
+    source, target = spectrum.contiguous().numpy(), out.numpy()
+    along = np.empty(0, np.float32) if gains.along is None else gains.along.numpy()
+    radial, line, nodes = gains.radial.numpy(), gains.line.numpy(), gains.nodes_per_unit
+    fade, smooth = 2.0 * (math.pi * spread / nodes) ** 2, spread > 0.0
+    rows, columns = inverse[0].astype(np.float32), inverse[1].astype(np.float32)
+    ky, kx = frequencies
 
     def work(start: int, stop: int) -> None:
-        kernels.sample_spline_rows(source, *pixel_map, x, y, start, stop, frame, *scale, *image_shape, target)
+        kernels.filter_spectrum(
+            source,
+            target,
+            row_source,
+            ky,
+            kx,
+            across,
+            radial,
+            line,
+            along,
+            nodes,
+            fade,
+            smooth,
+            rows,
+            columns,
+            start,
+            stop,
+        )
 
-    run_blocks(out.shape[0], 64, work)
+    run_blocks(len(target), 256, work)
+
+
+def sample_rows(fine: Tensor, starts: FloatArray, plan: FinePlan, out: Tensor) -> None:
+    """Fill `out` (y, x) with evenly spaced reads; see :func:`eucentric.projection.resampling.sample_spline`."""
+    source, target, limits, taps = fine.numpy(), out.numpy(), read_limits(plan), tap_polynomials().astype(np.float32)
+    none = np.empty((0, 0), np.float32)
+    lines = starts[[0, 2, 1, 3]] + np.arange(len(target))[:, None] * np.array([starts[4], 0.0, starts[5], 0.0])
+
+    def work(start: int, stop: int) -> None:
+        kernels.sample_rows(source, none, lines[start:stop], *limits, taps, target[start:stop])
+
+    run_blocks(len(target), 64, work)
+
+
+def place_image(image: Tensor, edges: tuple[Tensor, Tensor], frame: int, swap: bool, out: Tensor) -> None:
+    """The image less its mean, tapered by the `edges` of its rows and columns, into a frame; transposed if `swap`."""
+    window = (edges[0].numpy(), edges[1].numpy())
+    kernels.place_image(image.numpy(), float(image.mean()), *window, frame, swap, out.numpy())
+
+
+def read_lines(
+    samples: Tensor,
+    tails: Tensor,
+    starts: FloatArray,
+    plan: FinePlan,
+    index: np.ndarray,
+    layout: LineLayout,
+    doublings: int,
+    start: int,
+    stop: int,
+    out: np.ndarray,
+) -> None:
+    """Write the lines of image rows start to stop, of the tilts `index`, to out (tilt, row, phase, sample)."""
+    constants = (*read_limits(plan), tap_polynomials().astype(np.float32), halfway_taps().astype(np.float32))
+    kernels.read_lines(
+        samples.numpy(),
+        tails.numpy(),
+        starts,
+        index,
+        layout.needed[index],
+        *constants,
+        start,
+        doublings,
+        out[:, : stop - start],
+    )
 
 
 def back_project_cpu(
@@ -103,7 +195,7 @@ def add_lines_cpu(
     whole = whole_shape or target.shape
     centre = np.array([n // 2 for n in whole])
     stretched = bool(layout.stretched[0])
-    phases = PHASES if stretched else 1
+    phases = layout.phases if stretched else 1
     y_first, y_last = y_range or (0, whole[1])
     names = ("qx", "qy", "qz", "q0", "ry", "rz", "r0")
     maps = np.stack([getattr(layout, n) for n in names], axis=1)
@@ -127,7 +219,7 @@ def add_lines_cpu(
             kernels.add_plain(target, z_start, centre, inner, steep, highest - lowest, first_y)
 
     # few rows at a time keep unsheared stretched lines in the cache; sheared rows and plain lines want wide blocks
-    run_blocks(y_last - y_first, 2 if stretched and not layout.sheared else rows_at_once, work)
+    run_blocks(y_last - y_first, 4 if stretched and not layout.sheared else rows_at_once, work)
 
 
 def _rows_needed(

@@ -10,61 +10,257 @@ from numpy.typing import NDArray
 from eucentric.typing import FloatArray, ImageArray
 
 IndexArray: TypeAlias = NDArray[np.int64]
-Line: TypeAlias = tuple[float, float, float]
+ComplexArray: TypeAlias = NDArray[np.complex64]
 
 
-@njit(nogil=True, cache=True, fastmath={"contract"})
-def sample_spline_rows(
-    coefficients: ImageArray,
-    column: Line,
-    row: Line,
-    x: FloatArray,
-    y: FloatArray,
-    y_start: int,
-    y_stop: int,
-    frame: int,
-    scale_y: float,
-    scale_x: float,
-    height: int,
-    width: int,
+@njit(nogil=True, cache=True, inline="always")
+def _span(start: float, step: float, lowest: float, highest: float, first: int, last: int) -> tuple[int, int]:
+    """The part of first to last (exclusive) in which ``start + j step`` lies from lowest to highest."""
+    if abs(step) < 1e-12:
+        return (first, last) if lowest <= start <= highest else (first, first)
+    one, other = (lowest - start) / step, (highest - start) / step
+    tiny = 1e-9 * (abs(one) + abs(other) + 1.0)
+    first = max(first, math.ceil(min(one, other) - tiny))
+    return first, max(first, min(last, math.floor(max(one, other) + tiny) + 1))
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+def _read_span(
+    samples: ImageArray,
+    line: tuple[float, float, float, float],
+    first: int,
+    last: int,
+    taps: ImageArray,
     out: ImageArray,
 ) -> None:
-    """Read a cubic B-spline at ``column[0] x + column[1] y + column[2]``, likewise row, into rows of `out`."""
-    _fine_y, _fine_x = coefficients.shape
-    for i in range(y_start, y_stop):
-        for j in range(x.shape[0]):
-            at_x = column[0] * x[j] + column[1] * y[i] + column[2]
-            at_y = row[0] * x[j] + row[1] * y[i] + row[2]
-            if at_x < 0.0 or at_y < 0.0 or at_x > width - 1 or at_y > height - 1:
+    """Read ``samples[v + j dv, u + j du]`` into out[j], first <= j < last; `line` is (u, du, v, dv)."""
+    u_start, du, v_start, dv = line
+    a0, a1, a2, a3 = taps[0, 0], taps[0, 1], taps[0, 2], taps[0, 3]
+    b0, b1, b2, b3 = taps[1, 0], taps[1, 1], taps[1, 2], taps[1, 3]
+    c0, c1, c2, c3 = taps[2, 0], taps[2, 1], taps[2, 2], taps[2, 3]
+    d0, d1, d2, d3 = taps[3, 0], taps[3, 1], taps[3, 2], taps[3, 3]
+    half = np.float32(0.5)
+    flat, width = samples.reshape(-1), samples.shape[1]
+    # unsigned places need no check for negative indices
+    down, one, two, three = np.uint64(width), np.uint64(1), np.uint64(2), np.uint64(3)
+    batch = 256
+    weights = np.empty((8, batch), np.float32)
+    places = np.empty(batch, np.uint64)
+    for start in range(first, last, batch):
+        many = min(batch, last - start)
+        for j in range(many):
+            u = u_start + (start + j) * du
+            v = v_start + (start + j) * dv
+            u0 = np.int32(u)
+            v0 = np.int32(v)
+            places[j] = np.int64(v0 - 1) * width + (u0 - 1)
+            s = np.float32(u - u0) - half
+            q = s * s
+            outer, inner = s * (b0 + q * (b1 + q * (b2 + q * b3))), s * (d0 + q * (d1 + q * (d2 + q * d3)))
+            mean, middle = a0 + q * (a1 + q * (a2 + q * a3)), c0 + q * (c1 + q * (c2 + q * c3))
+            weights[0, j], weights[1, j] = mean + outer, middle + inner
+            weights[2, j], weights[3, j] = middle - inner, mean - outer
+            s = np.float32(v - v0) - half
+            q = s * s
+            outer, inner = s * (b0 + q * (b1 + q * (b2 + q * b3))), s * (d0 + q * (d1 + q * (d2 + q * d3)))
+            mean, middle = a0 + q * (a1 + q * (a2 + q * a3)), c0 + q * (c1 + q * (c2 + q * c3))
+            weights[4, j], weights[5, j] = mean + outer, middle + inner
+            weights[6, j], weights[7, j] = middle - inner, mean - outer
+        for j in range(many):
+            e = places[j]
+            f = e + down
+            g = f + down
+            h = g + down
+            y0, y1, y2, y3 = weights[4, j], weights[5, j], weights[6, j], weights[7, j]
+            t0 = y0 * flat[e] + y1 * flat[f] + y2 * flat[g] + y3 * flat[h]
+            t1 = y0 * flat[e + one] + y1 * flat[f + one] + y2 * flat[g + one] + y3 * flat[h + one]
+            t2 = y0 * flat[e + two] + y1 * flat[f + two] + y2 * flat[g + two] + y3 * flat[h + two]
+            t3 = y0 * flat[e + three] + y1 * flat[f + three] + y2 * flat[g + three] + y3 * flat[h + three]
+            out[start + j] = (weights[0, j] * t0 + weights[1, j] * t1) + (weights[2, j] * t2 + weights[3, j] * t3)
+
+
+@njit(nogil=True, cache=True)
+def sample_rows(
+    samples: ImageArray,
+    tail: ImageArray,
+    lines: FloatArray,
+    inside: FloatArray,
+    tail_map: FloatArray,
+    tail_inside: FloatArray,
+    taps: ImageArray,
+    out: ImageArray,
+) -> None:
+    """Read rows of places, each evenly spaced along a straight line, from fine samples of one image into out (row, n).
+
+    lines : (row, 4): u, du, v, dv in fine samples
+    inside : (4,): lowest and highest u, lowest and highest v to which the samples hold
+    tail : what lies outside, on coarse samples; at ``(u, v) * tail_map[0:2] + tail_map[2:4]``, zero past `tail_inside`
+    """
+    n = out.shape[1]
+    for i in range(out.shape[0]):
+        u, du, v, dv = lines[i]
+        first, last = _span(u, du, inside[0], inside[1], 0, n)
+        first, last = _span(v, dv, inside[2], inside[3], first, last)
+        _read_span(samples, (u, du, v, dv), first, last, taps, out[i])
+        if last <= first:
+            first, last = n, n
+        out[i, :first] = 0.0
+        out[i, last:] = 0.0
+        if tail.shape[0] > 0 and last - first < n:
+            u, du = u * tail_map[0] + tail_map[2], du * tail_map[0]
+            v, dv = v * tail_map[1] + tail_map[3], dv * tail_map[1]
+            far, end = _span(u, du, tail_inside[0], tail_inside[1], 0, n)
+            far, end = _span(v, dv, tail_inside[2], tail_inside[3], far, end)
+            _read_span(tail, (u, du, v, dv), far, min(first, end), taps, out[i])
+            _read_span(tail, (u, du, v, dv), max(last, far), end, taps, out[i])
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+def read_lines(
+    samples: ImageArray,
+    tails: ImageArray,
+    starts: FloatArray,
+    index: IndexArray,
+    needed: IndexArray,
+    inside: FloatArray,
+    tail_map: FloatArray,
+    tail_inside: FloatArray,
+    taps: ImageArray,
+    halfway: ImageArray,
+    row_start: int,
+    doublings: int,
+    out: ImageArray,
+) -> None:
+    """Fine lines of the tilts `index` for some rows, into out (tilt, row, phase, sample).
+
+    starts : (tilt, 6): u and v of the first place read in row 0, their steps along a line, and from row to row
+    needed : (tilt of `index`, 2): first sample that is read by any voxel, and the one after the last
+    halfway : weights of the pairs around a point between two samples; each doubling leaves out 4 samples at both ends
+    """
+    tilts, rows, phases, count = out.shape
+    pairs = halfway.shape[0]
+    coarse = 2**doublings
+    line = np.empty((1, 4))
+    for i in range(tilts):
+        t = index[i]
+        # whole samples of every phase, and a whole number of places that are read
+        first = needed[i, 0] // (phases * coarse) * coarse
+        last = min(count, (needed[i, 1] + phases - 1) // phases)
+        wide = (last - first) * phases
+        for _ in range(doublings):
+            wide = (wide + 1) // 2 + 2 * pairs
+        read = np.empty((1, wide), np.float32)
+        skip = first * phases // coarse
+        for r in range(rows):
+            row = row_start + r
+            line[0, 0], line[0, 1] = starts[t, 0] + row * starts[t, 4] + skip * starts[t, 2], starts[t, 2]
+            line[0, 2], line[0, 3] = starts[t, 1] + row * starts[t, 5] + skip * starts[t, 3], starts[t, 3]
+            sample_rows(samples[t], tails[t], line, inside, tail_map, tail_inside, taps, read)
+            current = read[0]
+            for _ in range(doublings):
+                n = current.shape[0] - 2 * pairs
+                finer, middle = np.empty(2 * n, np.float32), np.empty(n, np.float32)
+                _halfway(current, halfway, middle)
+                for j in range(n):
+                    finer[2 * j] = current[pairs + j]
+                    finer[2 * j + 1] = middle[j]
+                current = finer
+            target = out[i, r]
+            target[:, :first] = 0.0
+            target[:, last:] = 0.0
+            for p in range(phases):
+                for j in range(last - first):
+                    target[p, first + j] = current[j * phases + p]
+
+
+@njit(nogil=True, cache=True)
+def place_image(
+    image: ImageArray, mean: float, edge_y: ImageArray, edge_x: ImageArray, frame: int, swap: bool, out: ImageArray
+) -> None:
+    """``(image - mean) edge_y edge_x``, or its transpose, into `out`, `frame` from the corner."""
+    block = 32
+    height, width = image.shape
+    for y_first in range(0, height, block):
+        for x_first in range(0, width, block):
+            for y in range(y_first, min(y_first + block, height)):
+                for x in range(x_first, min(x_first + block, width)):
+                    value = (image[y, x] - np.float32(mean)) * (edge_y[y] * edge_x[x])
+                    if swap:
+                        out[frame + x, frame + y] = value
+                    else:
+                        out[frame + y, frame + x] = value
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+def _halfway(source: ImageArray, weights: ImageArray, out: ImageArray) -> None:
+    n, pairs = out.shape[0], weights.shape[0]
+    for j in range(pairs):
+        left, right, weight = source[pairs - j : pairs - j + n], source[pairs + 1 + j : pairs + 1 + j + n], weights[j]
+        if j == 0:
+            for i in range(n):
+                out[i] = weight * (left[i] + right[i])
+        else:
+            for i in range(n):
+                out[i] += weight * (left[i] + right[i])
+
+
+@njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+def filter_spectrum(
+    spectrum: ComplexArray,
+    out: ComplexArray,
+    row_source: IndexArray,
+    ky: FloatArray,
+    kx: FloatArray,
+    across: tuple[float, float],
+    radial: ImageArray,
+    line: ImageArray,
+    along: ImageArray,
+    nodes_per_unit: float,
+    fade: float,
+    smooth: bool,
+    gain_y: ImageArray,
+    gain_x: ImageArray,
+    start: int,
+    stop: int,
+) -> None:
+    """Rows start to stop of `out`: those of `spectrum` that `row_source` names (none: -1) times all gains.
+
+    radial, line, along : tables over the frequency, its part across the tilt axis and its part along it, `nodes_per_unit` apart
+    across : unit vector (x, y) across the tilt axis
+    fade : ``exp(-d) (1 + d + d^2 / 2)`` with d = fade k^2 is kept where `smooth`, else what is missing to one; 0: all
+    """
+    columns = out.shape[1]
+    last = radial.shape[0] - 2
+    for i in range(start, stop):
+        source = row_source[i]
+        if source < 0:
+            out[i] = 0.0
+            continue
+        y = ky[i] * nodes_per_unit
+        for j in range(columns):
+            x = kx[j] * nodes_per_unit
+            square = x * x + y * y
+            at = math.sqrt(square)
+            n = int(at)
+            if n > last:
                 out[i, j] = 0.0
                 continue
-            u = (at_x + frame) * scale_x
-            v = (at_y + frame) * scale_y
-            u0 = int(u)
-            v0 = int(v)
-            f = np.float32(u - u0)
-            g = np.float32(1.0) - f
-            x0 = g * g * g * np.float32(1.0 / 6.0)
-            x1 = np.float32(2.0 / 3.0) - f * f * (np.float32(2.0) - f) * np.float32(0.5)
-            x2 = np.float32(2.0 / 3.0) - g * g * (np.float32(2.0) - g) * np.float32(0.5)
-            x3 = f * f * f * np.float32(1.0 / 6.0)
-            f = np.float32(v - v0)
-            g = np.float32(1.0) - f
-            y0 = g * g * g * np.float32(1.0 / 6.0)
-            y1 = np.float32(2.0 / 3.0) - f * f * (np.float32(2.0) - f) * np.float32(0.5)
-            y2 = np.float32(2.0 / 3.0) - g * g * (np.float32(2.0) - g) * np.float32(0.5)
-            y3 = f * f * f * np.float32(1.0 / 6.0)
-            # the frame around the image keeps every tap inside the array
-            a = coefficients[v0 - 1, u0 - 1 : u0 + 3]
-            b = coefficients[v0, u0 - 1 : u0 + 3]
-            c = coefficients[v0 + 1, u0 - 1 : u0 + 3]
-            d = coefficients[v0 + 2, u0 - 1 : u0 + 3]
-            out[i, j] = (
-                y0 * (x0 * a[0] + x1 * a[1] + x2 * a[2] + x3 * a[3])
-                + y1 * (x0 * b[0] + x1 * b[1] + x2 * b[2] + x3 * b[3])
-                + y2 * (x0 * c[0] + x1 * c[1] + x2 * c[2] + x3 * c[3])
-                + y3 * (x0 * d[0] + x1 * d[1] + x2 * d[2] + x3 * d[3])
-            )
+            gain = radial[n] + np.float32(at - n) * (radial[n + 1] - radial[n])
+            if gain == 0.0:
+                out[i, j] = 0.0
+                continue
+            at = abs(x * across[0] + y * across[1])
+            n = min(int(at), last)
+            gain *= line[n] + np.float32(at - n) * (line[n + 1] - line[n])
+            if along.shape[0] > 0:
+                at = abs(y * across[0] - x * across[1])
+                n = min(int(at), last)
+                gain *= along[n] + np.float32(at - n) * (along[n + 1] - along[n])
+            depth = fade * square
+            if fade > 0.0 and (smooth or depth < 24.0):
+                kept = math.exp(-depth) * (1.0 + depth * (1.0 + 0.5 * depth))
+                gain *= np.float32(kept if smooth else 1.0 - kept)
+            out[i, j] = spectrum[source, j] * (gain * gain_y[i] * gain_x[j])
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -11,28 +11,37 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from eucentric.compute.sizes import good_size
-from eucentric.errors import ShapeError
+from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.filters import band_pass, taper_edges
-from eucentric.fourier.grid import frequency_grid
 from eucentric.geometry.tilt import TiltGeometry
-from eucentric.projection import reference
-from eucentric.projection.cpu import add_lines_cpu
-from eucentric.projection.filters import Window, angular_weights, ramp_filter, window_gain
-from eucentric.projection.layout import PHASES, LineLayout, line_layout
-from eucentric.projection.resampling import check_images, image_spline, pixel_map, sample_spline, spectrum_shape
+from eucentric.projection import cpu, reference
+from eucentric.projection.filters import LineGain, Window, angular_weights, ramp_gain, window_gain
+from eucentric.projection.interpolation import HALFWAY_TAPS, halve_spacing
+from eucentric.projection.layout import PHASES, LineLayout, line_layout, read_gain
+from eucentric.projection.plan import COARSE, FinePlan, line_starts
+from eucentric.projection.resampling import check_images, fine_samples, pixel_map, sample_lines_torch
 from eucentric.typing import FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PreparedLines:
-    """Filtered lines of a tilt series, ready to be read by every voxel with two taps."""
+    """Filtered images of a tilt series, from which the lines of any block of rows are read as they are needed."""
 
-    lines: Float[Tensor, "tilt row sample"]
-    """Fine lines; samples of the two phases interleaved."""
+    samples: Float[Tensor, "tilt kept_y kept_x"]
+    """Fine samples of every image."""
+    tails: Float[Tensor, "tilt wide_y wide_x"]
+    """What the filters spread beyond the images, on coarse samples."""
+    starts: FloatArray
+    """(tilt, 6), where the first line is read; see :func:`eucentric.projection.plan.line_starts`."""
+    plan: FinePlan
     layout: LineLayout
     volume_shape: tuple[int, int, int]
     """(z, y, x) of the whole volume they were laid out for."""
+
+    @property
+    def doublings(self) -> int:
+        """How often the spacing of what is read is halved along a line."""
+        return round(math.log2(self.layout.phases / PHASES))
 
 
 def prepare_lines(
@@ -42,22 +51,22 @@ def prepare_lines(
     *,
     volume_shape: tuple[int, int, int],
     voxel_size: float,
-    ramp: bool = True,
+    line_gain: LineGain | None = ramp_gain,
     window: Window = "sharp",
     weights: ArrayLike | None = None,
     low_pass_angstrom: float = 0.0,
     transfer: Callable[[Tensor, int], Tensor] | None = None,
     taper_px: int = 16,
+    supersampling: int = 2,
 ) -> PreparedLines:
-    r"""Filter images and read each once, straight onto the stretched lines of :func:`back_project_lines`.
+    r"""Filter images for :func:`back_project_lines`, which reads each once, straight onto stretched lines.
 
-    An image has its mean removed and its edges tapered; in one Fourier transform it is low-passed for the voxel size,
-    given its fall-off and any `transfer`, and sampled twice as finely; a cubic B-spline then reads it along rows
-    across the tilt axis, ``cos(tilt)`` voxels apart (rotation, shift, scale and stretch in one step). The rows take
-    the sampled ramp, the angle each view stands for, and the inverse of what two-tap reads lose on average, and come
-    out sampled twice as finely again.
+    An image has its mean removed and its edges tapered. In one Fourier transform it is low-passed for the voxel size,
+    given its fall-off, any `transfer`, the gain along lines across the tilt axis, and the inverse of what later reads
+    lose on average, and sampled 1.5 times as finely. The far reach of the line gain is worked out on coarse samples
+    with room around the image: lines are convolved as if the image were zero everywhere outside.
 
-    The sum over all lines is the density whose line integral in units of a voxel's edge are the images.
+    The sum over all lines is, with the ramp, the density whose line integral in units of a voxel's edge are the images.
 
     Parameters
     ----------
@@ -65,13 +74,21 @@ def prepare_lines(
     geometry : of the same tilts
     pixel_size : A per pixel of the images
     volume_shape, voxel_size : (z, y, x) and A per voxel of the whole volume
-    ramp : weight by the ramp; without it every view is smeared back as it is
+    line_gain : (frequency across the tilt axis in cycles per voxel, tilt index) to a gain, the ramp by default; none
+        smears every view back as it is
     window : radial fall-off in the image plane, reaching its end at the Nyquist frequency of the coarser of pixel and
         voxel
-    weights : (tilt,) angle in radians that each view stands for; :func:`angular_weights` where None
+    weights : (tilt,) factors: angle in radians that each view stands for; :func:`angular_weights` where None
     low_pass_angstrom : finer detail is removed by a soft edge; 0 keeps it
     transfer : (spatial frequency in 1/A, tilt index) to a gain, e.g. the dose weight
     taper_px : width of the taper at the edges of the images, in pixels
+    supersampling : 1, 2 or 4: lines hold twice as many samples per voxel. Reads between two of them leave aliases of
+        detail at frequency f (cycles per voxel), outside of the sampled directions, of relative amplitude
+        ``(f / (2 supersampling - f))^2``
+
+    Raises
+    ------
+    ShapeError, InputError : numbers that do not fit together, NaN in an image
     """
     check_images(images, geometry, pixel_size)
     factor = angular_weights(geometry.y_tilt_deg) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -79,28 +96,52 @@ def prepare_lines(
         raise ShapeError(
             f"{len(geometry)} tilts and weights of shape {factor.shape} were given; expected one for each tilt."
         )
-    layout = _layout(geometry, volume_shape)
+    if supersampling not in (1, 2, 4):
+        raise InputError(f"A supersampling of {supersampling} was asked for; expected 1, 2 or 4.")
+    layout = _layout(geometry, volume_shape, PHASES * supersampling)
+    shape = (images.shape[1], images.shape[2])
+    # lines are read along rows of memory
+    swap = abs(float(np.sin(np.deg2rad(geometry.z_rot_deg[len(geometry) // 2])))) > math.sqrt(0.5)
+    plan = FinePlan.build(shape[::-1] if swap else shape, pixel_size, voxel_size, far=True)
+    prepared = PreparedLines(
+        samples=_empty((len(geometry), *plan.kept_shape), images),
+        tails=images.new_empty((len(geometry), *(plan.wide_shape or (0, 0)))),
+        starts=np.empty((len(geometry), 6)),
+        plan=plan,
+        layout=layout,
+        volume_shape=volume_shape,
+    )
+    frequency = torch.from_numpy(plan.frequency())
+    fall_off = window_gain(2.0 * max(pixel_size, voxel_size) * frequency, window)
+    fall_off = fall_off * band_pass(frequency, low_pass_angstrom=low_pass_angstrom)
     fineness = 2 if layout.sheared else 1
-    nyquist = 0.5 / max(pixel_size, voxel_size)
-    lines = images.new_empty((len(geometry), layout.rows, layout.length))
-    rows = (np.arange(layout.rows) - layout.rows // 2) * (voxel_size / fineness)
-    shape = spectrum_shape((images.shape[1], images.shape[2]))
-    frequency = frequency_grid(shape, pixel_size, device=images.device, dtype=images.dtype)
-    fall_off = window_gain(frequency / nyquist, window) * band_pass(frequency, low_pass_angstrom=low_pass_angstrom)
-    for t in range(len(geometry)):
-        gain = fall_off if transfer is None else fall_off * transfer(frequency, t)
-        image = taper_edges(images[t] - images[t].mean(), taper_px)
-        spline = image_spline(image, pixel_size, voxel_size, gain)
-        spacing = abs(float(layout.step[t])) * PHASES
-        half = _half_width(geometry, t, pixel_size, (images.shape[1], images.shape[2]), voxel_size * spacing)
-        plain = images.new_empty((layout.rows, 2 * half + 1))
-        sign = math.copysign(1.0, layout.step[t])
-        sample_spline(spline, geometry, t, sign * np.arange(-half, half + 1) * voxel_size * spacing, rows, plain)
-        fine = _filter_and_refine(
-            plain, spacing if ramp else None, factor[t], partial(_read_loss, layout, t, volume_shape[0])
-        )
-        _place(fine, PHASES * (fine.shape[-1] // PHASES // 2), int(layout.q0[t]), lines[t])
-    return PreparedLines(lines=lines, layout=layout, volume_shape=volume_shape)
+    taper = taper_edges(torch.ones_like(images[0]), taper_px)
+    edges = (taper[:, shape[1] // 2].contiguous(), taper[shape[0] // 2].contiguous())
+
+    def prepare(t: int) -> None:
+        padded = images.new_zeros(plan.padded_shape)
+        radial = fall_off if transfer is None else fall_off * transfer(frequency, t)
+        line = _line_table(plan, voxel_size, t, line_gain, layout, volume_shape[0]) * factor[t]
+        along = 1.0 / torch.sinc(frequency * (voxel_size / fineness)) ** 2 if layout.sheared else None
+        gains = plan.gains(images, radial, line, along)
+        column, row = pixel_map(geometry, t, pixel_size, shape)
+        across = (column[0] * pixel_size, row[0] * pixel_size)
+        if swap:
+            column, row, across = row, column, across[::-1]
+        _place(images[t], edges, plan.frame, swap, padded)
+        fine_samples(padded, plan, gains, across, prepared.samples[t], prepared.tails[t])
+        pairs, step = HALFWAY_TAPS // 2, float(layout.step[t])
+        first = -2 * pairs * (supersampling - 1) - layout.q0[t]
+        x = (first * step * voxel_size, supersampling * step * voxel_size)
+        y = (-(layout.rows // 2) * voxel_size / fineness, voxel_size / fineness)
+        prepared.starts[t] = line_starts(plan, (column, row), x, y)
+
+    if cpu.is_fast(images):
+        cpu.run_items(len(geometry), prepare)
+    else:
+        for t in range(len(geometry)):
+            prepare(t)
+    return prepared
 
 
 def back_project_lines(prepared: PreparedLines, *, z_range: tuple[int, int] | None = None) -> Float[Tensor, "z y x"]:
@@ -114,81 +155,87 @@ def back_project_lines(prepared: PreparedLines, *, z_range: tuple[int, int] | No
         raise ShapeError(
             f"Planes {start} to {stop} were asked for; expected some of the {whole[0]} planes of the volume."
         )
-    layout, lines = prepared.layout, prepared.lines
-    out = lines.new_zeros((stop - start, *whole[1:]))
-    if lines.device.type != "cpu" or lines.dtype != torch.float32:
+    layout, samples = prepared.layout, prepared.samples
+    shape = (stop - start, *whole[1:])
+    if not cpu.is_fast(samples):
+        out = samples.new_zeros(shape)
         for t in range(len(layout)):
-            reference.add_lines(out, lines[t], layout, t, whole_shape=whole, z_start=start)
+            reference.add_lines(out, _lines_torch(prepared, t), layout, t, whole_shape=whole, z_start=start)
         return out
+    # pages of zeros are handed out as they are touched, by whichever thread touches them
+    out = torch.from_numpy(np.zeros(shape, np.float32))
     for index in (np.flatnonzero(layout.stretched), np.flatnonzero(~layout.stretched)):
         if len(index):
-            phases = PHASES if layout.stretched[index[0]] else 1
-            fill = partial(_split, lines.numpy(), index, phases)
-            add_lines_cpu(out, layout.select(index), fill, whole_shape=whole, z_start=start)
+            fill = partial(
+                cpu.read_lines,
+                prepared.samples,
+                prepared.tails,
+                prepared.starts,
+                prepared.plan,
+                index,
+                layout,
+                prepared.doublings,
+            )
+            cpu.add_lines_cpu(out, layout.select(index), fill, whole_shape=whole, z_start=start)
     return out
 
 
-def _split(lines: np.ndarray, index: np.ndarray, phases: int, start: int, stop: int, out: np.ndarray) -> None:
-    for i, t in enumerate(index):
-        for phase in range(phases):
-            out[i, :, phase] = lines[t, start:stop, phase::phases]
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Room on the device of `like`; large arrays of numpy come in large pages, which are faster to touch first."""
+    return torch.from_numpy(np.empty(shape, np.float32)) if cpu.is_fast(like) else like.new_empty(shape)
 
 
-def _layout(geometry: TiltGeometry, volume_shape: tuple[int, int, int]) -> LineLayout:
+def _place(image: Tensor, edges: tuple[Tensor, Tensor], frame: int, swap: bool, out: Tensor) -> None:
+    if cpu.is_fast(image):
+        cpu.place_image(image.contiguous(), edges, frame, swap, out)
+        return
+    tapered = (image - image.mean()) * (edges[0][:, None] * edges[1])
+    tapered = tapered.T if swap else tapered
+    out[frame : frame + tapered.shape[0], frame : frame + tapered.shape[1]] = tapered
+
+
+def _lines_torch(prepared: PreparedLines, tilt: int) -> Float[Tensor, "row sample"]:
+    layout, doublings = prepared.layout, prepared.doublings
+    count = layout.length
+    for _ in range(doublings):
+        count = (count + 1) // 2 + HALFWAY_TAPS
+    lines = sample_lines_torch(
+        prepared.samples[tilt], prepared.tails[tilt], prepared.plan, prepared.starts[tilt], layout.rows, count
+    )
+    for _ in range(doublings):
+        lines = halve_spacing(lines)
+    return lines[:, : layout.length]
+
+
+def _layout(geometry: TiltGeometry, volume_shape: tuple[int, int, int], phases: int) -> LineLayout:
     if not np.any(geometry.x_tilt_deg):
-        return line_layout(geometry.y_tilt_deg, volume_shape, volume_shape[1])
+        return line_layout(geometry.y_tilt_deg, volume_shape, volume_shape[1], phases=phases)
     # sheared rows are read linearly: rows half a voxel apart, enough of them for the top and bottom of the volume
     lean = np.sin(np.deg2rad(np.abs(geometry.x_tilt_deg).max()))
     reach = volume_shape[1] // 2 + 1 + math.ceil(lean * (volume_shape[0] // 2 + 1))
     return line_layout(
-        geometry.y_tilt_deg, volume_shape, 4 * reach + 1, x_tilts_deg=geometry.x_tilt_deg, rows_per_voxel=2
+        geometry.y_tilt_deg,
+        volume_shape,
+        4 * reach + 1,
+        x_tilts_deg=geometry.x_tilt_deg,
+        rows_per_voxel=2,
+        phases=phases,
     )
 
 
-def _half_width(
-    geometry: TiltGeometry, tilt: int, pixel_size: float, image_shape: tuple[int, int], spacing: float
-) -> int:
-    """Samples from the axis to the farthest corner of the image, across the axis."""
-    column, row = pixel_map(geometry, tilt, pixel_size, image_shape)
-    corners = np.array([(x - column[2], y - row[2]) for x in (0, image_shape[1] - 1) for y in (0, image_shape[0] - 1)])
-    across = corners @ np.array([column[0], row[0]]) * pixel_size**2
-    return max(1, math.ceil(float(np.abs(across).max()) / spacing))
+def _line_table(
+    plan: FinePlan, voxel_size: float, tilt: int, line_gain: LineGain | None, layout: LineLayout, planes: int
+) -> Float[Tensor, " node"]:
+    """Gain of a line, read losses undone, with its convolution cut off where the coarse image ends.
 
-
-def _read_loss(layout: LineLayout, tilt: int, planes: int, frequency: FloatArray) -> FloatArray:
-    """Mean gain of the two-tap reads of a tilt at frequencies from 0 to 1/4 cycle per fine sample."""
-    if not layout.stretched[tilt] or layout.sheared:
-        return np.asarray(np.sinc(frequency) ** 2, dtype=np.float64)
-    part = (layout.qz[tilt] * (np.arange(planes) - planes // 2)) % 1.0
-    omega = np.linspace(0.0, 0.5 * math.pi, 129)
-    gain = (1.0 - part[:, None]) * np.cos(part[:, None] * omega) + part[:, None] * np.cos((1.0 - part[:, None]) * omega)
-    return np.asarray(np.interp(2.0 * math.pi * frequency, omega, gain.mean(0)), dtype=np.float64)
-
-
-def _filter_and_refine(
-    lines: Float[Tensor, "row sample"],
-    spacing: float | None,
-    weight: float,
-    loss: Callable[[FloatArray], FloatArray],
-) -> Float[Tensor, "row fine"]:
-    """Lines sampled `PHASES` times as finely, the centre kept in the middle; with the ramp of their spacing, if any."""
-    width = lines.shape[-1]
-    n = good_size(2 * width)
-    margin = n // 2 - width // 2
-    gain = torch.ones(n // 2 + 1, dtype=torch.float64)
-    if spacing is not None:
-        gain = ramp_filter(n, spacing=spacing, dtype=torch.float64)
-    gain *= weight / torch.from_numpy(loss(np.fft.rfftfreq(n) / PHASES))
-    gain[-1] = 0.0
-    padded = torch.nn.functional.pad(lines, (margin, n - width - margin))
-    spectrum = torch.fft.rfft(padded) * (PHASES * gain).to(device=lines.device, dtype=lines.dtype)
-    fine: Tensor = torch.fft.irfft(spectrum, n=PHASES * n)
-    return fine
-
-
-def _place(fine: Tensor, fine_centre: int, centre: int, out: Tensor) -> None:
-    """Copy lines so that their sample `fine_centre` falls on sample `centre` of `out`; zero where there is none."""
-    out.zero_()
-    shift = centre - fine_centre
-    first, last = max(0, shift), min(out.shape[-1], shift + fine.shape[-1])
-    out[:, first:last] = fine[:, first - shift : last - shift]
+    Without that, what a periodic image wraps around would spoil the lowest frequencies and the mean.
+    """
+    n = plan.line_samples
+    frequency = np.arange(n // 2 + 1, dtype=np.float64) * (voxel_size / (n * plan.pixel_size))
+    gain = np.ones_like(frequency) if line_gain is None else np.asarray(line_gain(frequency, tilt), dtype=np.float64)
+    kernel = torch.fft.irfft(torch.from_numpy(gain / read_gain(layout, tilt, planes, frequency)), n=n)
+    if plan.wide_shape is not None:
+        half = COARSE * min(plan.wide_shape) // 2
+        kernel[half : n - half + 1] = 0.0
+    table: Tensor = torch.fft.rfft(kernel).real
+    return table

@@ -1,15 +1,41 @@
-"""Tomograms from aligned tilt series: weighted back-projection, whole or by slabs."""
+"""Tomograms from aligned tilt series: weighted, iterative and CTF-aware, whole or by slabs; boxes; two axes."""
 
 from eucentric._lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "DepthTransfer": "depth_transfer",
+        "FourierCoverage": "fourier_coverage",
         "ReconstructParams": "params",
+        "RigidMotion": "move_volume",
+        "SeriesOptics": "solve_volume",
+        "SpectralRatio": "signal_to_noise",
+        "Step": "iterate",
+        "Stopping": "iterate",
+        "TiltModel": "tilt_model",
         "VolumeGrid": "results",
+        "VolumeRegistration": "register_volumes",
         "VolumeSlab": "results",
+        "assumed_signal_to_noise": "signal_to_noise",
+        "cgls": "iterate",
         "choose_grid": "choose_grid",
-        "reconstruct_volume": "reconstruct_volume",
+        "combine_dual_axis": "combine_dual_axis",
+        "correct_ctf": "correct_ctf",
+        "coverage_sections": "combine_dual_axis",
+        "erase_beads": "erase_beads",
+        "estimate_signal_to_noise": "signal_to_noise",
+        "invert_ctf": "invert_ctf",
+        "move_volume": "move_volume",
+        "reconstruct_boxes": "fourier_inversion",
+        "reconstruct_fourier": "fourier_inversion",
         "reconstruct_slabs": "reconstruct_volume",
+        "reconstruct_volume": "reconstruct_volume",
+        "register_volumes": "register_volumes",
+        "reproject_tilts": "reproject_volume",
+        "reproject_volume": "reproject_volume",
+        "sirt": "iterate",
+        "total_variation": "iterate",
+        "volume_slabs": "solve_volume",
     },
 )

@@ -6,10 +6,64 @@ from pydantic import Field
 
 from eucentric.models.settings import Frozen
 
+Purpose = Literal["view", "picking", "averaging", "segmentation"]
+PRESETS: dict[Purpose, dict[str, object]] = {
+    "view": {"method": "ctf"},
+    "picking": {"method": "ctf"},
+    "averaging": {"method": "wbp", "ctf_correction": "flip"},
+    "segmentation": {"method": "sirt-like", "ctf_correction": "flip"},
+}
+"""What each purpose stands for, in settings."""
+
 
 class ReconstructParams(Frozen):
     """Everything a user may set, with unit, default and reason."""
 
+    purpose: Purpose | None = Field(
+        default=None,
+        description="what the volume is for; chooses the method and CTF correction that are not set otherwise: see "
+        "docs/how-to/choose-a-reconstruction.md",
+    )
+    method: Literal["auto", "wbp", "sirt-like", "sirt", "cgls", "tv", "ctf"] = Field(
+        default="auto",
+        description="wbp: weighted back-projection; sirt-like: the same with the weights of SIRT, smooth; sirt, cgls, tv: "
+        "iterative, slower, for few or noisy tilts and hard edges; ctf: undoes contrast transfer at every height, the "
+        "most detail; auto: ctf where the CTF is known and the images have halves, else wbp",
+    )
+    ctf_correction: Literal["none", "flip", "wiener", "multiply"] = Field(
+        default="none",
+        description="of the images, for all methods but ctf: flip corrects the signs, wiener the strengths too, multiply "
+        "suits averaging programs that divide by CTF squared",
+    )
+    ctf_by_height: bool = Field(
+        default=True, description="follow the defocus across tilted images; off corrects each image as a whole"
+    )
+    ctf_by_depth: bool = Field(
+        default=False,
+        description="correct for every depth of the specimen (3D-CTF), with wbp; ctf does it where the detail needs it",
+    )
+    iterations: int | None = Field(
+        default=None, ge=1, description="of sirt, cgls, tv and ctf; none takes 20, 12, 60 and 5: more sharpen noise"
+    )
+    least_change: float = Field(
+        default=0.002, ge=0, lt=1, description="stop once an iteration lowers the residual by less than this part of it"
+    )
+    subsets: int = Field(
+        default=1,
+        ge=1,
+        description="groups of tilts after each of which sirt corrects the volume: faster, noisier (SART)",
+    )
+    relaxation: float = Field(default=1.0, gt=0, lt=2, description="part of each correction that sirt makes")
+    regularisation: float = Field(
+        default=0.0, ge=0, description="of cgls, as a part of the largest eigenvalue: 0.001 to 0.1 smooth; 0 is off"
+    )
+    tv_strength: float = Field(
+        default=0.01, gt=0, description="of tv: 0.001 keeps texture, 0.1 leaves flat patches with sharp edges"
+    )
+    constraint: Literal["none", "bright", "dark"] = Field(
+        default="none",
+        description="density of sirt and tv on one side of the background only: bright for scanning images, dark as recorded",
+    )
     pixel_size_angstrom: float | None = Field(
         default=None,
         gt=0,
@@ -28,10 +82,26 @@ class ReconstructParams(Frozen):
         le=90,
         description="degrees; images tilted further are left out of the volume: to see what the steepest bring or spoil",
     )
-    filter: Literal["ramp", "none"] = Field(
+    filter: Literal["ramp", "exact", "none"] = Field(
         default="ramp",
-        description="weighting of the images: the ramp restores the density; none smears them back as they are (the "
+        description="weighting of the images: the ramp restores the density; exact does so for the very angles and the "
+        "thickness of the volume, better where angles are uneven or few; none smears the images back as they are (the "
         "mean of all), blurred, to compare with other programs",
+    )
+    sirt_like_iterations: int = Field(
+        default=0,
+        ge=0,
+        description="iterations; weights as that many of SIRT would, in one pass: smooth, strong in contrast, for "
+        "looking and segmenting; 10 to 30 are usual, 0 is off, and takes the place of the filter",
+    )
+    cosine_weights: bool = Field(
+        default=False,
+        description="weigh images by the cosine of their tilt, as some programs do: steep ones show a thicker, darker specimen",
+    )
+    supersampling: Literal[1, 2, 4] = Field(
+        default=2,
+        description="fineness of the lines that voxels read: 2 leaves aliases of 1% of the finest detail, 1 "
+        "of 5% and 4 of 0.2%; each doubling costs a tenth of the time",
     )
     fall_off: Literal["sharp", "hamming", "hann", "cosine", "gaussian"] = Field(
         default="sharp",
@@ -50,6 +120,40 @@ class ReconstructParams(Frozen):
         default=True,
         description="also reconstruct from even and from odd frames: denoising and resolution need two halves",
     )
-    float16: bool = Field(
-        default=True, description="store volumes as float16 (MRC mode 12): half the disk, rounding far below the noise"
+    erase_beads: bool = Field(
+        default=False,
+        description="find gold beads and fill them with background and noise before reconstruction: removes their streaks",
     )
+    bead_diameter_angstrom: float | None = Field(
+        default=None, gt=0, description="A, of gold beads; none searches from 40 to 300 A"
+    )
+    more_pixel_sizes_angstrom: tuple[float, ...] = Field(
+        default=(), description="A per voxel; further volumes, named by their pixel size, such as TS_01_20.00A.mrc"
+    )
+    volume_type: Literal["float16", "float32", "int8"] = Field(
+        default="float16",
+        description="of stored voxels: float16 (MRC mode 12) halves the disk, rounding far below the noise; int8 quarters "
+        "it for programs that read nothing else, cut at int8_deviations",
+    )
+    int8_deviations: float = Field(
+        default=4.0, gt=0, description="standard deviations from the mean that int8 reaches; beyond, values are cut"
+    )
+    zarr: bool = Field(
+        default=False, description="also write OME-Zarr with all magnifications, for viewers that load what they show"
+    )
+    pictures: bool = Field(
+        default=False, description="also write central slices and projections along x, y and z as PNG"
+    )
+
+    def resolved(self, *, has_ctf: bool, has_halves: bool) -> "ReconstructParams":
+        """The settings with the purpose and `auto` spelt out; what was set goes before the purpose."""
+        changes = dict(PRESETS[self.purpose]) if self.purpose else {}
+        changes = {name: value for name, value in changes.items() if name not in self.model_fields_set}
+        method = changes.get("method", self.method)
+        if method == "auto":
+            changes["method"] = "ctf" if has_ctf and has_halves else "wbp"
+        elif not has_ctf and "method" in changes and method == "ctf":
+            changes["method"] = "wbp"
+        if not has_ctf and "ctf_correction" in changes:
+            changes["ctf_correction"] = "none"
+        return self.model_copy(update=changes)

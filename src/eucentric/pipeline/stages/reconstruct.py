@@ -1,22 +1,31 @@
 """Reconstruction on disk: tomogram and halves, written by slabs."""
 
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import torch
 
+from eucentric.compute.seeds import seeded_generator
 from eucentric.errors import InputError
 from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.tilt import TiltGeometry
-from eucentric.io.mrc import MrcSlabWriter, read_mrc
+from eucentric.io.mrc import read_mrc
+from eucentric.io.png import write_png
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
+from eucentric.pipeline.volume_files import VolumeFiles
 from eucentric.reconstruction.choose_grid import choose_grid
+from eucentric.reconstruction.erase_beads import erase_beads
+from eucentric.reconstruction.iterate import Step
 from eucentric.reconstruction.params import ReconstructParams
-from eucentric.reconstruction.reconstruct_volume import reconstruct_slabs
-from eucentric.reconstruction.results import VolumeGrid
+from eucentric.reconstruction.results import VolumeGrid, VolumeSlab
+from eucentric.reconstruction.signal_to_noise import SpectralRatio, estimate_signal_to_noise
+from eucentric.reconstruction.solve_volume import ITERATIONS, SeriesOptics, volume_slabs
+from eucentric.signal.bead_series import detect_beads_in_series
 
 _FSC_SIDE = 256
 
@@ -30,18 +39,21 @@ class Reconstruct(ItemStage):
     after = "ctf"
 
     def peak_bytes(self, series: TiltSeries, params: ReconstructParams) -> int:
-        """The images, the filtered lines and some slabs."""
-        grid = _grid(series, params)
+        """The images, the filtered lines, some slabs; all of the volume several times for iterative methods."""
+        chosen = _resolved(series, params)
+        grid = _grid(series, params, None)
         depth, rows, columns = grid.shape_zyx
-        lines = len(series.tilts) * rows * 2 * (columns + 2 * depth) * 4
+        coarser = min(1.0, series.pixel_size_angstrom / grid.voxel_size_angstrom)
+        side = 1.5 * coarser * (max(series.image_shape) + 80)
+        prepared = 4 * len(series.tilts) * side * side
         images = 8 * len(series.tilts) * series.image_shape[0] * series.image_shape[1]
-        return int(500 * 2**20 + lines + images + 8 * depth * rows * columns)
+        volumes = 2 if chosen.method in ("wbp", "sirt-like") else 10
+        return int(500 * 2**20 + prepared + images + 4 * volumes * depth * rows * columns)
 
     def run(self, series: TiltSeries, params: ReconstructParams, store: ItemStore, device: torch.device) -> Outcome:
-        """Weighted back-projection of the sums, and of the even and odd frames where they exist."""
+        """Reconstruct the sums, and the even and odd frames where they exist, at every pixel size."""
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
-        grid = _grid(series, params)
         steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
         used = series.without(steep)
         if not used.tilts:
@@ -49,75 +61,198 @@ class Reconstruct(ItemStage):
                 f"No image of {series.name} is tilted by {params.max_tilt_deg:g} degrees or less. "
                 "Choose a larger max_tilt_deg."
             )
-        halves = params.half_volumes and all(t.image_even and t.image_odd for t in used.tilts)
-        parts = {"image": "", **({"image_even": "_half1", "image_odd": "_half2"} if halves else {})}
-        paths = {}
-        for i, (part, suffix) in enumerate(parts.items()):
-            store.progress(i / (len(parts) + 1), "tomogram" if not suffix else f"half {i}")
-            paths[suffix] = _write_volume(used, params, store, device, grid, part, suffix)
-        tomogram = Tomogram(
-            path=paths[""],
-            voxel_size_angstrom=grid.voxel_size_angstrom,
-            shape_zyx=grid.shape_zyx,
-            half1=paths.get("_half1"),
-            half2=paths.get("_half2"),
-        )
-        metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(used.tilts))}
-        if halves:
-            metrics.update(_halves_agreement(store, tomogram))
+        work = _Work.prepare(used, _resolved(used, params), store, device)
+        grid = _grid(series, params, None)
+        tomogram = work.reconstruct(grid, series.name)
+        for size in params.more_pixel_sizes_angstrom:
+            work.reconstruct(_grid(series, params, size), f"{series.name}_{size:.2f}A")
+        metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(used.tilts)), **work.metrics}
+        if tomogram.half1 is not None:
+            agreement, curves = _halves_agreement(store, tomogram)
+            metrics.update(agreement)
+            work.curves.update(curves)
+        if work.curves:
+            store.write_arrays(**work.curves)
         height = round(grid.shape_zyx[0] * grid.voxel_size_angstrom / series.pixel_size_angstrom)
-        size = (series.image_shape[1], series.image_shape[0], height)
-        return Outcome(series=series.replace(tomogram=tomogram, volume_size_px=size), metrics=metrics)
+        size_px = (series.image_shape[1], series.image_shape[0], height)
+        return Outcome(
+            series=series.replace(tomogram=tomogram, volume_size_px=size_px),
+            metrics=metrics,
+        )
 
 
-def _grid(series: TiltSeries, params: ReconstructParams) -> VolumeGrid:
+def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParams:
+    has_ctf = series.optics is not None and all(t.ctf is not None for t in series.tilts)
+    return params.resolved(has_ctf=has_ctf, has_halves=_has_halves(series))
+
+
+def _has_halves(series: TiltSeries) -> bool:
+    return all(t.image_even and t.image_odd for t in series.tilts)
+
+
+def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
     thickness = series.thickness_angstrom
     if thickness is None and series.optics is None:
         # needles and particles of materials science are as deep as they are wide
         thickness = min(series.image_shape) * series.pixel_size_angstrom
     return choose_grid(
-        params,
+        params if pixel_size is None else params.model_copy(update={"pixel_size_angstrom": pixel_size}),
         image_shape=series.image_shape,
         pixel_size=series.pixel_size_angstrom,
         thickness_angstrom=thickness,
     )
 
 
-def _write_volume(
-    series: TiltSeries,
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """The images of a series and what is known of them, for all volumes made from them."""
+
+    params: ReconstructParams
+    store: ItemStore
+    images: dict[str, torch.Tensor]
+    """By the ending of the volume: the sum (no ending) and, where there are, both halves."""
+    geometry: TiltGeometry
+    pixel_size: float
+    optics: SeriesOptics | None
+    signal_to_noise: SpectralRatio | None
+    specimen_angstrom: float | None
+    files: VolumeFiles
+    metrics: dict[str, float]
+    curves: dict[str, Any]
+
+    @classmethod
+    def prepare(cls, series: TiltSeries, params: ReconstructParams, store: ItemStore, device: torch.device) -> Self:
+        """Read the images; erase beads and weigh signal against noise where the settings ask for it."""
+        halves = _has_halves(series) and (params.half_volumes or params.method == "ctf" or params.erase_beads)
+        geometry = TiltGeometry.from_poses(series.poses)
+        optics = None
+        if series.optics is not None:
+            fits = tuple(t.ctf for t in series.tilts if t.ctf is not None)
+            optics = SeriesOptics(
+                optics=series.optics,
+                fits=fits if len(fits) == len(series.tilts) else None,
+                hand=series.hand,
+                pre_exposures=series.pre_exposures,
+                doses=series.doses,
+            )
+        images = {"": read_images(series, store, device)}
+        metrics: dict[str, float] = {}
+        if halves:
+            images["_half1"] = read_images(series, store, device, part="image_even")
+            images["_half2"] = read_images(series, store, device, part="image_odd")
+        if params.erase_beads:
+            metrics.update(_erase(images, geometry, series.pixel_size_angstrom, params, store))
+        ratio, curves = None, {}
+        if params.method == "ctf" and halves and optics is not None and optics.fits is not None:
+            ratio = estimate_signal_to_noise(
+                images["_half1"],
+                images["_half2"],
+                pixel_size=series.pixel_size_angstrom,
+                fits=optics.fits,
+                optics=optics.optics,
+                exposures=optics.exposures if params.dose_weighting else None,
+            )
+            curves = {"signal_to_noise_frequency": ratio.frequency, "signal_to_noise": ratio.ratio}
+        if not params.half_volumes:
+            images = {"": images[""]}
+        contrast = "protein dark" if series.optics is not None else "as recorded"
+        label = f"Eucentric tomogram, {params.method}, contrast {contrast}"
+        return cls(
+            params=params,
+            store=store,
+            images=images,
+            geometry=geometry,
+            pixel_size=series.pixel_size_angstrom,
+            optics=optics,
+            signal_to_noise=ratio,
+            specimen_angstrom=series.thickness_angstrom,
+            files=VolumeFiles(folder=store.output("tomograms", "x").parent, params=params, labels=(label,)),
+            metrics=metrics,
+            curves=curves,
+        )
+
+    def reconstruct(self, grid: VolumeGrid, name: str) -> Tomogram:
+        """Write the volume and its halves."""
+        paths: dict[str, str] = {}
+        if self.params.method == "ctf" and "_half1" in self.images:
+            # the solution is linear in the images: the whole is the sum of its halves
+            halves = {}
+            for i, ending in enumerate(("_half1", "_half2")):
+                slabs = list(self._slabs(grid, ending, 0.5 * i, 0.5, name))
+                halves[ending] = slabs[0].density
+                paths[ending] = self._write(grid, name + ending, slabs)
+            whole = VolumeSlab(start=0, stop=grid.shape_zyx[0], density=halves["_half1"].add_(halves["_half2"]))
+            paths[""] = self._write(grid, name, [whole])
+        else:
+            for i, ending in enumerate(self.images):
+                share = 1.0 / len(self.images)
+                paths[ending] = self._write(grid, name + ending, self._slabs(grid, ending, share * i, share, name))
+        return Tomogram(
+            path=paths[""],
+            voxel_size_angstrom=grid.voxel_size_angstrom,
+            shape_zyx=grid.shape_zyx,
+            half1=paths.get("_half1"),
+            half2=paths.get("_half2"),
+        )
+
+    def _write(self, grid: VolumeGrid, name: str, slabs: Iterable[VolumeSlab]) -> str:
+        return self.store.relative(self.files.write(name, grid, slabs))
+
+    def _slabs(self, grid: VolumeGrid, ending: str, start: float, share: float, name: str) -> Iterator[VolumeSlab]:
+        what = "tomogram" if not ending else ending[1:].replace("half", "half ")
+        self.store.progress(start, what)
+        residuals: list[float] = []
+        count = self.params.iterations or ITERATIONS.get(self.params.method, 1)
+
+        def on_step(step: Step) -> None:
+            residuals.append(step.residual)
+            self.store.progress(start + share * min(step.iteration / count, 1.0), f"{what}, iteration {step.iteration}")
+            if step.iteration == 1:  # an early look, long before the last iteration
+                middle = step.volume[step.volume.shape[0] // 2].cpu().numpy()
+                write_png(self.store.output("previews", f"{name}.png"), middle)
+
+        yield from volume_slabs(
+            self.images[ending],
+            self.geometry,
+            pixel_size=self.pixel_size,
+            volume_shape=grid.shape_zyx,
+            voxel_size=grid.voxel_size_angstrom,
+            params=self.params,
+            optics=self.optics,
+            signal_to_noise=self.signal_to_noise,
+            specimen_angstrom=self.specimen_angstrom,
+            on_step=on_step,
+        )
+        if residuals:
+            self.metrics["iterations"] = float(len(residuals))
+            self.metrics["last_residual"] = residuals[-1]
+            self.curves["residual"] = np.array(residuals)
+
+
+def _erase(
+    images: dict[str, torch.Tensor],
+    geometry: TiltGeometry,
+    pixel_size: float,
     params: ReconstructParams,
     store: ItemStore,
-    device: torch.device,
-    grid: VolumeGrid,
-    part: str,
-    suffix: str,
-) -> str:
-    images = read_images(series, store, device, part=part)
-    path = store.output("tomograms", f"{series.name}{suffix}.mrc")
-    exposure: dict[str, Any] = (
-        {} if series.optics is None else {"pre_exposures": series.pre_exposures, "doses": series.doses}
+) -> dict[str, float]:
+    """Fill gold beads in place, the halves with noise of their own; how many there were."""
+    beads = detect_beads_in_series(
+        images[""], pixel_size=pixel_size, diameter_angstrom=params.bead_diameter_angstrom, geometry=geometry
     )
-    slabs = reconstruct_slabs(
-        images,
-        TiltGeometry.from_poses(series.poses),
-        pixel_size=series.pixel_size_angstrom,
-        volume_shape=grid.shape_zyx,
-        voxel_size=grid.voxel_size_angstrom,
-        params=params,
-        voltage_kv=300.0 if series.optics is None else series.optics.voltage_kv,
-        **exposure,
-    )
-    kind: Literal["float16", "float32"] = "float16" if params.float16 else "float32"
-    contrast = "protein dark" if series.optics is not None else "as recorded"
-    with MrcSlabWriter(
-        path, grid.shape_zyx, grid.voxel_size_angstrom, kind, labels=(f"Eucentric tomogram, contrast {contrast}",)
-    ) as writer:
-        for slab in slabs:
-            writer.write(slab.density.cpu().numpy())
-    return store.relative(path)
+    count = len(beads.points_angstrom)
+    if beads.radius_px > 0:
+        generator = seeded_generator(store.seed)
+        for ending in [e for e in images if e] or [""]:
+            images[ending] = erase_beads(
+                images[ending], beads.positions_px, beads.radius_px, halo_px=beads.halo_px, generator=generator
+            )
+        if "_half1" in images:
+            images[""] = images["_half1"] + images["_half2"]
+    return {"beads": float(count), "bead_diameter_angstrom": 2.0 * beads.radius_px * pixel_size}
 
 
-def _halves_agreement(store: ItemStore, tomogram: Tomogram) -> dict[str, float]:
+def _halves_agreement(store: ItemStore, tomogram: Tomogram) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Fourier shell correlation between the halves over the middle of the volume."""
     boxes = []
     for path in (tomogram.half1, tomogram.half2):
@@ -126,10 +261,10 @@ def _halves_agreement(store: ItemStore, tomogram: Tomogram) -> dict[str, float]:
         box = torch.from_numpy(np.array(data[cut], dtype=np.float32))
         boxes.append((box - box.mean()) * _window(box.shape))
     frequency, correlation = fourier_shell_correlation(boxes[0], boxes[1], tomogram.voxel_size_angstrom)
-    store.write_arrays(fsc_frequency=frequency.numpy(), fsc=correlation.numpy())
     below = (correlation < 0.143).nonzero().flatten()
     limit = float(1.0 / frequency[int(below[0])]) if len(below) else 2.0 * tomogram.voxel_size_angstrom
-    return {"halves_fsc_area": float(correlation.mean()), "halves_fsc_0143_angstrom": limit}
+    curves = {"fsc_frequency": frequency.numpy(), "fsc": correlation.numpy()}
+    return {"halves_fsc_area": float(correlation.mean()), "halves_fsc_0143_angstrom": limit}, curves
 
 
 def _window(shape: torch.Size) -> torch.Tensor:

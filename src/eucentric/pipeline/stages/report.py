@@ -247,7 +247,7 @@ def _curves(store: StageStore, stage: str, name: str, notes: list[str]) -> dict[
 def _slices(tomogram: Tomogram, store: StageStore, planes: int, notes: list[str]) -> SliceImages | None:
     path = Path(store.resolve(tomogram.path))
     try:
-        array, _ = read_mrc(path)
+        array, _ = read_mrc(path, as_stored=True)  # grey values of a picture need no scale
         return central_planes(array, tomogram.voxel_size_angstrom, planes)
     except (EucentricError, OSError) as error:
         notes.append(f"The tomogram is not shown: {error}")

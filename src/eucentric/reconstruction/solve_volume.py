@@ -1,0 +1,251 @@
+"""One door to all methods: images of an aligned tilt series in, a volume out, by the method of the settings."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eucentric.compute.device import free_bytes
+from eucentric.errors import BackendError, InputError
+from eucentric.geometry.tilt import TiltGeometry
+from eucentric.models.optics import Optics
+from eucentric.models.tilt_series import CtfFit
+from eucentric.projection.filters import cosine_weights
+from eucentric.projection.resampling import check_images, resample_tilts
+from eucentric.reconstruction.correct_ctf import correct_ctf
+from eucentric.reconstruction.depth_transfer import DepthTransfer
+from eucentric.reconstruction.invert_ctf import invert_ctf, normalise_intensity, recorded_weights
+from eucentric.reconstruction.iterate import Constraint, OnStep, Stopping, cgls, sirt, total_variation
+from eucentric.reconstruction.params import ReconstructParams
+from eucentric.reconstruction.reconstruct_volume import reconstruct_slabs
+from eucentric.reconstruction.results import VolumeSlab
+from eucentric.reconstruction.signal_to_noise import SpectralRatio, assumed_signal_to_noise
+from eucentric.reconstruction.tilt_model import TiltModel
+from eucentric.typing import FloatArray
+
+ITERATIONS = {"sirt": 20, "cgls": 12, "tv": 60, "ctf": 5}
+_VOLUMES_HELD = {"sirt": 4, "cgls": 6, "tv": 10, "ctf": 8}
+"""Copies of the volume that a method holds at once."""
+_SIRT_LIKE = 15
+_CONSTRAINTS: dict[str, Constraint] = {"none": "none", "bright": "positive", "dark": "negative"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesOptics:
+    """What is known of the contrast transfer and the exposure of a tilt series."""
+
+    optics: Optics
+    fits: tuple[CtfFit, ...] | None
+    """At the height of the specimen centre; None where no CTF was fitted."""
+    hand: float
+    pre_exposures: FloatArray
+    doses: FloatArray
+
+    @property
+    def exposures(self) -> FloatArray:
+        """(tilt,) e/A^2 at the middle of each image."""
+        return np.asarray(self.pre_exposures + 0.5 * self.doses, dtype=np.float64)
+
+
+def volume_slabs(
+    images: Float[Tensor, "tilt y x"],
+    geometry: TiltGeometry,
+    *,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    optics: SeriesOptics | None = None,
+    signal_to_noise: SpectralRatio | None = None,
+    specimen_angstrom: float | None = None,
+    on_step: OnStep | None = None,
+) -> Iterator[VolumeSlab]:
+    """A volume by the method of the settings, some planes at a time; iterative methods hold all of it.
+
+    Parameters
+    ----------
+    images : (tilt, y, x) as summed
+    params : with a method other than ``auto`` (see :meth:`ReconstructParams.resolved`)
+    optics : None where contrast transfer and exposure do not count
+    signal_to_noise : for ``ctf``; a usual one where None
+    specimen_angstrom : thickness of the specimen, for ``ctf`` and the exact filter; that of the volume where None
+    on_step : called after every iteration
+
+    Raises
+    ------
+    InputError : a method that needs the CTF, and there is none
+    BackendError : a volume that does not fit into memory
+    """
+    if params.method in ("wbp", "sirt-like"):
+        yield from _weighted_slabs(
+            images, geometry, pixel_size, volume_shape, voxel_size, params, optics, specimen_angstrom
+        )
+        return
+    _check_memory(volume_shape, params.method, images.device)
+    stopping = Stopping(iterations=params.iterations or ITERATIONS[params.method], least_change=params.least_change)
+    if params.method == "ctf":
+        known = _known_ctf(optics)
+        volume = invert_ctf(
+            images,
+            geometry,
+            pixel_size=pixel_size,
+            volume_shape=volume_shape,
+            voxel_size=voxel_size,
+            fits=known.fits or (),
+            optics=known.optics,
+            hand=known.hand,
+            signal_to_noise=signal_to_noise or assumed_signal_to_noise(float(np.mean(known.doses))),
+            stopping=stopping,
+            exposures=known.exposures if params.dose_weighting else None,
+            specimen_angstrom=specimen_angstrom,
+            by_height=params.ctf_by_height,
+            on_step=on_step,
+        )
+    else:
+        corrected = _corrected(images, geometry, pixel_size, params, optics, 0.0)
+        volume = _iterated(corrected, geometry, pixel_size, volume_shape, voxel_size, params, stopping, on_step)
+    yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
+
+
+def _weighted_slabs(
+    images: Tensor,
+    geometry: TiltGeometry,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    optics: SeriesOptics | None,
+    specimen_angstrom: float | None,
+) -> Iterator[VolumeSlab]:
+    if params.method == "sirt-like" and not params.sirt_like_iterations:
+        params = params.model_copy(update={"sirt_like_iterations": _SIRT_LIKE})
+    elif params.method == "wbp":
+        params = params.model_copy(update={"sirt_like_iterations": 0})
+
+    def slabs(corrected: Tensor, planes: tuple[int, int] | None) -> Iterator[VolumeSlab]:
+        yield from reconstruct_slabs(
+            corrected,
+            geometry,
+            pixel_size=pixel_size,
+            volume_shape=volume_shape,
+            voxel_size=voxel_size,
+            params=params,
+            pre_exposures=None if optics is None else optics.pre_exposures,
+            doses=None if optics is None else optics.doses,
+            voltage_kv=300.0 if optics is None else optics.optics.voltage_kv,
+            tilt_weights=cosine_weights(geometry.y_tilt_deg) if params.cosine_weights else None,
+            specimen_thickness=specimen_angstrom,
+            z_range=planes,
+        )
+
+    if not params.ctf_by_depth or params.ctf_correction == "none":
+        yield from slabs(_corrected(images, geometry, pixel_size, params, optics, 0.0), None)
+        return
+    known = _known_ctf(optics)
+    model = DepthTransfer(
+        geometry=geometry,
+        fits=known.fits or (),
+        optics=known.optics,
+        hand=known.hand,
+        voxel_size=max(voxel_size, pixel_size),
+    )
+    for start, stop in model.slabs(volume_shape[0]):
+        depth = (0.5 * (start + stop - 1) - volume_shape[0] // 2) * voxel_size
+        yield from slabs(_corrected(images, geometry, pixel_size, params, optics, depth), (start, stop))
+
+
+def _corrected(
+    images: Tensor,
+    geometry: TiltGeometry,
+    pixel_size: float,
+    params: ReconstructParams,
+    optics: SeriesOptics | None,
+    depth: float,
+) -> Tensor:
+    if params.ctf_correction == "none":
+        return images
+    known = _known_ctf(optics)
+    return correct_ctf(
+        images,
+        geometry,
+        pixel_size=pixel_size,
+        fits=known.fits or (),
+        optics=known.optics,
+        hand=known.hand,
+        mode=params.ctf_correction,
+        by_height=params.ctf_by_height,
+        depth_angstrom=depth,
+    )
+
+
+def _known_ctf(optics: SeriesOptics | None) -> SeriesOptics:
+    if optics is None or optics.fits is None:
+        raise InputError(
+            "No contrast transfer is known of these images, so it cannot be corrected. Run `eucentric ctf` first, or choose "
+            "--method wbp with --ctf-correction none."
+        )
+    return optics
+
+
+def _iterated(
+    images: Tensor,
+    geometry: TiltGeometry,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    stopping: Stopping,
+    on_step: OnStep | None,
+) -> Tensor:
+    check_images(images, geometry, pixel_size)
+    contrast = _above_background(images, params.constraint)
+    out_shape = volume_shape[1:]
+    model = TiltModel(geometry=geometry, volume_shape=volume_shape, image_shape=out_shape, voxel_size=voxel_size)
+    recorded = recorded_weights(
+        geometry,
+        (images.shape[1], images.shape[2]),
+        pixel_size,
+        out_shape=out_shape,
+        out_pixel_size=voxel_size,
+        taper_px=max(8.0, min(images.shape[-2:]) / 50),
+        device=images.device,
+    )
+    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size)
+    if params.method == "cgls":
+        return cgls(model, seen, stopping, weights=recorded, regularisation=params.regularisation, on_step=on_step)
+    constraint = _CONSTRAINTS[params.constraint]
+    if params.method == "tv":
+        return total_variation(
+            model, seen, stopping, strength=params.tv_strength, weights=recorded, constraint=constraint, on_step=on_step
+        )
+    return sirt(
+        model,
+        seen,
+        stopping,
+        weights=recorded,
+        subsets=min(params.subsets, len(model)),
+        relaxation=params.relaxation,
+        constraint=constraint,
+        on_step=on_step,
+    )
+
+
+def _above_background(images: Tensor, constraint: str) -> Tensor:
+    """Images as deviations from their mean, or from the background where density is on one side of it only."""
+    if constraint == "none":
+        return normalise_intensity(images)[0]
+    few = images[:, ::2, ::2].double().cpu().numpy()
+    return images - float(np.quantile(few, 0.05 if constraint == "bright" else 0.95))
+
+
+def _check_memory(volume_shape: tuple[int, int, int], method: str, device: torch.device) -> None:
+    need = 4 * int(np.prod(volume_shape)) * _VOLUMES_HELD[method]
+    free = free_bytes(device)
+    if need > free:
+        raise BackendError(
+            f"The method {method} holds {_VOLUMES_HELD[method]} copies of the volume, {need / 2**30:.1f} GiB, but only "
+            f"{free / 2**30:.1f} GiB may be used on {device}. Use a larger pixel size, or --method wbp, which works in slabs."
+        )
