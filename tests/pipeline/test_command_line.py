@@ -10,8 +10,11 @@ import toy_stages
 from toy_stages import make_project
 
 from eucentric.cli import main, settings_models
+from eucentric.cli.setting_groups import GROUPS, grouped_settings
+from eucentric.errors import InputError
 from eucentric.pipeline import plan, stages
 from eucentric.pipeline.plan import Plan
+from eucentric.reconstruction.params import ReconstructParams
 
 ENTRIES = (
     stages.StageEntry("first", "First", "toy_stages:FirstParams", "Make images."),
@@ -193,3 +196,90 @@ def test_movies_become_a_project(program, tmp_path, monkeypatch):
 
 def test_projects_made_by_the_toys_are_small(tmp_path):
     assert sum(1 for _ in make_project(tmp_path / "p").rglob("*.txt")) == 12
+
+
+def test_a_reconstruction_is_chosen_by_what_it_is_for(capsys):
+    assert main.run(["reconstruct", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--for CHOICE what the volume is for" in words
+    assert "choices: view, picking, averaging, segmentation" in words
+    assert "--purpose" not in words
+    headings = (
+        "What for, and how",
+        "The volume",
+        "The images",
+        "Contrast transfer",
+        "Weights of",
+        "Files",
+        "How to run",
+    )
+    places = [words.index(f" {heading} ") for heading in headings]
+    assert places == sorted(places)
+    assert " Settings " not in words  # every setting has a heading
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--for", "viewing"], "`--for` is `viewing` in the command; expected one of `view`, `picking`"),
+        (["--purpose", "view"], "Unknown option: --purpose"),
+        (["--fro", "view"], "Did you mean --for? See"),
+        (["--pixel-size-angstrom", "-3"], "`--pixel-size-angstrom` is `-3` in the command; expected a number greater"),
+    ],
+)
+def test_faults_name_the_options_of_a_reconstruction(capsys, arguments, words):
+    assert main.run(["reconstruct", "project", *arguments]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_purpose_is_written_to_the_plan_by_its_own_name(tmp_path, project, capsys):
+    """The file speaks of `purpose`: only on the command line it reads `--for`."""
+    chosen = {}
+
+    def run_stage(target, stage, changes, output, **options):
+        chosen.update({"stage": stage, **changes})
+        raise InputError("that is all")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eucentric.pipeline.runner.run_stage", run_stage)
+        assert main.run(["reconstruct", str(project), "--for", "averaging", "--ctf-correction", "none"]) == 2
+    assert chosen == {"stage": "reconstruct", "purpose": "averaging", "ctf_correction": "none"}
+    assert "that is all" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", list(GROUPS))
+def test_every_setting_stands_under_one_heading_and_keeps_its_limits(stage):
+    entry = next(e for e in stages.STAGES if e.name == stage)
+    model = stages.load_settings(entry)
+    named = [name for names in GROUPS[stage].values() for name in names]
+    assert sorted(named) == sorted(model.model_fields)
+    grouped = grouped_settings(model, GROUPS[stage])
+    assert issubclass(grouped, model)
+    assert grouped().model_dump() == model().model_dump()
+    for name, field in model.model_fields.items():
+        assert [m for m in grouped.model_fields[name].metadata if m in field.metadata] == field.metadata
+
+
+@pytest.mark.parametrize(
+    ("settings", "known", "expected"),
+    [
+        ({}, (True, True), ("ctf", "none")),
+        ({}, (True, False), ("wbp", "none")),
+        ({}, (False, True), ("wbp", "none")),
+        ({"purpose": "view"}, (True, False), ("ctf", "none")),
+        ({"purpose": "picking"}, (False, True), ("wbp", "none")),
+        ({"purpose": "averaging"}, (True, True), ("wbp", "flip")),
+        ({"purpose": "averaging"}, (False, True), ("wbp", "none")),
+        ({"purpose": "averaging", "ctf_correction": "multiply"}, (True, True), ("wbp", "multiply")),
+        ({"purpose": "averaging", "ctf_correction": "none"}, (True, True), ("wbp", "none")),
+        ({"purpose": "segmentation", "method": "tv"}, (True, True), ("tv", "flip")),
+        ({"method": "ctf"}, (False, False), ("ctf", "none")),
+    ],
+)
+def test_a_purpose_sets_what_is_left_to_it(settings, known, expected):
+    params = ReconstructParams(**settings)
+    used = params.resolved(has_ctf=known[0], has_halves=known[1])
+    assert (used.method, used.ctf_correction) == expected
+    # what a record or a copy holds says the same
+    again = ReconstructParams.model_validate(params.model_dump()).resolved(has_ctf=known[0], has_halves=known[1])
+    assert (again.method, again.ctf_correction) == expected

@@ -1,6 +1,7 @@
 """The report of a small made-up project: what its pages say and show."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from eucentric.figures.curves import convergence_curve, signal_to_noise_curve
 from eucentric.figures.volume import central_slices, scale_bar_length, wedge_spectrum
 from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
@@ -15,6 +17,7 @@ from eucentric.models.tilt_series import CtfFit, FrameShifts, Tilt, TiltPose, Ti
 from eucentric.pipeline.records import COLLECTIVE, Record, row_path, write_record
 from eucentric.pipeline.stages.report import WriteReport, central_planes, page_names
 from eucentric.pipeline.store import StageStore
+from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.content import format_number, metric_label
 from eucentric.report.methods import methods
 from eucentric.report.params import ReportParams
@@ -219,15 +222,15 @@ def test_numbers_and_labels_in_words():
 
 
 def test_methods_cite_in_order_and_only_what_ran():
-    paragraphs, references = methods({"reconstruct": {"dose_weighting": True}}, "1.2")
+    paragraphs, references = methods({"reconstruct": [{"dose_weighting": True}]}, "1.2")
     assert len(paragraphs) == 3
     assert "[1]" in paragraphs[1]
     assert "[2]" in paragraphs[2]
-    assert len(methods({"reconstruct": {"dose_weighting": False}}, "1.2")[0]) == 2
-    assert "without weighting" in methods({"reconstruct": {"filter": "none"}}, "1.2")[0][1]
+    assert len(methods({"reconstruct": [{"dose_weighting": False}]}, "1.2")[0]) == 2
+    assert "without weighting" in methods({"reconstruct": [{"filter": "none"}]}, "1.2")[0][1]
     assert references[0].startswith("Radermacher")
     assert methods({}, "1.2")[1] == ()
-    paragraphs, references = methods({"ctf": {}, "align": {}, "motion": {}}, "1.2")
+    paragraphs, references = methods({"ctf": [{}], "align": [{}], "motion": [{}]}, "1.2")
     assert [re.findall(r"\[\d+\]", text) for text in paragraphs[1:]] == [
         ["[1]", "[2]"],
         ["[3]", "[4]", "[5]"],
@@ -235,3 +238,95 @@ def test_methods_cite_in_order_and_only_what_ran():
     ]
     first_authors = ["Rubinstein", "Zheng", "Guckenberger", "Winkler", "Zheng", "Rohou", "Elferich", "Tegunov"]
     assert [re.match(r"\w+", text).group() for text in references] == first_authors
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "authors"),
+    [
+        ({"filter": "exact"}, "weights for the tilt angles", ["Radermacher", "Harauz"]),
+        ({"method": "sirt-like"}, "what 15 iterations of SIRT", ["Radermacher", "Gilbert"]),
+        ({"method": "sirt-like", "sirt_like_iterations": 30}, "what 30 iterations", ["Radermacher", "Gilbert"]),
+        ({"method": "sirt"}, "(SIRT)", ["Gilbert"]),
+        ({"method": "sirt", "subsets": 5}, "ordered subsets", ["Andersen"]),
+        ({"method": "cgls"}, "least squares with conjugate gradients", ["Hestenes"]),
+        ({"method": "cgls", "regularisation": 0.1}, "Tikhonov", ["Hestenes"]),
+        ({"method": "tv"}, "total variation", ["Chambolle", "Pock"]),
+        ({"method": "ctf"}, "noise measured between half images", ["Jensen", "Turonova", "Hestenes"]),
+        ({"method": "ctf", "has_halves": False}, "a typical ratio", ["Jensen", "Turonova", "Hestenes"]),
+        ({"method": "ctf", "ctf_by_height": False}, "contrast transfer, against", ["Hestenes"]),
+    ],
+)
+def test_methods_name_each_reconstruction_and_its_sources(settings, words, authors):
+    (_, sentence), references = methods({"reconstruct": [settings]}, "1.2")
+    assert words in sentence
+    assert "{" not in sentence
+    assert [re.match(r"\w+", text).group() for text in references] == authors
+
+
+def test_methods_say_what_was_done_to_the_images_before():
+    flipped = {"method": "wbp", "ctf_correction": "flip", "erase_beads": True, "dose_weighting": True}
+    paragraphs, references = methods({"reconstruct": [flipped]}, "1.2")
+    assert paragraphs[1].startswith("Gold beads")
+    assert (
+        paragraphs[2] == "Phases of the contrast transfer were flipped in the images in strips along the tilt axis [1]."
+    )
+    assert references[0].startswith("Xiong")
+    assert len(paragraphs) == 5
+    by_depth = {"ctf_correction": "wiener", "ctf_by_height": False, "ctf_by_depth": True}
+    wiener = methods({"reconstruct": [by_depth]}, "1.2")[0][1]
+    assert wiener.endswith("by a Wiener filter, anew for every depth of the specimen [1].")
+    # the inversion takes no corrected images, and plain least squares no weights of dose
+    assert len(methods({"reconstruct": [{"method": "ctf", "ctf_correction": "flip"}]}, "1.2")[0]) == 2
+    assert len(methods({"reconstruct": [{"method": "sirt", "dose_weighting": True}]}, "1.2")[0]) == 2
+
+
+def test_methods_of_series_that_differ_are_told_apart():
+    paragraphs, _ = methods({"reconstruct": [{"method": "ctf"}, {"method": "wbp"}, {"method": "ctf"}]}, "1.2")
+    assert [p.split(" were ")[0] for p in paragraphs[1:]] == ["Some tomograms", "Some tomograms"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "halves", "sentence"),
+    [
+        ({}, True, "inverting the model"),
+        ({}, False, "weighted back-projection"),
+        ({"purpose": "averaging"}, True, "Phases of the contrast transfer were flipped"),
+        ({"purpose": "view"}, False, "a typical ratio"),
+        ({"method": "tv", "purpose": "view"}, True, "total variation"),
+    ],
+)
+def test_methods_follow_what_a_series_had(tmp_path, chosen, halves, sentence):
+    series = processed(tmp_path, "TS_01")
+    images = {"image_even": "even.mrc", "image_odd": "odd.mrc"} if halves else {}
+    series = series.with_tilts([dataclasses.replace(t, **images) for t in series.tilts])
+    parameters = ReconstructParams(**chosen).model_dump(mode="json")
+    write_record(tmp_path / "reconstruct", record("reconstruct", "TS_01", parameters=parameters))
+    report(tmp_path, [series])
+    assert sentence in read(tmp_path, "index.html")
+
+
+def test_curves_of_a_reconstruction_are_drawn(tmp_path):
+    series = processed(tmp_path, "TS_01")
+    report(tmp_path, [series])
+    before = len(pictures(read(tmp_path, "TS_01.html")))
+    frequency = np.linspace(0.01, 0.1, 20)
+    curves = {
+        "residual": np.array([0.9, 0.4, 0.3]),
+        "signal_to_noise_frequency": frequency,
+        "signal_to_noise": np.exp(-50 * frequency),
+    }
+    np.savez(tmp_path / "reconstruct/curves/TS_01.npz", **curves)
+    report(tmp_path, [series])
+    page = read(tmp_path, "TS_01.html")
+    assert "Convergence" in page
+    assert "Signal over noise" in page
+    assert len(pictures(page)) == before + 1  # two more, and no shell correlation
+
+
+def test_iterations_are_counted_from_one_and_the_ratio_is_drawn_on_a_logarithmic_scale():
+    (line,) = convergence_curve(np.array([0.9, 0.4, 0.3])).axes[0].lines
+    assert line.get_xdata().tolist() == [1, 2, 3]
+    assert line.get_ydata().tolist() == [0.9, 0.4, 0.3]
+    axes = signal_to_noise_curve(np.array([0.01, 0.1]), np.array([10.0, 0.1])).axes[0]
+    assert axes.get_yscale() == "log"
+    assert axes.lines[0].get_ydata().tolist() == [10.0, 0.1]

@@ -33,6 +33,7 @@ poses = st.builds(
     x_shift_angstrom=numbers,
     y_shift_angstrom=numbers,
     sigma_angstrom=maybe_nan,
+    magnification=st.just(1.0) | st.floats(0.5, 2.0),
 )
 fits = st.builds(
     CtfFit,
@@ -100,6 +101,7 @@ def series(draw, name):
                 half2=st.none() | st.just("h2.mrc"),
             )
         ),
+        warp=draw(st.none() | st.just("align/warps/x.npz")),
     )
 
 
@@ -137,6 +139,25 @@ def test_a_set_comes_back_exactly(tmp_path_factory, wanted):
     assert len(got) == len(wanted)
     for a, b in zip(wanted, got, strict=True):
         assert_same(a, b, a.name)
+
+
+@pytest.mark.parametrize("magnification", [1.0, 1.002])
+def test_magnification_and_warp_have_columns_only_where_they_are_known(tmp_path, magnification):
+    poses = [TiltPose(y_tilt_deg=y, z_rot_deg=85.0, magnification=m) for y, m in ((0.0, 1.0), (3.0, magnification))]
+    kept = [
+        Tilt(nominal_tilt_deg=p.y_tilt_deg, acquisition=i, dose=3.0, pre_exposure=3.0 * i, pose=p)
+        for i, p in enumerate(poses)
+    ]
+    file = None if magnification == 1.0 else "align/warps/A.npz"
+    one = TiltSeries.sorted(kept, name="A", pixel_size_angstrom=2.0, image_shape=(30, 40), warp=file)
+    write_tilt_series_set(tmp_path / "align" / "tilt_series.star", [one], tmp_path)
+    table = read_star_text(tmp_path / "align" / "tilt_series" / "A.star")["A"]
+    assert ("eucMagnification" in table) == (magnification != 1.0)
+    whole = read_star_text(tmp_path / "align" / "tilt_series.star")["global"]
+    assert whole.get("eucWarpFile") == (None if file is None else [file])
+    (got,) = read_tilt_series_set(tmp_path / "align" / "tilt_series.star", tmp_path)
+    assert [p.magnification for p in got.poses] == [1.0, magnification]
+    assert got.warp == file
 
 
 texts = st.text(

@@ -63,7 +63,8 @@ def make_app() -> App:
     )
     for order, entry in enumerate(STAGES):
         target = f"eucentric.cli.stage_commands:{entry.name}"
-        app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order)
+        # plain text: settings are many, and reading each as Markdown takes longer than all else
+        app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
     app.command(
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
     )
@@ -131,7 +132,7 @@ def _explained(error: CycloptsError) -> str:
             )
             return str(explained)
     text = str(error).strip().rstrip(".")
-    return f"{text}. See `eucentric {command + ' ' if command else ''}--help`."
+    return f"{text}{'' if text.endswith('?') else '.'} See `eucentric {command + ' ' if command else ''}--help`."
 
 
 def _tell(text: str, arguments: Sequence[str], code: int) -> int:

@@ -14,7 +14,21 @@ from eucentric.pipeline.progress import BarProgress, LineProgress, RunProgress
 from eucentric.pipeline.summary import RunInterrupted, RunSummary
 
 RUNNING = Group.create_ordered("How to run")
-SETTINGS = Parameter(name="*", group=Group("Settings", sort_key=0), negative_iterable=(), consume_multiple=True)
+_OPTIONS = {"purpose": "for"}  # `--for view` reads as a sentence, but `for` cannot name a field
+
+
+def option_name(field: str) -> str:
+    """The option, without its dashes, that stands for a field."""
+    return _OPTIONS.get(field, field.replace("_", "-"))
+
+
+SETTINGS = Parameter(
+    name="*",
+    group=Group("Settings", sort_key=0),
+    negative_iterable=(),
+    consume_multiple=True,
+    name_transform=option_name,
+)
 """Of a settings class: each field is an option."""
 SEVERAL = Parameter(consume_multiple=True, negative=())
 """Of a list: values follow each other after one option."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from eucentric.cli.options import SETTINGS, RunOptions, run_and_show
+from eucentric.cli.setting_groups import GROUPS, grouped_settings
 from eucentric.pipeline.stages import STAGES, StageEntry, load_settings
 
 _DEFAULT = RunOptions()
@@ -36,8 +37,11 @@ def stage_command(entry: StageEntry) -> Callable[..., int]:
     output
         folder in the project for a variant of the results, kept beside the usual ones
     """
+    model = load_settings(entry)
+    if entry.name in GROUPS:
+        model = grouped_settings(model, GROUPS[entry.name])
     # The settings class is known only now; cyclopts reads it from here.
-    command.__annotations__["settings"] = Annotated[load_settings(entry) | None, SETTINGS]
+    command.__annotations__["settings"] = Annotated[model | None, SETTINGS]
     return command
 
 

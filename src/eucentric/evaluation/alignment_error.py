@@ -52,7 +52,7 @@ def alignment_error(truth: TiltTruth, tilts: list[int], estimate: TiltGeometry) 
     points = generator.uniform(-1.0, 1.0, (_POINTS, 3)) * (half, half, 0.5 * truth.thickness_angstrom)
     true = truth.camera_positions(points, deformed=True)[tilts][..., :2]
     basis = _terms(points[:, 0] / half, points[:, 1] / half)
-    matrices = estimate.matrices[:, :2]
+    matrices = estimate.image_matrices
     shifts = estimate.shifts_angstrom[:, None]
 
     def predicted(unknowns: FloatArray) -> FloatArray:

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rotation_x": "rotations",
         "rotation_y": "rotations",
         "rotation_z": "rotations",
+        "ImageWarp": "warp",
         "TiltGeometry": "tilt",
         "centre_index": "grids",
         "pixel_to_angstrom": "grids",

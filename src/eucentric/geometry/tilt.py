@@ -1,13 +1,13 @@
 """The projection of the specimen into the images of a tilt series: the one place that knows the order of rotations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from eucentric.errors import ShapeError
+from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.rotations import rotation_x, rotation_y, rotation_z
 from eucentric.typing import FloatArray
 
@@ -23,34 +23,45 @@ class _Pose(Protocol):
     def x_shift_angstrom(self) -> float: ...
     @property
     def y_shift_angstrom(self) -> float: ...
+    @property
+    def magnification(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TiltGeometry:
-    """``x_camera = Rz(z_rot) Ry(y_tilt) Rx(x_tilt) p + (shift_x, shift_y, 0)``, all in A and degrees; RELION-5's order.
+    """``x_camera = diag(m, m, 1) Rz(z_rot) Ry(y_tilt) Rx(x_tilt) p + (shift_x, shift_y, 0)``, all in A and degrees.
 
-    p is a point from the specimen centre; x_camera from the image centre, y up, z towards +z of the camera frame.
-    Every field but `shifts_angstrom` is (tilt,).
+    RELION-5's order, with a magnification m about the image of the specimen centre. p is a point from the specimen
+    centre; x_camera from the image centre, y up, z towards +z of the camera frame; ``pixel = x_camera / px + n // 2`` for x
+    and y. Every field but `shifts_angstrom` is (tilt,).
     """
 
     y_tilt_deg: FloatArray
     z_rot_deg: FloatArray
     x_tilt_deg: FloatArray
     shifts_angstrom: FloatArray
-    """(tilt, 2), x and y."""
+    """(tilt, 2), x and y: where the image shows the specimen centre, whatever the magnification."""
+    magnification: FloatArray = field(default_factory=lambda: np.ones(0))
+    """Above 1 the specimen looks larger in that image than its pixel size says; 1 for every tilt where not given."""
 
     def __post_init__(self) -> None:
         n = self.y_tilt_deg.shape
+        if not len(self.magnification):
+            object.__setattr__(self, "magnification", np.ones(n))
         if (
             len(n) != 1
             or self.z_rot_deg.shape != n
             or self.x_tilt_deg.shape != n
             or self.shifts_angstrom.shape != (*n, 2)
+            or self.magnification.shape != n
         ):
             raise ShapeError(
-                f"A tilt geometry needs one tilt, axis, x-tilt and shift for each image; got shapes {n}, "
-                f"{self.z_rot_deg.shape}, {self.x_tilt_deg.shape} and {self.shifts_angstrom.shape}."
+                f"A tilt geometry needs one tilt, axis, x-tilt, shift and magnification for each image; got shapes {n}, "
+                f"{self.z_rot_deg.shape}, {self.x_tilt_deg.shape}, {self.shifts_angstrom.shape} and "
+                f"{self.magnification.shape}."
             )
+        if not (np.isfinite(self.magnification).all() and (self.magnification > 0).all()):
+            raise InputError(f"The magnifications are {self.magnification.tolist()}; expected numbers near 1, above 0.")
 
     @classmethod
     def build(
@@ -60,6 +71,7 @@ class TiltGeometry:
         z_rot_deg: ArrayLike = 0.0,
         x_tilt_deg: ArrayLike = 0.0,
         shifts_angstrom: ArrayLike = 0.0,
+        magnification: ArrayLike = 1.0,
     ) -> Self:
         """From numbers or arrays: single numbers are repeated for every tilt."""
         tilt = np.atleast_1d(np.asarray(y_tilt_deg, dtype=np.float64))
@@ -68,6 +80,7 @@ class TiltGeometry:
             z_rot_deg=np.array(np.broadcast_to(np.asarray(z_rot_deg, dtype=np.float64), tilt.shape)),
             x_tilt_deg=np.array(np.broadcast_to(np.asarray(x_tilt_deg, dtype=np.float64), tilt.shape)),
             shifts_angstrom=np.array(np.broadcast_to(np.asarray(shifts_angstrom, dtype=np.float64), (*tilt.shape, 2))),
+            magnification=np.array(np.broadcast_to(np.asarray(magnification, dtype=np.float64), tilt.shape)),
         )
 
     @classmethod
@@ -79,6 +92,7 @@ class TiltGeometry:
             shifts_angstrom=np.array(
                 [(p.x_shift_angstrom, p.y_shift_angstrom) for p in poses], dtype=np.float64
             ).reshape(-1, 2),
+            magnification=np.array([p.magnification for p in poses], dtype=np.float64),
         )
 
     def __len__(self) -> int:
@@ -92,6 +106,7 @@ class TiltGeometry:
             z_rot_deg=self.z_rot_deg[pick],
             x_tilt_deg=self.x_tilt_deg[pick],
             shifts_angstrom=self.shifts_angstrom[pick],
+            magnification=self.magnification[pick],
         )
 
     def replace(self, **changes: FloatArray) -> Self:
@@ -99,12 +114,18 @@ class TiltGeometry:
 
     @property
     def matrices(self) -> FloatArray:
-        """(tilt, 3, 3), specimen to camera."""
+        """(tilt, 3, 3), the rotations from specimen to camera, without magnification."""
         return rotation_z(self.z_rot_deg) @ rotation_y(self.y_tilt_deg) @ rotation_x(self.x_tilt_deg)
+
+    @property
+    def image_matrices(self) -> FloatArray:
+        """(tilt, 2, 3), from specimen points to x and y of the images, magnification included."""
+        return self.magnification[:, None, None] * self.matrices[:, :2]
 
     def project(self, points: ArrayLike) -> FloatArray:
         """Camera coordinates (tilt, ..., 3) in A of specimen points (..., 3) in A; z sets the defocus."""
         out: FloatArray = np.einsum("tij,...j->t...i", self.matrices, np.asarray(points, dtype=np.float64))
         shift = self.shifts_angstrom.reshape(len(self), *([1] * (out.ndim - 2)), 2)
+        out[..., :2] *= self.magnification.reshape(len(self), *([1] * (out.ndim - 1)))
         out[..., :2] += shift
         return np.asarray(out)

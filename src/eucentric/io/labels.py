@@ -2,6 +2,7 @@
 
 DOSE = "eucDose"
 ACQUISITION = "eucAcquisitionIndex"
+MAGNIFICATION = "eucMagnification"
 SHIFT_SIGMA = "eucShiftSigmaAngst"
 DEFOCUS_SIGMA = "eucDefocusSigmaAngst"
 EXCLUSION_REASON = "eucExclusionReason"
@@ -10,6 +11,7 @@ IMAGE_SIZE_X = "eucImageSizeX"
 IMAGE_SIZE_Y = "eucImageSizeY"
 EXCLUDED_FILE = "eucExcludedTiltsStarFile"
 MOTION_FILE = "eucFrameShiftsStarFile"
+WARP_FILE = "eucWarpFile"
 TOMOGRAM_VOXEL_SIZE = "eucTomogramVoxelSizeAngst"
 TOMOGRAM_SIZE_X = "eucTomogramSizeX"
 TOMOGRAM_SIZE_Y = "eucTomogramSizeY"
@@ -22,6 +24,7 @@ FRAME_SHIFT_SIGMA = "eucFrameShiftSigmaAngst"
 MEANINGS: dict[str, str] = {
     DOSE: "dose of this image alone, e/A^2 (rlnMicrographPreExposure holds what came before it)",
     ACQUISITION: "order in which the image was taken, from 0",
+    MAGNIFICATION: "how much larger than its pixel size says an image shows the specimen, about the specimen centre; 1 where absent",
     SHIFT_SIGMA: "one standard deviation of a component of rlnTomoX/YShiftAngst, A",
     DEFOCUS_SIGMA: "one standard deviation of the mean of rlnDefocusU and rlnDefocusV, A",
     EXCLUSION_REASON: "why the tilt was left out, in words",
@@ -30,6 +33,7 @@ MEANINGS: dict[str, str] = {
     IMAGE_SIZE_Y: "height of the tilt images, pixels",
     EXCLUDED_FILE: "table of the tilts left out; None where there is none",
     MOTION_FILE: "table of the shifts of single frames; None where they were not estimated",
+    WARP_FILE: "local deformation of the images (numpy archive); None where there is none",
     TOMOGRAM_VOXEL_SIZE: "voxel size of the reconstruction, A",
     TOMOGRAM_SIZE_X: "width of the reconstruction, voxels",
     TOMOGRAM_SIZE_Y: "height of the reconstruction, voxels",

@@ -103,6 +103,8 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
     part("rlnTomoZRot", "pose", "z_rot_deg")
     part("rlnTomoXShiftAngst", "pose", "x_shift_angstrom")
     part("rlnTomoYShiftAngst", "pose", "y_shift_angstrom")
+    if any(t.pose is not None and t.pose.magnification != 1.0 for t in tilts):
+        part(labels.MAGNIFICATION, "pose", "magnification")
     part(labels.SHIFT_SIGMA, "pose", "sigma_angstrom")
     part("rlnDefocusU", "ctf", "defocus_u_angstrom")
     part("rlnDefocusV", "ctf", "defocus_v_angstrom")
@@ -198,6 +200,7 @@ def _global_row(series: TiltSeries, files: dict[str, str | None], group: int) ->
         labels.THICKNESS: None if series.thickness_angstrom is None else float(series.thickness_angstrom),
         labels.EXCLUDED_FILE: files[labels.EXCLUDED_FILE],
         labels.MOTION_FILE: files[labels.MOTION_FILE],
+        labels.WARP_FILE: series.warp,
     }
 
 
@@ -205,6 +208,7 @@ _ALWAYS = {"rlnTomoName", "rlnTomoTiltSeriesStarFile"}
 _TEXTS = {
     "rlnTomoName", "rlnOpticsGroupName", "rlnTomoTiltSeriesStarFile", "rlnTomoReconstructedTomogram",
     "rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2", labels.EXCLUDED_FILE, labels.MOTION_FILE,
+    labels.WARP_FILE,
 }  # fmt: skip
 
 
@@ -257,6 +261,7 @@ def _pose(row: _Row) -> TiltPose | None:
         x_shift_angstrom=row.number("rlnTomoXShiftAngst", 0.0),
         y_shift_angstrom=row.number("rlnTomoYShiftAngst", 0.0),
         sigma_angstrom=row.number(labels.SHIFT_SIGMA, _NAN),
+        magnification=row.number(labels.MAGNIFICATION, 1.0),
     )
 
 
@@ -421,6 +426,7 @@ def _series(row: _Row, place: Path, root: Path) -> TiltSeries:
         volume_size_px=(x, y, z) if min(x, y, z) > 0 else None,
         thickness_angstrom=row.optional(labels.THICKNESS),
         tomogram=_tomogram(row, pixel_size, root),
+        warp=row.text(labels.WARP_FILE),
     )
 
 

@@ -1,7 +1,7 @@
 """A tilt series and everything estimated about it so far.
 
 Lengths in A, angles in degrees, doses in e/A^2. Geometry as RELION-5 (see docs/explanation/conventions.md):
-``x_image = Rz(z_rot) Ry(y_tilt) Rx(x_tilt) p + shift`` with p in A from the specimen centre, y up.
+``x_image = magnification * (Rz(z_rot) Ry(y_tilt) Rx(x_tilt) p) + shift`` with p in A from the specimen centre, y up.
 """
 
 import itertools
@@ -42,6 +42,8 @@ class TiltPose:
     y_shift_angstrom: float = 0.0
     sigma_angstrom: float = float("nan")
     """One standard deviation of a shift component; NaN where unknown."""
+    magnification: float = 1.0
+    """Above 1 the specimen looks larger in this image than its pixel size says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,8 @@ class TiltSeries:
     """(x, y, z) extent of the specimen, unbinned pixels."""
     thickness_angstrom: float | None = None
     tomogram: Tomogram | None = None
+    warp: str | None = None
+    """File of the images' local deformation (`eucentric.geometry.ImageWarp`), from the project's root."""
 
     def __post_init__(self) -> None:
         if not self.pixel_size_angstrom > 0:
@@ -155,6 +159,16 @@ class TiltSeries:
     @property
     def doses(self) -> FloatArray:
         return np.array([t.dose for t in self.tilts], dtype=np.float64)
+
+    @property
+    def has_ctf(self) -> bool:
+        """Whether the contrast transfer of every tilt is known."""
+        return self.optics is not None and all(t.ctf is not None for t in self.tilts)
+
+    @property
+    def has_halves(self) -> bool:
+        """Whether there are images of even and of odd frames of every tilt."""
+        return all(t.image_even and t.image_odd for t in self.tilts)
 
     @property
     def poses(self) -> tuple[TiltPose, ...]:

@@ -51,7 +51,7 @@ class VolumeFiles:
     def write(self, name: str, grid: VolumeGrid, slabs: Iterable[VolumeSlab]) -> Path:
         """Write ``<name>.mrc`` and the other forms; the path of the MRC file.
 
-        Bytes need the spread of all voxels beforehand, so that such a volume passes through a float16 file.
+        Bytes need the spread of all voxels beforehand, so that such a volume passes through a float32 file.
         """
         path = self.folder / f"{name}.mrc"
         arrays: Iterable[NDArray[np.float32]] = (np.asarray(s.density.cpu().numpy(), np.float32) for s in slabs)
@@ -60,7 +60,7 @@ class VolumeFiles:
             return path
         passing, spread = self.folder / f"{name}_passing.mrc", _Spread()
         try:
-            with MrcSlabWriter(passing, grid.shape_zyx, grid.voxel_size_angstrom, "float16") as writer:
+            with MrcSlabWriter(passing, grid.shape_zyx, grid.voxel_size_angstrom, "float32") as writer:
                 for array in arrays:
                     spread.add(array)
                     writer.write(array)

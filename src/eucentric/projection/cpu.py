@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eucentric.projection import kernels
+from eucentric.projection import kernels, line_kernels
+from eucentric.projection.bends import Bends
 from eucentric.projection.interpolation import halfway_taps, tap_polynomials
 from eucentric.projection.layout import PHASES, LineLayout
 from eucentric.projection.plan import FinePlan, Gains, read_limits
@@ -99,14 +100,19 @@ def filter_spectrum(
     run_blocks(len(target), 256, work)
 
 
-def sample_rows(fine: Tensor, starts: FloatArray, plan: FinePlan, out: Tensor) -> None:
-    """Fill `out` (y, x) with evenly spaced reads; see :func:`eucentric.projection.resampling.sample_spline`."""
+def sample_rows(fine: Tensor, starts: FloatArray, plan: FinePlan, out: Tensor, bends: Bends | None = None) -> None:
+    """Fill `out` (y, x) with evenly spaced reads; see :func:`eucentric.projection.resampling.sample_spline`.
+
+    `bends` is that of the one image.
+    """
     source, target, limits, taps = fine.numpy(), out.numpy(), read_limits(plan), tap_polynomials().astype(np.float32)
     none = np.empty((0, 0), np.float32)
     lines = starts[[0, 2, 1, 3]] + np.arange(len(target))[:, None] * np.array([starts[4], 0.0, starts[5], 0.0])
+    knots, spacing = (None, 1) if bends is None else (bends.knots[0].numpy(), bends.spacing)
 
     def work(start: int, stop: int) -> None:
-        kernels.sample_rows(source, none, lines[start:stop], *limits, taps, target[start:stop])
+        part = target[start:stop]
+        line_kernels.sample_rows(source, none, lines[start:stop], *limits, taps, part, knots, spacing, start, 0)
 
     run_blocks(len(target), 64, work)
 
@@ -125,13 +131,14 @@ def read_lines(
     index: np.ndarray,
     layout: LineLayout,
     doublings: int,
+    bends: Bends | None,
     start: int,
     stop: int,
     out: np.ndarray,
 ) -> None:
     """Write the lines of image rows start to stop, of the tilts `index`, to out (tilt, row, phase, sample)."""
     constants = (*read_limits(plan), tap_polynomials().astype(np.float32), halfway_taps().astype(np.float32))
-    kernels.read_lines(
+    line_kernels.read_lines(
         samples.numpy(),
         tails.numpy(),
         starts,
@@ -141,6 +148,8 @@ def read_lines(
         start,
         doublings,
         out[:, : stop - start],
+        None if bends is None else bends.knots.numpy(),
+        1 if bends is None else bends.spacing,
     )
 
 

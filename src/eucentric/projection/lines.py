@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,9 @@ from torch import Tensor
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.filters import band_pass, taper_edges
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.projection import cpu, reference
+from eucentric.projection.bends import Bends, bends_of_reads, check_warp
 from eucentric.projection.filters import LineGain, Window, angular_weights, ramp_gain, window_gain
 from eucentric.projection.interpolation import HALFWAY_TAPS, halve_spacing
 from eucentric.projection.layout import PHASES, LineLayout, line_layout, read_gain
@@ -37,6 +39,8 @@ class PreparedLines:
     layout: LineLayout
     volume_shape: tuple[int, int, int]
     """(z, y, x) of the whole volume they were laid out for."""
+    bends: Bends | None = None
+    """Local deformation of the images, where there is any."""
 
     @property
     def doublings(self) -> int:
@@ -58,6 +62,7 @@ def prepare_lines(
     transfer: Callable[[Tensor, int], Tensor] | None = None,
     taper_px: int = 16,
     supersampling: int = 2,
+    warp: ImageWarp | None = None,
 ) -> PreparedLines:
     r"""Filter images for :func:`back_project_lines`, which reads each once, straight onto stretched lines.
 
@@ -85,6 +90,7 @@ def prepare_lines(
     supersampling : 1, 2 or 4: lines hold twice as many samples per voxel. Reads between two of them leave aliases of
         detail at frequency f (cycles per voxel), outside of the sampled directions, of relative amplitude
         ``(f / (2 supersampling - f))^2``
+    warp : local deformation of the images: lines are read along the curves that it makes of them
 
     Raises
     ------
@@ -98,6 +104,7 @@ def prepare_lines(
         )
     if supersampling not in (1, 2, 4):
         raise InputError(f"A supersampling of {supersampling} was asked for; expected 1, 2 or 4.")
+    check_warp(warp, len(geometry))
     layout = _layout(geometry, volume_shape, PHASES * supersampling)
     shape = (images.shape[1], images.shape[2])
     # lines are read along rows of memory
@@ -111,21 +118,27 @@ def prepare_lines(
         layout=layout,
         volume_shape=volume_shape,
     )
-    frequency = torch.from_numpy(plan.frequency())
-    fall_off = window_gain(2.0 * max(pixel_size, voxel_size) * frequency, window)
-    fall_off = fall_off * band_pass(frequency, low_pass_angstrom=low_pass_angstrom)
+    recorded = torch.from_numpy(plan.frequency())
+    pixel_edge, band = 2.0 * pixel_size * recorded, partial(band_pass, low_pass_angstrom=low_pass_angstrom)
+    plain = window_gain(torch.maximum(pixel_edge, 2.0 * voxel_size * recorded), window) * band(recorded)
     fineness = 2 if layout.sheared else 1
     taper = taper_edges(torch.ones_like(images[0]), taper_px)
     edges = (taper[:, shape[1] // 2].contiguous(), taper[shape[0] // 2].contiguous())
 
     def prepare(t: int) -> None:
         padded = images.new_zeros(plan.padded_shape)
-        radial = fall_off if transfer is None else fall_off * transfer(frequency, t)
-        line = _line_table(plan, voxel_size, t, line_gain, layout, volume_shape[0]) * factor[t]
+        # the specimen's detail is finer than it looks in a magnified image
+        enlarged = float(geometry.magnification[t])
+        frequency, radial = enlarged * recorded, plain
+        if enlarged != 1.0:
+            radial = window_gain(torch.maximum(pixel_edge, 2.0 * voxel_size * frequency), window) * band(frequency)
+        if transfer is not None:
+            radial = radial * transfer(frequency, t)
+        line = _line_table(plan, enlarged * voxel_size, t, line_gain, layout, volume_shape[0]) * factor[t]
         along = 1.0 / torch.sinc(frequency * (voxel_size / fineness)) ** 2 if layout.sheared else None
         gains = plan.gains(images, radial, line, along)
         column, row = pixel_map(geometry, t, pixel_size, shape)
-        across = (column[0] * pixel_size, row[0] * pixel_size)
+        across = (column[0] * pixel_size / enlarged, row[0] * pixel_size / enlarged)
         if swap:
             column, row, across = row, column, across[::-1]
         _place(images[t], edges, plan.frame, swap, padded)
@@ -141,7 +154,10 @@ def prepare_lines(
     else:
         for t in range(len(geometry)):
             prepare(t)
-    return prepared
+    if warp is None:
+        return prepared
+    bends = bends_of_reads(warp, plan, prepared.starts, layout.rows, _places(prepared), images, swapped=swap)
+    return replace(prepared, bends=bends)
 
 
 def back_project_lines(prepared: PreparedLines, *, z_range: tuple[int, int] | None = None) -> Float[Tensor, "z y x"]:
@@ -175,6 +191,7 @@ def back_project_lines(prepared: PreparedLines, *, z_range: tuple[int, int] | No
                 index,
                 layout,
                 prepared.doublings,
+                prepared.bends,
             )
             cpu.add_lines_cpu(out, layout.select(index), fill, whole_shape=whole, z_start=start)
     return out
@@ -194,15 +211,20 @@ def _place(image: Tensor, edges: tuple[Tensor, Tensor], frame: int, swap: bool, 
     out[frame : frame + tapered.shape[0], frame : frame + tapered.shape[1]] = tapered
 
 
-def _lines_torch(prepared: PreparedLines, tilt: int) -> Float[Tensor, "row sample"]:
-    layout, doublings = prepared.layout, prepared.doublings
-    count = layout.length
-    for _ in range(doublings):
+def _places(prepared: PreparedLines) -> int:
+    """Places at which a whole line is read, before their spacing is halved."""
+    count = prepared.layout.length
+    for _ in range(prepared.doublings):
         count = (count + 1) // 2 + HALFWAY_TAPS
-    lines = sample_lines_torch(
-        prepared.samples[tilt], prepared.tails[tilt], prepared.plan, prepared.starts[tilt], layout.rows, count
-    )
-    for _ in range(doublings):
+    return count
+
+
+def _lines_torch(prepared: PreparedLines, tilt: int) -> Float[Tensor, "row sample"]:
+    layout, count = prepared.layout, _places(prepared)
+    bend = None if prepared.bends is None else prepared.bends.spread(tilt, layout.rows, count)
+    samples, tail, start = prepared.samples[tilt], prepared.tails[tilt], prepared.starts[tilt]
+    lines = sample_lines_torch(samples, tail, prepared.plan, start, layout.rows, count, bend)
+    for _ in range(prepared.doublings):
         lines = halve_spacing(lines)
     return lines[:, : layout.length]
 

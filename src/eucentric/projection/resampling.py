@@ -12,7 +12,9 @@ from torch import Tensor
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.grid import frequency_grid
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.projection import cpu
+from eucentric.projection.bends import bends_in_angstrom, bends_of_reads, check_warp
 from eucentric.projection.filters import window_gain
 from eucentric.projection.interpolation import tap_transform, tap_weights
 from eucentric.projection.plan import COARSE, Band, FinePlan, Gains, Line, line_starts, read_limits
@@ -29,12 +31,13 @@ def resample_tilts(
     *,
     out_shape: tuple[int, int],
     out_pixel_size: float,
+    warp: ImageWarp | None = None,
 ) -> Float[Tensor, "tilt y x"]:
-    r"""Images with the tilt axis along +y and the shift removed, in one interpolation.
+    r"""Images with the tilt axis along +y and shift, magnification and deformation removed, in one interpolation.
 
-    ``out(u) = image(Rz(z_rot) u + shift)`` with u and shift in A from the centres ``n // 2``. A specimen point p is
-    then seen at ``u = (Ry(y_tilt) Rx(x_tilt) p)_xy``; a tilt about x is left to the projector (`x_tilts_deg`), since
-    it moves rows by an amount that depends on height.
+    ``out(u) = image(c + d(c))`` with ``c = m Rz(z_rot) u + shift``, m the magnification, d the deformation, all in A from
+    the centres ``n // 2``. A specimen point p is then seen at ``u = (Ry(y_tilt) Rx(x_tilt) p)_xy``; a tilt about x is left
+    to the projector (`x_tilts_deg`), since it moves rows by an amount that depends on height.
 
     Detail finer than the new Nyquist frequency is removed by a soft radial edge (0.9 to 1 Nyquist); the rest is read
     with a Kaiser-Bessel window of four taps from data sampled 1.5 times as finely, true to 0.3% up to 0.9 Nyquist.
@@ -47,10 +50,11 @@ def resample_tilts(
     pixel_size : A per pixel of the images
     out_shape : (y, x)
     out_pixel_size : A per pixel of the result
+    warp : local deformation of the images
 
     Raises
     ------
-    ShapeError : images and geometry that do not match
+    ShapeError : images, geometry and warp that do not match
     InputError : a pixel size that is not positive; NaN or infinity in an image, with its tilt
     """
     check_images(images, geometry, pixel_size)
@@ -59,14 +63,18 @@ def resample_tilts(
     out = images.new_empty((len(geometry), *out_shape))
     x = np.arange(out_shape[1], dtype=np.float64) - out_shape[1] // 2
     y = np.arange(out_shape[0], dtype=np.float64) - out_shape[0] // 2
-    gain = None
+    check_warp(warp, len(geometry))
+    frequency = None
     if out_pixel_size >= pixel_size:
         shape = spectrum_shape((images.shape[1], images.shape[2]))
         frequency = frequency_grid(shape, pixel_size, device=images.device, dtype=images.dtype)
-        gain = window_gain(2.0 * out_pixel_size * frequency, "sharp")
-    for t in range(len(geometry)):
+    gain, last = None, 0.0
+    for t, enlarged in enumerate(geometry.magnification):
+        if frequency is not None and enlarged != last:
+            gain, last = window_gain(2.0 * out_pixel_size * enlarged * frequency, "sharp"), enlarged
         spline = image_spline(images[t], pixel_size, out_pixel_size, gain)
-        sample_spline(spline, geometry, t, x * out_pixel_size, y * out_pixel_size, out[t])
+        bent = None if warp is None else warp[t]
+        sample_spline(spline, geometry, t, x * out_pixel_size, y * out_pixel_size, out[t], bent)
     return out
 
 
@@ -77,18 +85,41 @@ def coverage_of_tilts(
     *,
     out_shape: tuple[int, int],
     out_pixel_size: float,
+    warp: ImageWarp | None = None,
 ) -> Bool[Tensor, "tilt y x"]:
     """Which pixels of :func:`resample_tilts` were read inside the recorded images."""
     out = torch.empty((len(geometry), *out_shape), dtype=torch.bool)
-    x = (np.arange(out_shape[1]) - out_shape[1] // 2) * out_pixel_size
-    y = (np.arange(out_shape[0]) - out_shape[0] // 2) * out_pixel_size
     for t in range(len(geometry)):
-        column, row = pixel_map(geometry, t, pixel_size, image_shape)
-        at_x = column[0] * x[None, :] + column[1] * y[:, None] + column[2]
-        at_y = row[0] * x[None, :] + row[1] * y[:, None] + row[2]
-        inside = (at_x >= 0) & (at_x <= image_shape[1] - 1) & (at_y >= 0) & (at_y <= image_shape[0] - 1)
-        out[t] = torch.from_numpy(inside)
+        column, row = places_read(geometry, t, image_shape, pixel_size, out_shape, out_pixel_size, warp)
+        out[t] = (column >= 0) & (column <= image_shape[1] - 1) & (row >= 0) & (row <= image_shape[0] - 1)
     return out
+
+
+def places_read(
+    geometry: TiltGeometry,
+    tilt: int,
+    image_shape: tuple[int, int],
+    pixel_size: float,
+    out_shape: tuple[int, int],
+    out_pixel_size: float,
+    warp: ImageWarp | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Float[Tensor, "y x"], Float[Tensor, "y x"]]:
+    """Column and row of the recorded image (pixels, from 0) at which :func:`resample_tilts` reads each pixel; float64."""
+    check_warp(warp, len(geometry))
+    y, x = (torch.arange(n, dtype=torch.float64, device=device) - n // 2 for n in out_shape)
+    maps = pixel_map(geometry, tilt, pixel_size, image_shape)
+    at = [m[0] * out_pixel_size * x + m[1] * out_pixel_size * y[:, None] + m[2] for m in maps]
+    if warp is not None:
+        first = [
+            out_pixel_size * pixel_size * (m[0] * float(x[0]) + m[1] * float(y[0])) + pixel_size * (m[2] - n // 2)
+            for m, n in zip(maps, image_shape[::-1], strict=True)
+        ]
+        steps = [out_pixel_size * pixel_size * maps[i][k] for k in range(2) for i in range(2)]
+        bends = bends_in_angstrom(warp[tilt], np.array([[*first, *steps]]), *out_shape, x)
+        dense = bends.spread(0, *out_shape) / pixel_size
+        at = [place + dense[..., i] for i, place in enumerate(at)]
+    return at[0], at[1]
 
 
 def check_images(images: Tensor, geometry: TiltGeometry, pixel_size: float) -> None:
@@ -145,16 +176,29 @@ def image_spline(
 
 
 def sample_spline(
-    spline: ImageSpline, geometry: TiltGeometry, tilt: int, x: FloatArray, y: FloatArray, out: Float[Tensor, "y x"]
+    spline: ImageSpline,
+    geometry: TiltGeometry,
+    tilt: int,
+    x: FloatArray,
+    y: FloatArray,
+    out: Float[Tensor, "y x"],
+    warp: ImageWarp | None = None,
 ) -> None:
-    """Read an image at the grid of evenly spaced `x` and `y` (A, in the frame with the axis on +y), into `out`."""
+    """Read an image at the grid of evenly spaced `x` and `y` (A, in the frame with the axis on +y), into `out`.
+
+    `warp` is the deformation of this one image.
+    """
     plan = spline.plan
     maps = pixel_map(geometry, tilt, plan.pixel_size, plan.image_shape)
     starts = line_starts(plan, maps, _first_and_step(x), _first_and_step(y))
+    bends = None
+    if warp is not None:
+        bends = bends_of_reads(warp, plan, starts[None], out.shape[0], out.shape[1], out)
     if cpu.is_fast(out) and out.is_contiguous():
-        cpu.sample_rows(spline.samples, starts, plan, out)
+        cpu.sample_rows(spline.samples, starts, plan, out, bends)
     else:
-        out.copy_(sample_lines_torch(spline.samples, None, plan, starts, out.shape[0], out.shape[1]))
+        bend = None if bends is None else bends.spread(0, out.shape[0], out.shape[1])
+        out.copy_(sample_lines_torch(spline.samples, None, plan, starts, out.shape[0], out.shape[1], bend))
 
 
 def _first_and_step(axis: FloatArray) -> tuple[float, float]:
@@ -305,21 +349,33 @@ def _far_reach(
 
 
 def pixel_map(geometry: TiltGeometry, tilt: int, pixel_size: float, image_shape: tuple[int, int]) -> tuple[Line, Line]:
-    """Image column and row as (x, y, constant) coefficients of a position in A in the frame with the axis on +y."""
+    """Image column and row as (x, y, constant) coefficients of a position in A in the frame with the axis on +y.
+
+    Local deformation comes on top.
+    """
     angle = math.radians(geometry.z_rot_deg[tilt])
-    c, s = math.cos(angle) / pixel_size, math.sin(angle) / pixel_size
+    pixels = float(geometry.magnification[tilt]) / pixel_size
+    c, s = math.cos(angle) * pixels, math.sin(angle) * pixels
     shift = geometry.shifts_angstrom[tilt] / pixel_size
     return (c, -s, shift[0] + image_shape[1] // 2), (s, c, shift[1] + image_shape[0] // 2)
 
 
 def sample_lines_torch(
-    fine: Tensor, tail: Tensor | None, plan: FinePlan, starts: FloatArray, rows: int, samples: int
+    fine: Tensor,
+    tail: Tensor | None,
+    plan: FinePlan,
+    starts: FloatArray,
+    rows: int,
+    samples: int,
+    bend: Float[Tensor, "row sample 2"] | None = None,
 ) -> Float[Tensor, "row sample"]:
-    """Places of `rows` lines, evenly spaced, in plain torch; see :func:`line_starts`."""
+    """Places of `rows` lines, evenly spaced but for a bend, in plain torch; see :func:`line_starts`."""
     along = torch.arange(samples, dtype=torch.float64, device=fine.device)
     down = torch.arange(rows, dtype=torch.float64, device=fine.device)[:, None]
     u = starts[0] + along * starts[2] + down * starts[4]
     v = starts[1] + along * starts[3] + down * starts[5]
+    if bend is not None:
+        u, v = u + bend[..., 0], v + bend[..., 1]
     inside, tail_map, tail_inside = read_limits(plan)
     out = _read_torch(fine, u, v, inside)
     if tail is not None:

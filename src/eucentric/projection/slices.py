@@ -38,7 +38,7 @@ def insert_slices(
     ----------
     slices : (slice, n, n // 2 + 1), ``rfft2`` order, phases counted from the centre of the image. Samples at or beyond
         Nyquist of the slice or of the volume are left out
-    matrices : (slice, 3, 3), specimen to camera: sample (kx, ky) goes to ``R^T (kx, ky, 0)``
+    matrices : (slice, 3, 3), specimen to camera: sample (kx, ky) goes to ``R^T (kx, ky, 0)``; may scale too
     grid_shape : (z, y, x) of the real-space grid, all even; twice the size of the volume
     extent_voxels : edge of the field that a slice was made from, in voxels of the volume; n where None
 
@@ -162,7 +162,9 @@ def _check(
     edge = float(n if extent is None else extent)
     if not edge > 0:
         raise InputError(f"The extent of the slices is {edge:g} voxels; expected a positive number.")
-    return rotation, np.array(grid_shape[::-1], dtype=np.float64) / edge, 0.5 * min(float(n), edge)
+    # a matrix that magnifies brings the volume's Nyquist frequency nearer to the centre of the slice
+    largest = max(1.0, round(float(np.linalg.norm(rotation[:, :2], axis=2).max(initial=1.0)), 9))
+    return rotation, np.array(grid_shape[::-1], dtype=np.float64) / edge, 0.5 * min(float(n), edge / largest)
 
 
 def _check_grid(grid_shape: tuple[int, int, int], shape: tuple[int, int, int]) -> None:

@@ -16,6 +16,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import phase_aberration
+from eucentric.reconstruction.depth_transfer import check_steepness
 from eucentric.typing import FloatArray
 
 CtfCorrection = Literal["flip", "wiener", "multiply"]
@@ -67,6 +68,8 @@ def correct_ctf(
         raise ShapeError(
             f"{images.shape[0]} images, {len(fits)} CTF fits and {len(geometry)} tilts; expected one each."
         )
+    if by_height:
+        check_steepness(geometry)
     shape = (images.shape[1], images.shape[2])
     nyquist = 0.5 / pixel_size
     step = phase_step / (math.pi * optics.wavelength_angstrom * nyquist**2)
@@ -124,8 +127,9 @@ def _heights(geometry: TiltGeometry, tilt: int, shape: tuple[int, int], pixel_si
     turn = math.radians(geometry.z_rot_deg[tilt])
     y_tilt, x_tilt = math.radians(geometry.y_tilt_deg[tilt]), math.radians(geometry.x_tilt_deg[tilt])
     shift = geometry.shifts_angstrom[tilt]
-    x = (np.arange(shape[1]) - shape[1] // 2) * pixel_size - shift[0]
-    y = ((np.arange(shape[0]) - shape[0] // 2) * pixel_size - shift[1])[:, None]
+    magnification = geometry.magnification[tilt]
+    x = ((np.arange(shape[1]) - shape[1] // 2) * pixel_size - shift[0]) / magnification
+    y = ((np.arange(shape[0]) - shape[0] // 2) * pixel_size - shift[1])[:, None] / magnification
     across, along = math.cos(turn) * x + math.sin(turn) * y, math.cos(turn) * y - math.sin(turn) * x
     height = (along * math.tan(x_tilt) + depth / math.cos(x_tilt)) / math.cos(y_tilt) - across * math.tan(y_tilt)
     return np.asarray(height, dtype=np.float64)

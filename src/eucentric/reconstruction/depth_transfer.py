@@ -22,14 +22,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eucentric.compute.sizes import good_size
-from eucentric.errors import ShapeError
+from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.exposure import exposure_weights
-from eucentric.fourier.grid import frequency_grid
+from eucentric.fourier.grid import frequency_vectors
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.ctf import ctf_2d
+from eucentric.optics.ctf import phase_aberration
 from eucentric.typing import FloatArray
+
+_LEAST_COSINE = math.cos(math.radians(85.0))  # steeper, the height changes by more than 11 pixels from one to the next
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TiltGains:
+    """Contrast transfer of one tilt at any height, on the samples of an rfft."""
+
+    phase: Float[Tensor, "fy fx"]
+    """Aberration in radians at the height of the specimen centre."""
+    slope: Float[Tensor, "fy fx"]
+    """Radians that one step of height adds."""
+    damage: Float[Tensor, "fy fx"] | None
+
+    def at(self, level: int) -> Float[Tensor, "fy fx"]:
+        """Transfer at a height in steps, positive near zero frequency, damage included."""
+        gain = torch.sin(torch.add(self.phase, self.slope, alpha=float(level)))
+        return gain if self.damage is None else gain.mul_(self.damage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -56,6 +74,8 @@ class DepthTransfer:
     def __post_init__(self) -> None:
         if len(self.fits) != len(self.geometry):
             raise ShapeError(f"{len(self.fits)} CTF fits and {len(self.geometry)} tilts were given; expected one each.")
+        if self.by_height:
+            check_steepness(self.geometry)
 
     @property
     def step_angstrom(self) -> float:
@@ -96,23 +116,29 @@ class DepthTransfer:
 
     def gain(self, tilt: int, level: int, shape: tuple[int, int], device: torch.device) -> Float[Tensor, "fy fx"]:
         """Transfer of one tilt at one height, on the rfft of an image of `shape`, damage by radiation included."""
+        return self.gains(tilt, shape, device).at(level)
+
+    def gains(self, tilt: int, shape: tuple[int, int], device: torch.device) -> "TiltGains":
+        """What :meth:`gain` of one tilt needs at every height, computed once."""
         fit = self.fits[tilt]
-        shift = self.hand * level * self.step_angstrom
+        # the CTF belongs to the image as it was recorded, the damage to the specimen
+        enlarged = float(self.geometry.magnification[tilt])
+        fy, fx = frequency_vectors(shape, enlarged * self.voxel_size, device=device, dtype=torch.float32)
+        squared = fy.square() + fx.square()
         # images are turned by -z_rot into this frame, and the direction of the astigmatism with them
-        transfer = -ctf_2d(
-            shape,
-            self.voxel_size,
-            fit.defocus_u_angstrom + shift,
-            fit.defocus_v_angstrom + shift,
-            fit.astigmatism_angle_deg - float(self.geometry.z_rot_deg[tilt]),
-            self.optics,
-            fit.phase_shift_deg,
-            device=device,
-        )
+        angle = math.radians(2.0 * (fit.astigmatism_angle_deg - float(self.geometry.z_rot_deg[tilt])))
+        half = 0.5 * (fit.defocus_u_angstrom - fit.defocus_v_angstrom)
+        per_angstrom = math.pi * self.optics.wavelength_angstrom * squared
+        phase = phase_aberration(squared, fit.defocus_angstrom, self.optics, fit.phase_shift_deg)
+        if half:
+            stretched = (fx.square() - fy.square()) * math.cos(angle) + 2.0 * math.sin(angle) * fx * fy
+            phase += (math.pi * self.optics.wavelength_angstrom * half) * stretched
+        damage = None
         if self.exposures is not None:
-            frequency = frequency_grid(shape, self.voxel_size, device=device)
-            transfer *= exposure_weights(frequency, float(self.exposures[tilt]), voltage_kv=self.optics.voltage_kv)
-        return transfer
+            damage = exposure_weights(
+                squared.sqrt_().mul_(enlarged), float(self.exposures[tilt]), voltage_kv=self.optics.voltage_kv
+            )
+        return TiltGains(phase=phase, slope=per_angstrom.mul_(self.hand * self.step_angstrom), damage=damage)
 
     def apply(
         self, tilt: int, parts: Sequence[tuple[Tensor, Float[Tensor, "y x"]]], image_shape: tuple[int, int]
@@ -122,12 +148,13 @@ class DepthTransfer:
         device = parts[0][1].device
         shape = self.padded_shape(image_shape)
         spectrum = torch.zeros((shape[0], shape[1] // 2 + 1), dtype=torch.complex64, device=device)
+        gains = self.gains(tilt, shape, device)
         for level in range(first, last + 1):
             share = torch.zeros(image_shape, dtype=torch.float32, device=device)
             for where, projection in parts:
                 weight = (1.0 - (where - level).abs()).clamp(min=0.0)
                 share += weight * projection
-            spectrum += torch.fft.rfft2(share, s=shape) * self.gain(tilt, level, shape, device)
+            spectrum += torch.fft.rfft2(share, s=shape).mul_(gains.at(level))
         image: Tensor = torch.fft.irfft2(spectrum, s=shape)
         return image[: image_shape[0], : image_shape[1]]
 
@@ -140,12 +167,24 @@ class DepthTransfer:
         shape = self.padded_shape(image_shape)
         spectrum = torch.fft.rfft2(image, s=shape)
         out = [torch.zeros_like(image) for _ in where]
+        gains = self.gains(tilt, shape, image.device)
         for level in range(first, last + 1):
-            seen = torch.fft.irfft2(spectrum * self.gain(tilt, level, shape, image.device), s=shape)
+            seen = torch.fft.irfft2(spectrum * gains.at(level), s=shape)
             seen = seen[: image_shape[0], : image_shape[1]]
             for target, at in zip(out, where, strict=True):
                 target += (1.0 - (at - level).abs()).clamp(min=0.0) * seen
         return out
+
+
+def check_steepness(geometry: TiltGeometry) -> None:
+    """Refuse tilts at which an image shows all heights at once."""
+    cosine = np.cos(np.deg2rad(geometry.y_tilt_deg)) * np.cos(np.deg2rad(geometry.x_tilt_deg))
+    steepest = int(np.argmin(np.abs(cosine)))
+    if abs(cosine[steepest]) < _LEAST_COSINE:
+        raise InputError(
+            f"An image is tilted by {geometry.y_tilt_deg[steepest]:.1f} degrees, where the CTF cannot follow the height. "
+            "Leave out images beyond 85 degrees with --max-tilt-deg, or choose --no-ctf-by-height."
+        )
 
 
 def _range(where: Sequence[Tensor]) -> tuple[int, int]:

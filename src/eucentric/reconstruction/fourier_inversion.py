@@ -21,9 +21,11 @@ from eucentric.fourier.filters import soft_edge, taper_edges
 from eucentric.fourier.grid import frequency_grid, frequency_vectors
 from eucentric.geometry.grids import centre_index
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import ctf_2d
+from eucentric.projection.bends import check_warp
 from eucentric.projection.cpu import run_blocks
 from eucentric.projection.filters import angular_weights
 from eucentric.projection.resampling import check_images
@@ -52,6 +54,7 @@ def reconstruct_boxes(
     doses: ArrayLike | None = None,
     wiener: float = 0.1,
     padding: float = 2.0,
+    warp: ImageWarp | None = None,
 ) -> Float[Tensor, "box z y x"]:
     r"""Subtomograms straight from the images by direct Fourier inversion [1]_.
 
@@ -84,6 +87,7 @@ def reconstruct_boxes(
     wiener : :math:`\lambda`, noise over signal in the power of one unweighted image with a CTF of one (RELION-5's tomograms
         are made with 1/10). Without CTF and doses nothing is divided and it does not matter
     padding : edge of the windows over that of the box; they must hold what the CTF has spread
+    warp : local deformation of the images; a box moves with its centre
 
     Returns
     -------
@@ -119,6 +123,7 @@ def reconstruct_boxes(
         doses,
         wiener,
         padding,
+        warp,
         partly=False,
     )
     _check_memory(len(centres) * box_size**3, images)
@@ -146,6 +151,7 @@ def reconstruct_fourier(
     wiener: float = 0.1,
     padding: float = 2.0,
     tile_size: int = 96,
+    warp: ImageWarp | None = None,
 ) -> Float[Tensor, "z y x"]:
     """Tomogram of boxes side by side: see :func:`reconstruct_boxes`, whose keywords these are.
 
@@ -183,6 +189,7 @@ def reconstruct_fourier(
         doses,
         wiener,
         padding,
+        warp,
         partly=True,
     )
     _check_memory(math.prod(volume_shape), images)
@@ -207,6 +214,7 @@ class _Job:
     images: Tensor
     """Filtered: see `_filtered`."""
     geometry: TiltGeometry
+    warp: ImageWarp | None
     pixel_size: float
     hand: float
     wiener: float
@@ -242,10 +250,12 @@ def _plan(
     doses: ArrayLike | None,
     wiener: float,
     padding: float,
+    warp: ImageWarp | None,
     *,
     partly: bool,
 ) -> _Job:
     check_images(images, geometry, pixel_size)
+    check_warp(warp, len(geometry))
     if not (voxel_size > 0 and min(shape) >= 2 and padding >= 1.0 and wiener > 0):
         raise InputError(
             f"A voxel size of {voxel_size:g} A, boxes of {shape}, a padding of {padding:g} and a Wiener term of {wiener:g} "
@@ -268,6 +278,7 @@ def _plan(
     return _Job(
         images=_filtered(images, geometry, pixel_size, voxel_size),
         geometry=geometry,
+        warp=warp,
         pixel_size=pixel_size,
         hand=hand,
         wiener=wiener,
@@ -287,14 +298,22 @@ def _plan(
 
 def _reconstruct_box(job: _Job, centre: FloatArray) -> Tensor:
     camera = job.geometry.project(centre)
+    if job.warp is not None:
+        places = torch.from_numpy(camera[:, :2].copy())
+        camera[:, :2] += np.stack([job.warp.at(t, place).numpy() for t, place in enumerate(places)])
     windows, origin, seen = _windows(job, camera[:, :2] / job.pixel_size)
     with threads_for(windows.numel()):
         slices = _cropped(torch.fft.rfft2(windows), job.m) * (job.dose * _inverse(job, camera[:, 2], seen))
         slices *= _phase_ramp(job, origin[:, 1], half=False)[:, :, None]
         slices *= _phase_ramp(job, origin[:, 0], half=True)[:, None, :]
         grid_shape = (good_size(2 * job.shape[0]), good_size(2 * job.shape[1]), good_size(2 * job.shape[2]))
-        grid = insert_slices(slices, job.geometry.matrices, grid_shape, extent_voxels=job.extent_voxels)
+        grid = insert_slices(slices, _scaled(job.geometry), grid_shape, extent_voxels=job.extent_voxels)
         return grid_to_volume(grid, job.shape)
+
+
+def _scaled(geometry: TiltGeometry) -> FloatArray:
+    """(tilt, 3, 3): a frequency of a magnified image stands for a finer one of the specimen."""
+    return np.asarray(geometry.magnification[:, None, None] * geometry.matrices, dtype=np.float64)
 
 
 def _windows(job: _Job, centre_px: FloatArray) -> tuple[Tensor, FloatArray, np.ndarray]:
@@ -350,9 +369,9 @@ def _filtered(images: Tensor, geometry: TiltGeometry, pixel_size: float, voxel_s
     fy, fx = (f.numpy() for f in frequency_vectors(shape, pixel_size, dtype=torch.float64))
     fall = soft_edge(2.0 * max(voxel_size, pixel_size) * torch.from_numpy(np.hypot(fx, fy)), 0.9, 1.0)
     out = torch.empty_like(images)
-    for t, (angle, axis) in enumerate(
-        zip(angular_weights(geometry.y_tilt_deg), np.deg2rad(geometry.z_rot_deg), strict=True)
-    ):
+    # where an image is magnified, its ramp is that of finer detail
+    angles = angular_weights(geometry.y_tilt_deg) * geometry.magnification
+    for t, (angle, axis) in enumerate(zip(angles, np.deg2rad(geometry.z_rot_deg), strict=True)):
         across = np.abs(np.cos(axis) * fx + np.sin(axis) * fy)
         ramp = 2.0 / (math.pi**2 * edge) * np.cos(math.pi * across * edge)
         ramp += 2.0 * across / math.pi * sici(math.pi * across * edge)[0]

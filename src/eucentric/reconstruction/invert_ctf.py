@@ -26,10 +26,11 @@ from eucentric.fourier.exposure import exposure_weights
 from eucentric.fourier.filters import soft_edge
 from eucentric.fourier.grid import frequency_grid, frequency_vectors
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import ctf_1d
-from eucentric.projection.resampling import check_images, pixel_map, resample_tilts
+from eucentric.projection.resampling import check_images, places_read, resample_tilts
 from eucentric.reconstruction.depth_transfer import DepthTransfer
 from eucentric.reconstruction.iterate import OnStep, Stopping, conjugate_gradients
 from eucentric.reconstruction.signal_to_noise import SpectralRatio
@@ -60,17 +61,15 @@ def recorded_weights(
     out_shape: tuple[int, int],
     out_pixel_size: float,
     taper_px: float,
+    warp: ImageWarp | None = None,
     device: torch.device | str = "cpu",
 ) -> Float[Tensor, "tilt y x"]:
     """1 inside of what each resampled image had recorded, falling to 0 over `taper_px` of its pixels at the edges."""
-    x = (torch.arange(out_shape[1], dtype=torch.float64, device=device) - out_shape[1] // 2) * out_pixel_size
-    y = ((torch.arange(out_shape[0], dtype=torch.float64, device=device) - out_shape[0] // 2) * out_pixel_size)[:, None]
     out = torch.empty((len(geometry), *out_shape), dtype=torch.float32, device=device)
     for t in range(len(geometry)):
         weight = torch.ones(out_shape, dtype=torch.float64, device=device)
-        maps = pixel_map(geometry, t, pixel_size, image_shape)
-        for line, count in zip(maps, (image_shape[1], image_shape[0]), strict=True):
-            at = line[0] * x + line[1] * y + line[2]
+        places = places_read(geometry, t, image_shape, pixel_size, out_shape, out_pixel_size, warp, device)
+        for at, count in zip(places, (image_shape[1], image_shape[0]), strict=True):
             depth = torch.minimum(at, count - 1 - at).clamp(0.0, taper_px) / taper_px
             weight *= 0.5 - 0.5 * torch.cos(math.pi * depth)
         out[t] = weight.to(torch.float32)
@@ -92,6 +91,7 @@ def invert_ctf(
     exposures: ArrayLike | None = None,
     specimen_angstrom: float | None = None,
     by_height: bool = True,
+    warp: ImageWarp | None = None,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "z y x"]:
     """Density per A of a tilt series, freed of its contrast transfer as far as the noise allows.
@@ -110,6 +110,7 @@ def invert_ctf(
     specimen_angstrom : thickness of the specimen; the height of the volume where None
     exposures : (tilt,) e/A^2 at the middle of each image; None weights for no damage
     by_height : False uses one CTF for a whole image
+    warp : local deformation of the images, undone as they are read
 
     Raises
     ------
@@ -137,9 +138,10 @@ def invert_ctf(
         out_shape=out_shape,
         out_pixel_size=voxel_size,
         taper_px=max(8.0, min(images.shape[-2:]) / 50),
+        warp=warp,
         device=images.device,
     )
-    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size)
+    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size, warp=warp)
     thickness = specimen_angstrom or volume_shape[0] * voxel_size
     filter_shape = (good_size(out_shape[0] + out_shape[0] // 4), good_size(out_shape[1] + out_shape[1] // 4))
     frequency = frequency_grid(filter_shape, voxel_size, device=images.device)

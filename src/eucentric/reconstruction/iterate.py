@@ -23,7 +23,8 @@ class Step:
     """Counted from 1."""
     volume: Float[Tensor, "z y x"]
     residual: float
-    """Weighted root mean square of images minus projections, over that of the images."""
+    """Weighted root mean square of images minus projections, over that of the images, as the iteration found it: 1 at first.
+    Of conjugate gradients that of their equation, after the iteration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +34,8 @@ class Stopping:
     iterations: int
     """At most."""
     least_change: float = 0.0
-    """Stop once the residual falls by less than this part of itself; 0 goes on."""
+    """Stop once the residual falls by less than this part of itself (of total variation: once the volume changes by less);
+    0 goes on."""
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
@@ -41,6 +43,8 @@ class Stopping:
 
 
 _LEAST_SEEN = 0.05  # of the tilts: voxels that fewer see change no faster
+_DUAL_PART = 0.1
+_RUN_AWAY = 100.0  # times the residual of an empty volume
 
 OnStep = Callable[[Step], None]
 
@@ -79,7 +83,7 @@ def sirt(
     .. [1] Gilbert, J. Theor. Biol. 36:105 (1972), doi:10.1016/0022-5193(72)90180-4
     .. [2] Andersen & Kak, Ultrason. Imaging 6:81 (1984), doi:10.1016/0161-7346(84)90008-7
     """
-    weights = _checked_weights(images, weights)
+    weights = _checked_weights(model, images, weights)
     if not 1 <= subsets <= len(model):
         raise InputError(f"{subsets} subsets of {len(model)} tilts were asked for; expected 1 to {len(model)}.")
     if not 0.0 < relaxation < 2.0:
@@ -88,7 +92,8 @@ def sirt(
     volume = images.new_zeros(model.volume_shape)
     rows = weights / _ray_sums(model, volume)
     columns = model.adjoint(weights)
-    columns = relaxation / columns.clamp(min=_LEAST_SEEN * float(columns.max()))
+    # a voxel that few tilts see may be seen by one of a group all the same: it must not change by more than that one asks for
+    columns = relaxation / columns.clamp(min=max(_LEAST_SEEN * float(columns.max()), subsets * model.voxel_size))
     norm = _norm(images, weights)
     last = 1.0
     for iteration in range(1, stopping.iterations + 1):
@@ -101,9 +106,11 @@ def sirt(
             change = part.adjoint(missing)
             volume.add_(change.mul_(columns), alpha=float(subsets))
             _constrain(volume, constraint, support)
-        last = _tell(iteration, volume, (squared**0.5) / norm, last, on_step, stopping)
-        if last < 0:
+        residual = (squared**0.5) / norm
+        _tell(iteration, volume, residual, on_step)
+        if stopping.least_change and iteration > 1 and last - residual < stopping.least_change * last:
             break
+        last = residual
     return volume
 
 
@@ -129,6 +136,8 @@ def conjugate_gradients(
     """
     volume = torch.zeros_like(right_side)
     missing = right_side.clone()
+    if float(right_side.abs().max()) == 0.0:
+        raise ProcessingError("The images are all zero where the volume is seen, so there is nothing to reconstruct.")
     direction = missing.clone() if precondition is None else precondition(missing)
     squared = start = _dot(missing, direction)
     last = 1.0
@@ -145,9 +154,12 @@ def conjugate_gradients(
         del image
         turned = missing if precondition is None else precondition(missing)
         before, squared = squared, _dot(missing, turned)
-        last = _tell(iteration, volume, (max(squared, 0.0) / start) ** 0.5, last, on_step, stopping)
-        if last < 0:
+        residual = (max(squared, 0.0) / start) ** 0.5
+        _tell(iteration, volume, residual, on_step)
+        # this residual may rise on its way down
+        if 0.0 <= last - residual < stopping.least_change * last:
             break
+        last = residual
         direction.mul_(squared / before).add_(turned)
     return volume
 
@@ -167,7 +179,9 @@ def cgls(
     ----------
     regularisation : mu as a part of the largest eigenvalue of :math:`A^T W A`; with few iterations 0 is enough
     """
-    weights = _checked_weights(images, weights)
+    weights = _checked_weights(model, images, weights)
+    if not regularisation >= 0.0:
+        raise InputError(f"The regularisation is {regularisation:g}; expected 0 or more.")
     mu = regularisation * largest_eigenvalue(model, weights) if regularisation else 0.0
 
     def normal(volume: Tensor) -> Tensor:
@@ -216,25 +230,29 @@ def total_variation(
     """
     if not strength > 0:
         raise InputError(f"The strength of total variation is {strength:g}; expected more than 0.")
-    weights = _checked_weights(images, weights)
+    weights = _checked_weights(model, images, weights)
+    norm = _norm(images, weights)
     volume = images.new_zeros(model.volume_shape)
-    sigma = 1.0 / _ray_sums(model, volume)
+    sums = _ray_sums(model, volume)
+    # steps of either side may be scaled against each other: the dual of an image is a residual, some tenth of the image, and
+    # the volume is an image over the length of a ray; so the unit of length does not matter
+    balance = _DUAL_PART * float(sums.max())
+    sigma = balance / sums
     columns = model.adjoint((weights > 0).to(images.dtype))
     # the gradient's rows have two entries of 1, its columns at most six; scaled so that both operators weigh alike
     scale = float(columns.mean()) / 6.0
-    tau = 1.0 / (columns + 6.0 * scale)
+    tau = 1.0 / (balance * (columns + 6.0 * scale))
     bound = strength * float(model.adjoint(weights * images).abs().max()) / scale
     dual_images = torch.zeros_like(images)
     dual_gradient = images.new_zeros((3, *model.volume_shape))
     extrapolated = volume.clone()
-    norm, last = _norm(images, weights), 1.0
     for iteration in range(1, stopping.iterations + 1):
         missing = model.forward(extrapolated) - images
         residual = float((weights * missing.square()).sum()) ** 0.5 / norm
         # proximal step of the weighted square: (p + sigma r) / (1 + sigma / w), zero where nothing was recorded
         dual_images.add_(sigma * missing).mul_(weights / (weights + sigma).clamp(min=1e-12))
         for axis in range(3):
-            dual_gradient[axis].add_(_difference(extrapolated, axis), alpha=0.5)
+            dual_gradient[axis].add_(_difference(extrapolated, axis), alpha=0.5 * balance)
         length = dual_gradient.square().sum(0).sqrt_()
         dual_gradient /= (length / bound).clamp_(min=1.0)
         change = model.adjoint(dual_images)
@@ -244,8 +262,10 @@ def total_variation(
         volume.sub_(change.mul_(tau))
         _constrain(volume, constraint, support)
         extrapolated.mul_(-1.0).add_(volume, alpha=2.0)
-        last = _tell(iteration, volume, residual, last, on_step, stopping)
-        if last < 0:
+        _tell(iteration, volume, residual, on_step)
+        # the residual swings about its end, and noise leaves it flat long before the volume has come to rest
+        moved = _distance(volume, extrapolated)
+        if moved <= stopping.least_change * _dot(volume, volume) ** 0.5:
             break
     return volume
 
@@ -278,7 +298,10 @@ def _difference_transposed(field: Tensor, axis: int) -> Tensor:
     return out
 
 
-def _checked_weights(images: Tensor, weights: Tensor | None) -> Tensor:
+def _checked_weights(model: TiltModel, images: Tensor, weights: Tensor | None) -> Tensor:
+    expected = (len(model), *model.image_shape)
+    if images.shape != expected:
+        raise ShapeError(f"Images of shape {tuple(images.shape)} were given; expected {expected}.")
     if weights is None:
         return torch.ones_like(images)
     if weights.shape != images.shape:
@@ -306,6 +329,11 @@ def _dot(a: Tensor, b: Tensor) -> float:
     return float(sum(float(torch.dot(p.reshape(-1), q.reshape(-1))) for p, q in zip(a, b, strict=True)))
 
 
+def _distance(a: Tensor, b: Tensor) -> float:
+    """Norm of the difference, without a volume of its own."""
+    return float(sum(float((p - q).square().sum()) for p, q in zip(a, b, strict=True)) ** 0.5)
+
+
 def _norm(images: Tensor, weights: Tensor) -> float:
     norm = float(float((weights * images.square()).sum()) ** 0.5)
     if not norm > 0:
@@ -313,14 +341,12 @@ def _norm(images: Tensor, weights: Tensor) -> float:
     return norm
 
 
-def _tell(
-    iteration: int, volume: Tensor, residual: float, last: float, on_step: OnStep | None, stopping: Stopping
-) -> float:
-    """Report a step; the residual, or -1 where it hardly falls any more."""
-    if not np.isfinite(residual):
-        raise ProcessingError("The reconstruction ran away: its residual is no number any more. Lower the relaxation.")
+def _tell(iteration: int, volume: Tensor, residual: float, on_step: OnStep | None) -> None:
+    """Report a step, unless it ran away."""
+    if not residual < _RUN_AWAY:
+        raise ProcessingError(
+            f"The reconstruction ran away: after {iteration} iterations its residual is {residual:.3g} times the images. "
+            "Lower the relaxation."
+        )
     if on_step is not None:
         on_step(Step(iteration=iteration, volume=volume, residual=residual))
-    if stopping.least_change and iteration > 1 and last - residual < stopping.least_change * last:
-        return -1.0
-    return residual

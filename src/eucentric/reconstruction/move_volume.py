@@ -60,12 +60,13 @@ class RigidMotion:
         """
         back = self.inverse
         angles = np.array([_euler_xyz(m @ back.rotation) for m in geometry.matrices])
-        moved = (geometry.matrices @ back.shift_angstrom)[:, :2]
+        moved = geometry.image_matrices @ back.shift_angstrom
         return TiltGeometry.build(
             angles[:, 1],
             z_rot_deg=angles[:, 2],
             x_tilt_deg=angles[:, 0],
             shifts_angstrom=geometry.shifts_angstrom + moved,
+            magnification=geometry.magnification,
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from eucentric.models.settings import Frozen
 
@@ -21,19 +21,19 @@ class ReconstructParams(Frozen):
 
     purpose: Purpose | None = Field(
         default=None,
-        description="what the volume is for; chooses the method and CTF correction that are not set otherwise: see "
-        "docs/how-to/choose-a-reconstruction.md",
+        description="what the volume is for; sets what is `auto`: view and picking take the method ctf, averaging wbp and "
+        "segmentation sirt-like, both with the phases flipped",
     )
-    method: Literal["auto", "wbp", "sirt-like", "sirt", "cgls", "tv", "ctf"] = Field(
+    method: Literal["auto", "wbp", "sirt-like", "sirt", "cgls", "tv", "fourier", "ctf"] = Field(
         default="auto",
         description="wbp: weighted back-projection; sirt-like: the same with the weights of SIRT, smooth; sirt, cgls, tv: "
-        "iterative, slower, for few or noisy tilts and hard edges; ctf: undoes contrast transfer at every height, the "
-        "most detail; auto: ctf where the CTF is known and the images have halves, else wbp",
+        "iterative, slower, for few or noisy tilts and hard edges; fourier: sections into Fourier space, box by box; "
+        "ctf: undoes contrast transfer at every height, the most detail; auto: ctf where the CTF is known and the images have halves, else wbp",
     )
-    ctf_correction: Literal["none", "flip", "wiener", "multiply"] = Field(
-        default="none",
+    ctf_correction: Literal["auto", "none", "flip", "wiener", "multiply"] = Field(
+        default="auto",
         description="of the images, for all methods but ctf: flip corrects the signs, wiener the strengths too, multiply "
-        "suits averaging programs that divide by CTF squared",
+        "suits averaging programs that divide by CTF squared; auto: as the purpose asks, else none",
     )
     ctf_by_height: bool = Field(
         default=True, description="follow the defocus across tilted images; off corrects each image as a whole"
@@ -91,8 +91,8 @@ class ReconstructParams(Frozen):
     sirt_like_iterations: int = Field(
         default=0,
         ge=0,
-        description="iterations; weights as that many of SIRT would, in one pass: smooth, strong in contrast, for "
-        "looking and segmenting; 10 to 30 are usual, 0 is off, and takes the place of the filter",
+        description="iterations of SIRT whose weights the method sirt-like gives in one pass, in place of the filter: 10 "
+        "to 30 are usual, few are smooth; 0 takes 15",
     )
     cosine_weights: bool = Field(
         default=False,
@@ -117,8 +117,12 @@ class ReconstructParams(Frozen):
         "only noise",
     )
     half_volumes: bool = Field(
-        default=True,
-        description="also reconstruct from even and from odd frames: denoising and resolution need two halves",
+        default=True, description="also reconstruct two halves of the data: denoising and resolution need them"
+    )
+    halves: Literal["frames", "tilts"] = Field(
+        default="frames",
+        description="what the halves are: even and odd frames, which show the same; or, for images without frames, every "
+        "other tilt, which sample different sections",
     )
     erase_beads: bool = Field(
         default=False,
@@ -133,7 +137,7 @@ class ReconstructParams(Frozen):
     volume_type: Literal["float16", "float32", "int8"] = Field(
         default="float16",
         description="of stored voxels: float16 (MRC mode 12) halves the disk, rounding far below the noise; int8 quarters "
-        "it for programs that read nothing else, cut at int8_deviations",
+        "it for programs that read nothing else, values far from the mean cut",
     )
     int8_deviations: float = Field(
         default=4.0, gt=0, description="standard deviations from the mean that int8 reaches; beyond, values are cut"
@@ -145,15 +149,20 @@ class ReconstructParams(Frozen):
         default=False, description="also write central slices and projections along x, y and z as PNG"
     )
 
+    @field_validator("more_pixel_sizes_angstrom")
+    @classmethod
+    def _positive(cls, sizes: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(size > 0 for size in sizes):
+            raise ValueError("pixel sizes must be greater than 0")
+        return sizes
+
     def resolved(self, *, has_ctf: bool, has_halves: bool) -> "ReconstructParams":
         """The settings with the purpose and `auto` spelt out; what was set goes before the purpose."""
-        changes = dict(PRESETS[self.purpose]) if self.purpose else {}
-        changes = {name: value for name, value in changes.items() if name not in self.model_fields_set}
-        method = changes.get("method", self.method)
-        if method == "auto":
-            changes["method"] = "ctf" if has_ctf and has_halves else "wbp"
-        elif not has_ctf and "method" in changes and method == "ctf":
-            changes["method"] = "wbp"
-        if not has_ctf and "ctf_correction" in changes:
-            changes["ctf_correction"] = "none"
+        preset = PRESETS[self.purpose] if self.purpose else {}
+        changes: dict[str, object] = {}
+        if self.method == "auto":
+            method = preset.get("method", "ctf" if has_halves else "wbp")
+            changes["method"] = "wbp" if method == "ctf" and not has_ctf else method
+        if self.ctf_correction == "auto":
+            changes["ctf_correction"] = preset.get("ctf_correction", "none") if has_ctf else "none"
         return self.model_copy(update=changes)

@@ -11,6 +11,7 @@ from eucentric.compute.device import batches, free_bytes
 from eucentric.errors import BackendError, InputError, ShapeError
 from eucentric.fourier.exposure import exposure_weights
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.projection.filters import LineGain, angular_weights, exact_gain, ramp_gain, sirt_like_gain
 from eucentric.projection.layout import line_layout, projector_gain
 from eucentric.projection.lines import PreparedLines, back_project_lines, prepare_lines
@@ -33,6 +34,7 @@ def reconstruct_volume(
     voltage_kv: float = 300.0,
     tilt_weights: ArrayLike | None = None,
     specimen_thickness: float | None = None,
+    warp: ImageWarp | None = None,
 ) -> Float[Tensor, "z y x"]:
     r"""Tomogram by weighted back-projection [1]_.
 
@@ -55,6 +57,7 @@ def reconstruct_volume(
     tilt_weights : (tilt,) further factors of the images, such as :func:`eucentric.projection.cosine_weights`; none
         means 1
     specimen_thickness : A along z, for the filter ``exact``; the height of the volume where None
+    warp : local deformation of the images, undone as they are read
 
     Returns
     -------
@@ -63,7 +66,7 @@ def reconstruct_volume(
     Raises
     ------
     InputError : NaN in an image (its tilt is named), sizes that are not positive
-    ShapeError : images, geometry and exposures of different length
+    ShapeError : images, geometry, warp and exposures of different length
     BackendError : the volume does not fit into memory; use :func:`reconstruct_slabs`
 
     References
@@ -89,6 +92,7 @@ def reconstruct_volume(
         voltage_kv,
         tilt_weights,
         specimen_thickness,
+        warp,
     )
     return back_project_lines(prepared)
 
@@ -108,6 +112,7 @@ def reconstruct_slabs(
     specimen_thickness: float | None = None,
     planes: int | None = None,
     z_range: tuple[int, int] | None = None,
+    warp: ImageWarp | None = None,
 ) -> Iterator[VolumeSlab]:
     """:func:`reconstruct_volume`, some planes at a time from the lowest z up; they equal the whole within rounding.
 
@@ -130,6 +135,7 @@ def reconstruct_slabs(
         voltage_kv,
         tilt_weights,
         specimen_thickness,
+        warp,
     )
     if planes is None:
         # a slab, its copy on the way to disk, and room for others
@@ -153,6 +159,7 @@ def _prepare(
     voltage_kv: float,
     tilt_weights: ArrayLike | None,
     specimen_thickness: float | None,
+    warp: ImageWarp | None,
 ) -> PreparedLines:
     if not voxel_size > 0:
         raise InputError(f"The voxel size is {voxel_size:g} A; expected a positive number.")
@@ -184,6 +191,7 @@ def _prepare(
         transfer=None if exposures is None else dose_weight,
         taper_px=max(8, min(images.shape[-2:]) // 50),
         supersampling=params.supersampling,
+        warp=warp,
     )
 
 

@@ -167,15 +167,19 @@ def _quarter_turn(volume: Tensor) -> Tensor:
 
 
 def _axis_frame_from_camera(geometry: TiltGeometry) -> TiltGeometry:
-    """The geometry under which a camera position c is read at ``u = Rz(-z_rot) (c - shift)``.
+    """The geometry under which a camera position c is read at ``u = Rz(-z_rot) (c - shift) / magnification``.
 
-    The spline read takes a position u to ``Rz(z_rot) u + shift`` of the image it reads; here the roles of the frames
-    are exchanged, so it gets the inverse.
+    The spline read takes a position u to ``magnification Rz(z_rot) u + shift`` of the image it reads; here the roles of
+    the frames are exchanged, so it gets the inverse.
     """
     angle = np.deg2rad(geometry.z_rot_deg)
     c, s = np.cos(angle), np.sin(angle)
-    x, y = geometry.shifts_angstrom.T
-    return geometry.replace(z_rot_deg=-geometry.z_rot_deg, shifts_angstrom=-np.stack([c * x + s * y, c * y - s * x], 1))
+    x, y = geometry.shifts_angstrom.T / geometry.magnification
+    return geometry.replace(
+        z_rot_deg=-geometry.z_rot_deg,
+        shifts_angstrom=-np.stack([c * x + s * y, c * y - s * x], 1),
+        magnification=1.0 / geometry.magnification,
+    )
 
 
 def _projector_gain(layout: LineLayout, tilt: int, planes: int, frequency: FloatArray) -> FloatArray:

@@ -76,7 +76,7 @@ def estimate_signal_to_noise(
         torch.hann_window(shape[1], periodic=False, device=even.device),
     )
     shared, noise, transfer = (torch.zeros(_BANDS, dtype=torch.float64, device=even.device) for _ in range(3))
-    given = np.zeros(len(fits)) if exposures is None else np.asarray(exposures, dtype=np.float64)
+    given = None if exposures is None else np.asarray(exposures, dtype=np.float64)
     for t, fit in enumerate(fits):
         mean = float((even[t] + odd[t]).mean())
         scale = 1.0 / mean if mean > 0 else 1.0
@@ -90,7 +90,9 @@ def estimate_signal_to_noise(
             optics,
             fit.phase_shift_deg,
             device=even.device,
-        ) * exposure_weights(frequency, float(given[t]), voltage_kv=optics.voltage_kv)
+        )
+        if given is not None:
+            gain = gain * exposure_weights(frequency, float(given[t]), voltage_kv=optics.voltage_kv)
         # the sum is both halves: four times the shared power, and the power of the difference
         for total, power in (
             (shared, 4.0 * (first * second.conj()).real),

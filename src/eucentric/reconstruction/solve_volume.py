@@ -1,7 +1,7 @@
 """One door to all methods: images of an aligned tilt series in, a volume out, by the method of the settings."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,12 +11,14 @@ from torch import Tensor
 from eucentric.compute.device import free_bytes
 from eucentric.errors import BackendError, InputError
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.projection.filters import cosine_weights
 from eucentric.projection.resampling import check_images, resample_tilts
 from eucentric.reconstruction.correct_ctf import correct_ctf
 from eucentric.reconstruction.depth_transfer import DepthTransfer
+from eucentric.reconstruction.fourier_inversion import reconstruct_fourier
 from eucentric.reconstruction.invert_ctf import invert_ctf, normalise_intensity, recorded_weights
 from eucentric.reconstruction.iterate import Constraint, OnStep, Stopping, cgls, sirt, total_variation
 from eucentric.reconstruction.params import ReconstructParams
@@ -27,7 +29,7 @@ from eucentric.reconstruction.tilt_model import TiltModel
 from eucentric.typing import FloatArray
 
 ITERATIONS = {"sirt": 20, "cgls": 12, "tv": 60, "ctf": 5}
-_VOLUMES_HELD = {"sirt": 4, "cgls": 6, "tv": 10, "ctf": 8}
+_VOLUMES_HELD = {"sirt": 4, "cgls": 6, "tv": 10, "ctf": 8, "fourier": 3}
 """Copies of the volume that a method holds at once."""
 _SIRT_LIKE = 15
 _CONSTRAINTS: dict[str, Constraint] = {"none": "none", "bright": "positive", "dark": "negative"}
@@ -43,6 +45,11 @@ class SeriesOptics:
     hand: float
     pre_exposures: FloatArray
     doses: FloatArray
+
+    def select(self, tilts: slice) -> "SeriesOptics":
+        """Of some of the tilts."""
+        fits = None if self.fits is None else self.fits[tilts]
+        return replace(self, fits=fits, pre_exposures=self.pre_exposures[tilts], doses=self.doses[tilts])
 
     @property
     def exposures(self) -> FloatArray:
@@ -61,6 +68,7 @@ def volume_slabs(
     optics: SeriesOptics | None = None,
     signal_to_noise: SpectralRatio | None = None,
     specimen_angstrom: float | None = None,
+    warp: ImageWarp | None = None,
     on_step: OnStep | None = None,
 ) -> Iterator[VolumeSlab]:
     """A volume by the method of the settings, some planes at a time; iterative methods hold all of it.
@@ -72,6 +80,7 @@ def volume_slabs(
     optics : None where contrast transfer and exposure do not count
     signal_to_noise : for ``ctf``; a usual one where None
     specimen_angstrom : thickness of the specimen, for ``ctf`` and the exact filter; that of the volume where None
+    warp : local deformation of the images
     on_step : called after every iteration
 
     Raises
@@ -81,10 +90,14 @@ def volume_slabs(
     """
     if params.method in ("wbp", "sirt-like"):
         yield from _weighted_slabs(
-            images, geometry, pixel_size, volume_shape, voxel_size, params, optics, specimen_angstrom
+            images, geometry, pixel_size, volume_shape, voxel_size, params, optics, specimen_angstrom, warp
         )
         return
     _check_memory(volume_shape, params.method, images.device)
+    if params.method == "fourier":
+        volume = _by_fourier(images, geometry, pixel_size, volume_shape, voxel_size, params, optics, warp)
+        yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
+        return
     stopping = Stopping(iterations=params.iterations or ITERATIONS[params.method], least_change=params.least_change)
     if params.method == "ctf":
         known = _known_ctf(optics)
@@ -102,11 +115,12 @@ def volume_slabs(
             exposures=known.exposures if params.dose_weighting else None,
             specimen_angstrom=specimen_angstrom,
             by_height=params.ctf_by_height,
+            warp=warp,
             on_step=on_step,
         )
     else:
         corrected = _corrected(images, geometry, pixel_size, params, optics, 0.0)
-        volume = _iterated(corrected, geometry, pixel_size, volume_shape, voxel_size, params, stopping, on_step)
+        volume = _iterated(corrected, geometry, pixel_size, volume_shape, voxel_size, params, stopping, warp, on_step)
     yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
 
 
@@ -119,6 +133,7 @@ def _weighted_slabs(
     params: ReconstructParams,
     optics: SeriesOptics | None,
     specimen_angstrom: float | None,
+    warp: ImageWarp | None,
 ) -> Iterator[VolumeSlab]:
     if params.method == "sirt-like" and not params.sirt_like_iterations:
         params = params.model_copy(update={"sirt_like_iterations": _SIRT_LIKE})
@@ -138,10 +153,16 @@ def _weighted_slabs(
             voltage_kv=300.0 if optics is None else optics.optics.voltage_kv,
             tilt_weights=cosine_weights(geometry.y_tilt_deg) if params.cosine_weights else None,
             specimen_thickness=specimen_angstrom,
+            warp=warp,
             z_range=planes,
         )
 
-    if not params.ctf_by_depth or params.ctf_correction == "none":
+    if params.ctf_by_depth and (params.ctf_correction in ("auto", "none") or not params.ctf_by_height):
+        raise InputError(
+            "A correction for every depth was asked for, but none for the height or of any kind. Choose --ctf-correction "
+            "flip, wiener or multiply with --ctf-by-height, or --no-ctf-by-depth."
+        )
+    if not params.ctf_by_depth:
         yield from slabs(_corrected(images, geometry, pixel_size, params, optics, 0.0), None)
         return
     known = _known_ctf(optics)
@@ -157,6 +178,38 @@ def _weighted_slabs(
         yield from slabs(_corrected(images, geometry, pixel_size, params, optics, depth), (start, stop))
 
 
+def _by_fourier(
+    images: Tensor,
+    geometry: TiltGeometry,
+    pixel_size: float,
+    volume_shape: tuple[int, int, int],
+    voxel_size: float,
+    params: ReconstructParams,
+    optics: SeriesOptics | None,
+    warp: ImageWarp | None,
+) -> Tensor:
+    if params.ctf_correction in ("flip", "multiply"):
+        raise InputError(
+            f"The method fourier cannot {params.ctf_correction} the CTF: it divides by it. Choose --ctf-correction wiener "
+            "or none."
+        )
+    known = _known_ctf(optics) if params.ctf_correction == "wiener" else optics
+    weighted = known is not None and params.dose_weighting
+    return reconstruct_fourier(
+        images,
+        geometry,
+        pixel_size=pixel_size,
+        volume_shape=volume_shape,
+        voxel_size=voxel_size,
+        ctf=known.fits if known is not None and params.ctf_correction == "wiener" else None,
+        optics=None if known is None else known.optics,
+        hand=-1.0 if known is None else known.hand,
+        pre_exposures=known.pre_exposures if known is not None and weighted else None,
+        doses=known.doses if known is not None and weighted else None,
+        warp=warp,
+    )
+
+
 def _corrected(
     images: Tensor,
     geometry: TiltGeometry,
@@ -165,7 +218,7 @@ def _corrected(
     optics: SeriesOptics | None,
     depth: float,
 ) -> Tensor:
-    if params.ctf_correction == "none":
+    if params.ctf_correction == "auto" or params.ctf_correction == "none":
         return images
     known = _known_ctf(optics)
     return correct_ctf(
@@ -198,6 +251,7 @@ def _iterated(
     voxel_size: float,
     params: ReconstructParams,
     stopping: Stopping,
+    warp: ImageWarp | None,
     on_step: OnStep | None,
 ) -> Tensor:
     check_images(images, geometry, pixel_size)
@@ -212,8 +266,9 @@ def _iterated(
         out_pixel_size=voxel_size,
         taper_px=max(8.0, min(images.shape[-2:]) / 50),
         device=images.device,
+        warp=warp,
     )
-    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size)
+    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size, warp=warp)
     if params.method == "cgls":
         return cgls(model, seen, stopping, weights=recorded, regularisation=params.regularisation, on_step=on_step)
     constraint = _CONSTRAINTS[params.constraint]

@@ -1,6 +1,6 @@
 """Methods in words, for the stages that ran, with citations."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _SENTENCES: Mapping[str, str] = {
@@ -22,8 +22,44 @@ _SENTENCES: Mapping[str, str] = {
         "Defocus and astigmatism of each tilt were fitted to its power spectrum, the inclination of the specimen taken "
         "into account {rohou} {elferich} {tegunov}."
     ),
-    "reconstruct": "Tomograms were reconstructed by weighted back-projection {radermacher}.",
-    "reconstruct none": "Tomograms were reconstructed by back-projection without weighting.",
+    "beads": "Gold beads were found in the images and replaced by the background and noise around them.",
+    "ctf flip": "Phases of the contrast transfer were flipped in the images{strips}.",
+    "ctf wiener": "Images were corrected for the contrast transfer by a Wiener filter{strips}.",
+    "ctf multiply": "Images were multiplied by their contrast transfer functions{strips}.",
+    "reconstruct": "{tomograms} were reconstructed by weighted back-projection {radermacher}.",
+    "reconstruct exact": (
+        "{tomograms} were reconstructed by weighted back-projection {radermacher}, with weights for the tilt angles as "
+        "they were and the thickness of the volume {harauz}."
+    ),
+    "reconstruct none": "{tomograms} were reconstructed by back-projection without weighting.",
+    "reconstruct sirt-like": (
+        "{tomograms} were reconstructed by back-projection {radermacher} with weights that give what {count} iterations of "
+        "SIRT {gilbert} would."
+    ),
+    "reconstruct sirt": "{tomograms} were reconstructed by simultaneous iterative reconstruction (SIRT) {gilbert}.",
+    "reconstruct sart": (
+        "{tomograms} were reconstructed by simultaneous algebraic reconstruction (SART) {andersen} with ordered subsets "
+        "of tilts."
+    ),
+    "reconstruct cgls": "{tomograms} were reconstructed by least squares with conjugate gradients {hestenes}.",
+    "reconstruct tikhonov": (
+        "{tomograms} were reconstructed by least squares with Tikhonov regularisation, by conjugate gradients {hestenes}."
+    ),
+    "reconstruct tv": (
+        "{tomograms} were reconstructed by least squares with total variation, by a primal-dual method {chambolle} {pock}."
+    ),
+    "reconstruct fourier": (
+        "{tomograms} were reconstructed by direct Fourier inversion, box by box, each section weighted for its overlap with "
+        "the others {harauz}."
+    ),
+    "reconstruct ctf": (
+        "{tomograms} were reconstructed by inverting the model of projection and contrast transfer{heights}, "
+        "against the noise measured between half images, by conjugate gradients {hestenes}."
+    ),
+    "reconstruct ctf assumed": (
+        "{tomograms} were reconstructed by inverting the model of projection and contrast transfer{heights}, "
+        "against a typical ratio of signal to noise, by conjugate gradients {hestenes}."
+    ),
     "dose": "Radiation damage was weighted for in the reconstruction {grant}.",
 }
 _REFERENCES: Mapping[str, str] = {
@@ -37,37 +73,83 @@ _REFERENCES: Mapping[str, str] = {
     "elferich": "Elferich, Kong, Zottig & Grigorieff, eLife 13:RP97227 (2024), doi:10.7554/eLife.97227",
     "tegunov": "Tegunov & Cramer, Nat. Methods 16:1146 (2019), doi:10.1038/s41592-019-0580-y",
     "radermacher": "Radermacher, in Electron Tomography, 2nd ed. (2006), ch. 8, doi:10.1007/978-0-387-69008-7_9",
+    "harauz": "Harauz & van Heel, Optik 73:146 (1986)",
+    "gilbert": "Gilbert, J. Theor. Biol. 36:105 (1972), doi:10.1016/0022-5193(72)90180-4",
+    "andersen": "Andersen & Kak, Ultrason. Imaging 6:81 (1984), doi:10.1016/0161-7346(84)90008-7",
+    "hestenes": "Hestenes & Stiefel, J. Res. Natl. Bur. Stand. 49:409 (1952), doi:10.6028/jres.049.044",
+    "chambolle": "Chambolle & Pock, J. Math. Imaging Vis. 40:120 (2011), doi:10.1007/s10851-010-0251-1",
+    "pock": "Pock & Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441",
+    "xiong": "Xiong et al., J. Struct. Biol. 168:378 (2009), doi:10.1016/j.jsb.2009.08.016",
+    "jensen": "Jensen & Kornberg, Ultramicroscopy 84:57 (2000), doi:10.1016/S0304-3991(00)00005-X",
+    "turonova": "Turonova et al., J. Struct. Biol. 199:187 (2017), doi:10.1016/j.jsb.2017.07.007",
     "grant": "Grant & Grigorieff, eLife 4:e06980 (2015), doi:10.7554/eLife.06980",
 }
 
 
-def methods(stages: Mapping[str, Mapping[str, Any]], version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def methods(stages: Mapping[str, Sequence[Mapping[str, Any]]], version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Paragraphs and numbered references, in the order of citation.
 
     Parameters
     ----------
-    stages : names of the stages that ran, with their settings
+    stages : names of the stages that ran, with the settings of every series as they were used: nothing is ``auto`` any
+        more, and where the images had no halves, ``has_halves`` is False
     version : of the product
     """
     numbers: dict[str, int] = {}
     paragraphs = [f"Data were processed with Eucentric {version}."]
-    said = _said(stages)
+    said: dict[str, dict[str, str]] = {}
+    for stage, settings in stages.items():
+        for one in settings:
+            said.update(_said(stage, one))
+    several = sum(key.split(" ")[0] == "reconstruct" for key in said) > 1
     for key, sentence in _SENTENCES.items():
         if key in said:
-            cited = [source for source in _REFERENCES if f"{{{source}}}" in sentence]
-            for source in sorted(cited, key=sentence.index):
+            words = {"tomograms": "Some tomograms" if several else "Tomograms"} | said[key]
+            for name, text in words.items():
+                sentence = sentence.replace(f"{{{name}}}", text)
+            cited = sorted((s for s in _REFERENCES if f"{{{s}}}" in sentence), key=lambda s: sentence.index(f"{{{s}}}"))
+            for source in cited:
                 numbers.setdefault(source, len(numbers) + 1)
             paragraphs.append(sentence.format(**{source: f"[{numbers[source]}]" for source in cited}))
     return tuple(paragraphs), tuple(_REFERENCES[key] for key in numbers)
 
 
-def _said(stages: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """Which of the sentences are true of the stages that ran."""
-    said = set(stages)
-    for stage, setting, usual in (("align", "method", "matching"), ("reconstruct", "filter", "ramp")):
-        choice = stages.get(stage, {}).get(setting, usual)
-        if choice != usual:
-            said = (said - {stage}) | {f"{stage} {choice}"}
-    if stages.get("reconstruct", {}).get("dose_weighting"):
-        said.add("dose")
+def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The sentences that are true of a stage with these settings, and words that go into them."""
+    if stage == "reconstruct":
+        return _said_of_reconstruction(settings)
+    choice = settings.get("method", "matching") if stage == "align" else "matching"
+    return {stage if choice == "matching" else f"{stage} {choice}": {}}
+
+
+def _said_of_reconstruction(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    method = settings.get("method", "wbp")
+    said: dict[str, dict[str, str]] = {}
+    if settings.get("erase_beads"):
+        said["beads"] = {}
+    correction = settings.get("ctf_correction", "none")
+    if correction != "none" and method == "fourier":
+        said["ctf wiener"] = {"strips": ", for every box at its own height"}
+    elif correction != "none" and method != "ctf":
+        strips = " in strips along the tilt axis {xiong}" if settings.get("ctf_by_height", True) else ""
+        if settings.get("ctf_by_depth") and method in ("wbp", "sirt-like"):
+            strips = f"{strips}, anew for every depth of the specimen {{turonova}}"
+        said[f"ctf {correction}"] = {"strips": strips}
+    key, words = method, {}
+    if method == "wbp":
+        key = settings.get("filter", "ramp")
+    elif method == "sirt-like":
+        words = {"count": str(settings.get("sirt_like_iterations") or 15)}
+    elif method == "sirt" and settings.get("subsets", 1) > 1:
+        key = "sart"
+    elif method == "cgls" and settings.get("regularisation"):
+        key = "tikhonov"
+    elif method == "ctf":
+        key = "ctf" if settings.get("has_halves", True) else "ctf assumed"
+        follows = ", which follows the height of every point {jensen} {turonova}"
+        words = {"heights": follows if settings.get("ctf_by_height", True) else ""}
+    said["reconstruct" if key == "ramp" else f"reconstruct {key}"] = words
+    # iterative methods without a model of the noise take the images as they are
+    if settings.get("dose_weighting") and method in ("wbp", "sirt-like", "fourier", "ctf"):
+        said["dose"] = {}
     return said

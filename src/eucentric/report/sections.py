@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eucentric.figures.alignment import axis_search, intensities, scores_against_tilt, shifts_against_tilt
 from eucentric.figures.ctf import defocus_against_tilt, spectra_with_models
-from eucentric.figures.curves import correlation_curve
+from eucentric.figures.curves import convergence_curve, correlation_curve, signal_to_noise_curve
 from eucentric.figures.motion import frame_correlations, frame_trajectories, total_motion
 from eucentric.figures.volume import central_slices, wedge_spectrum
 from eucentric.models.tilt_series import TiltSeries
@@ -150,7 +150,7 @@ def ctf_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Sec
 
 
 def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportParams) -> Section | None:
-    """Central slices, the missing wedge and the correlation of the halves; None where there is none of them."""
+    """Central slices, the missing wedge and the curves that were kept; None where there is none of them."""
     pictures: list[Picture] = []
     dpi = params.dots_per_inch
     if slices is not None:
@@ -163,8 +163,17 @@ def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportP
         words = "Log power of the central xz planes. The dark wedge along z is what no tilt angle reached."
         pictures.append(picture("Missing wedge", wedge, dpi, words))
     if kept := _kept(curves, "fsc_frequency", "fsc"):
-        words = "Of two tomograms from even and odd frames. Dotted lines are 0.5 and 0.143."
+        words = "Of two tomograms from half of the data each. Dotted lines are 0.5 and 0.143."
         pictures.append(picture("Fourier shell correlation of the halves", correlation_curve(*kept), dpi, words))
+    if kept := _kept(curves, "signal_to_noise_frequency", "signal_to_noise"):
+        words = (
+            "Power in one image, from what even and odd frames share, contrast transfer aside. Detail far below the "
+            "dotted line is faded in the volume."
+        )
+        pictures.append(picture("Signal over noise", signal_to_noise_curve(*kept), dpi, words))
+    if (kept := _kept(curves, "residual")) and len(kept[0]) > 0:
+        words = "What was still unsolved, as a part of all. A curve that has levelled off gains nothing by going on."
+        pictures.append(picture("Convergence", convergence_curve(*kept), dpi, words))
     if not pictures:
         return None
     return Section(

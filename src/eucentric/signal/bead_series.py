@@ -186,7 +186,7 @@ class _Linker:
     def triangulate(self, tilts: Indices, places: FloatArray) -> FloatArray:
         """Points (..., 3), A, nearest in least squares to the rays of places (..., view, 2) in tilts (..., view)."""
         centre = np.array([self.shape[1] // 2, self.shape[0] // 2])
-        rays = self.geometry.matrices[tilts][..., :2, :]
+        rays = self.geometry.image_matrices[tilts]
         target = (places - centre) * self.pixel_size - self.geometry.shifts_angstrom[tilts]
         normal = np.einsum("...vij,...vik->...jk", rays, rays)
         side = np.einsum("...vij,...vi->...j", rays, target)

@@ -11,8 +11,10 @@ from eucentric.compute.seeds import seeded_generator
 from eucentric.errors import InputError
 from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.io.mrc import read_mrc
 from eucentric.io.png import write_png
+from eucentric.io.warps import read_image_warp
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.stage import ItemStage, Outcome
@@ -41,7 +43,8 @@ class Reconstruct(ItemStage):
     def peak_bytes(self, series: TiltSeries, params: ReconstructParams) -> int:
         """The images, the filtered lines, some slabs; all of the volume several times for iterative methods."""
         chosen = _resolved(series, params)
-        grid = _grid(series, params, None)
+        grids = [_grid(series, params, size) for size in (None, *params.more_pixel_sizes_angstrom)]
+        grid = min(grids, key=lambda g: g.voxel_size_angstrom)
         depth, rows, columns = grid.shape_zyx
         coarser = min(1.0, series.pixel_size_angstrom / grid.voxel_size_angstrom)
         side = 1.5 * coarser * (max(series.image_shape) + 80)
@@ -82,12 +85,7 @@ class Reconstruct(ItemStage):
 
 
 def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParams:
-    has_ctf = series.optics is not None and all(t.ctf is not None for t in series.tilts)
-    return params.resolved(has_ctf=has_ctf, has_halves=_has_halves(series))
-
-
-def _has_halves(series: TiltSeries) -> bool:
-    return all(t.image_even and t.image_odd for t in series.tilts)
+    return params.resolved(has_ctf=series.has_ctf, has_halves=series.has_halves)
 
 
 def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
@@ -111,7 +109,10 @@ class _Work:
     store: ItemStore
     images: dict[str, torch.Tensor]
     """By the ending of the volume: the sum (no ending) and, where there are, both halves."""
+    tilts: dict[str, slice]
+    """Of halves that are made of some of the tilts."""
     geometry: TiltGeometry
+    warp: ImageWarp | None
     pixel_size: float
     optics: SeriesOptics | None
     signal_to_noise: SpectralRatio | None
@@ -123,7 +124,7 @@ class _Work:
     @classmethod
     def prepare(cls, series: TiltSeries, params: ReconstructParams, store: ItemStore, device: torch.device) -> Self:
         """Read the images; erase beads and weigh signal against noise where the settings ask for it."""
-        halves = _has_halves(series) and (params.half_volumes or params.method == "ctf" or params.erase_beads)
+        halves = series.has_halves and (params.half_volumes or params.method == "ctf" or params.erase_beads)
         geometry = TiltGeometry.from_poses(series.poses)
         optics = None
         if series.optics is not None:
@@ -136,6 +137,9 @@ class _Work:
                 doses=series.doses,
             )
         images = {"": read_images(series, store, device)}
+        tilts: dict[str, slice] = {}
+        if params.half_volumes and params.halves == "tilts" and len(series.tilts) > 3:
+            tilts = {"_half1": slice(0, None, 2), "_half2": slice(1, None, 2)}
         metrics: dict[str, float] = {}
         if halves:
             images["_half1"] = read_images(series, store, device, part="image_even")
@@ -153,15 +157,17 @@ class _Work:
                 exposures=optics.exposures if params.dose_weighting else None,
             )
             curves = {"signal_to_noise_frequency": ratio.frequency, "signal_to_noise": ratio.ratio}
-        if not params.half_volumes:
-            images = {"": images[""]}
+        if tilts or not params.half_volumes:
+            images = {"": images[""], **{ending: images[""][chosen] for ending, chosen in tilts.items()}}
         contrast = "protein dark" if series.optics is not None else "as recorded"
         label = f"Eucentric tomogram, {params.method}, contrast {contrast}"
         return cls(
             params=params,
             store=store,
             images=images,
+            tilts=tilts,
             geometry=geometry,
+            warp=_read_warp(series, store),
             pixel_size=series.pixel_size_angstrom,
             optics=optics,
             signal_to_noise=ratio,
@@ -174,7 +180,7 @@ class _Work:
     def reconstruct(self, grid: VolumeGrid, name: str) -> Tomogram:
         """Write the volume and its halves."""
         paths: dict[str, str] = {}
-        if self.params.method == "ctf" and "_half1" in self.images:
+        if self.params.method == "ctf" and "_half1" in self.images and not self.tilts:
             # the solution is linear in the images: the whole is the sum of its halves
             halves = {}
             for i, ending in enumerate(("_half1", "_half2")):
@@ -211,22 +217,30 @@ class _Work:
                 middle = step.volume[step.volume.shape[0] // 2].cpu().numpy()
                 write_png(self.store.output("previews", f"{name}.png"), middle)
 
+        chosen = self.tilts.get(ending, slice(None))
         yield from volume_slabs(
             self.images[ending],
-            self.geometry,
+            self.geometry[chosen],
+            warp=None if self.warp is None else self.warp[chosen],
             pixel_size=self.pixel_size,
             volume_shape=grid.shape_zyx,
             voxel_size=grid.voxel_size_angstrom,
             params=self.params,
-            optics=self.optics,
+            optics=None if self.optics is None else self.optics.select(chosen),
             signal_to_noise=self.signal_to_noise,
             specimen_angstrom=self.specimen_angstrom,
             on_step=on_step,
         )
-        if residuals:
+        if residuals and "residual" not in self.curves:  # those of the first volume stand for all
             self.metrics["iterations"] = float(len(residuals))
             self.metrics["last_residual"] = residuals[-1]
             self.curves["residual"] = np.array(residuals)
+
+
+def _read_warp(series: TiltSeries, store: ItemStore) -> ImageWarp | None:
+    if series.warp is None:
+        return None
+    return read_image_warp(store.resolve(series.warp), [t.acquisition for t in series.tilts])
 
 
 def _erase(

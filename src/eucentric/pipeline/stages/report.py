@@ -21,6 +21,7 @@ from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.records import Record, row_path, software_versions, variant_folders
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
+from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.content import (
     MetricTable,
     ProjectPage,
@@ -209,8 +210,11 @@ def _variants(name: str, store: StageStore, params: ReportParams, notes: list[st
 def _settings_unlike(record: Record, usual: Record | None) -> str:
     """The settings of a record that differ from those of another, in words."""
     other = {} if usual is None else usual.parameters
+    words = {None: "none", True: "on", False: "off"}
     return ", ".join(
-        f"{metric_label(key)} {value}" for key, value in record.parameters.items() if other.get(key) != value
+        f"{metric_label(key)} {words[value] if value is None or isinstance(value, bool) else value}"
+        for key, value in record.parameters.items()
+        if other.get(key) != value
     )
 
 
@@ -293,7 +297,11 @@ def _project_page(histories: Sequence[_History], files: Mapping[str, str], param
                 caveat_count=sum(len(r.caveats) for r in history.records.values()),
             )
         )
-    ran = {stage: record.parameters for h in histories for stage, record in h.records.items() if record.is_done}
+    ran: dict[str, list[Mapping[str, Any]]] = {}
+    for stage in _STAGES:
+        used = [_used(h, r) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
+        if used := [settings for settings in used if settings is not None]:
+            ran[stage] = used
     paragraphs, references = methods(ran, __version__)
     tables = [table for stage in _STAGES if (table := _metric_table(stage, histories)) is not None]
     return ProjectPage(
@@ -304,6 +312,23 @@ def _project_page(histories: Sequence[_History], files: Mapping[str, str], param
         references=references,
         versions=tuple(software_versions().items()),
     )
+
+
+def _used(history: _History, record: Record) -> Mapping[str, Any] | None:
+    """The settings of a stage as they were used for a series; None where there was nothing to do."""
+    series = history.series
+    if record.stage != "reconstruct" or series is None:
+        return record.parameters
+    if not series.tilts:
+        return None
+    # records of earlier versions lack what was not there to choose, and may hold what is no longer
+    known = {name: value for name, value in record.parameters.items() if name in ReconstructParams.model_fields}
+    params = ReconstructParams.model_construct(**{"method": "wbp", "ctf_correction": "none", **known})
+    used = dict(params.resolved(has_ctf=series.has_ctf, has_halves=series.has_halves))
+    used["has_halves"] = series.has_halves
+    used["dose_weighting"] &= series.optics is not None and bool(series.doses.any())
+    used["erase_beads"] &= bool(record.metrics.get("bead_diameter_angstrom"))
+    return used
 
 
 def _metric_table(stage: str, histories: Sequence[_History]) -> MetricTable | None:
