@@ -26,9 +26,10 @@ class ReconstructParams(Frozen):
     )
     method: Literal["auto", "wbp", "sirt-like", "sirt", "cgls", "tv", "fourier", "ctf"] = Field(
         default="auto",
-        description="wbp: weighted back-projection; sirt-like: the same with the weights of SIRT, smooth; sirt, cgls, tv: "
-        "iterative, slower, for few or noisy tilts and hard edges; fourier: sections into Fourier space, box by box; "
-        "ctf: undoes contrast transfer at every height, the most detail; auto: ctf where the CTF is known and the images have halves, else wbp",
+        description="wbp: weighted back-projection; sirt-like: the same with the weights of SIRT, smooth; sirt, cgls, "
+        "tv: iterative, slower, for few or noisy tilts and hard edges; fourier: sections into Fourier space, box by box; "
+        "ctf: undoes contrast transfer at every height, the most detail; auto: ctf where the CTF is known and the images "
+        "have halves, else wbp",
     )
     ctf_correction: Literal["auto", "none", "flip", "wiener", "multiply"] = Field(
         default="auto",
@@ -75,6 +76,11 @@ class ReconstructParams(Frozen):
         gt=0,
         description="A, height of the volume; none takes the known thickness of the specimen, else 3000 A: most "
         "lamellae and plunge-frozen films fit with room to spare; scanning images: as deep as they are wide",
+    )
+    auto_level: bool = Field(
+        default=False,
+        description="find the specimen's plane and lay it flat into the middle of a volume of its thickness, which later "
+        "steps then share; nothing changes where no plane stands out",
     )
     max_tilt_deg: float = Field(
         default=90.0,

@@ -82,30 +82,6 @@ class TiltModel:
                 out[a:b] += self.voxel_size * self._back_project(part, tilts, b - a, self._offset(a, b))
         return out
 
-    def ray_lengths(self, device: torch.device | str = "cpu") -> Float[Tensor, "tilt 1 x"]:
-        """Path of the rays inside the volume, as a part of that through an endless slab of its thickness."""
-        depth, _, width = self.volume_shape
-        u = torch.arange(self.image_shape[1], dtype=torch.float64, device=device) - self.image_shape[1] // 2
-        out = torch.empty((len(self), 1, self.image_shape[1]), dtype=torch.float32, device=device)
-        low_x, high_x = -(width // 2) - 0.5, width - width // 2 - 0.5
-        low_z, high_z = -(depth // 2) - 0.5, depth - depth // 2 - 0.5
-        for t, tilt in enumerate(np.deg2rad(self.geometry.y_tilt_deg)):
-            c, s = float(np.cos(tilt)), float(np.sin(tilt))
-            # a ray is (u c - w s, u s + w c); w runs between the faces
-            bounds = []
-            for start, slope, low, high in ((u * c, -s, low_x, high_x), (u * s, c, low_z, high_z)):
-                if abs(slope) < 1e-9:
-                    inside = (start >= low) & (start <= high)
-                    bounds.append(torch.where(inside, -torch.inf, torch.inf))
-                    bounds.append(torch.where(inside, torch.inf, -torch.inf))
-                else:
-                    one, other = (low - start) / slope, (high - start) / slope
-                    bounds += [torch.minimum(one, other), torch.maximum(one, other)]
-            length = (torch.minimum(bounds[1], bounds[3]) - torch.maximum(bounds[0], bounds[2])).clamp(min=0.0)
-            whole = min(depth / max(abs(c), 1e-9), width / max(abs(s), 1e-9))
-            out[t, 0] = (length / whole).to(torch.float32)
-        return out
-
     def _offset(self, start: int, stop: int) -> int:
         return start + (stop - start) // 2 - self.volume_shape[0] // 2
 

@@ -17,6 +17,7 @@ from eucentric.io.png import write_png
 from eucentric.io.warps import read_image_warp
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.images import read_images
+from eucentric.pipeline.levelling import level_series
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
 from eucentric.pipeline.volume_files import VolumeFiles
@@ -30,6 +31,7 @@ from eucentric.reconstruction.solve_volume import ITERATIONS, SeriesOptics, volu
 from eucentric.signal.bead_series import detect_beads_in_series
 
 _FSC_SIDE = 256
+_MARGIN = 400.0  # A of height more than the specimen's: its faces are rough
 
 
 class Reconstruct(ItemStage):
@@ -57,6 +59,10 @@ class Reconstruct(ItemStage):
         """Reconstruct the sums, and the even and odd frames where they exist, at every pixel size."""
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
+        levelled: dict[str, float] = {}
+        caveats: tuple[str, ...] = ()
+        if params.auto_level:
+            series, levelled, caveats = level_series(series, read_images(series, store, device))
         steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
         used = series.without(steep)
         if not used.tilts:
@@ -69,7 +75,8 @@ class Reconstruct(ItemStage):
         tomogram = work.reconstruct(grid, series.name)
         for size in params.more_pixel_sizes_angstrom:
             work.reconstruct(_grid(series, params, size), f"{series.name}_{size:.2f}A")
-        metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(used.tilts)), **work.metrics}
+        metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(used.tilts)), **levelled}
+        metrics.update(work.metrics)
         if tomogram.half1 is not None:
             agreement, curves = _halves_agreement(store, tomogram)
             metrics.update(agreement)
@@ -81,6 +88,7 @@ class Reconstruct(ItemStage):
         return Outcome(
             series=series.replace(tomogram=tomogram, volume_size_px=size_px),
             metrics=metrics,
+            caveats=caveats,
         )
 
 
@@ -89,7 +97,7 @@ def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParam
 
 
 def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
-    thickness = series.thickness_angstrom
+    thickness = None if series.thickness_angstrom is None else series.thickness_angstrom + _MARGIN
     if thickness is None and series.optics is None:
         # needles and particles of materials science are as deep as they are wide
         thickness = min(series.image_shape) * series.pixel_size_angstrom
