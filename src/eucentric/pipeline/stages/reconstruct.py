@@ -31,7 +31,7 @@ from eucentric.reconstruction.solve_volume import ITERATIONS, SeriesOptics, volu
 from eucentric.signal.bead_series import detect_beads_in_series
 
 _FSC_SIDE = 256
-_MARGIN = 400.0  # A of height more than the specimen's: its faces are rough
+_MARGIN = 400.0  # A of height more than was found of the specimen: its faces are rough
 
 
 class Reconstruct(ItemStage):
@@ -97,7 +97,9 @@ def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParam
 
 
 def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
-    thickness = None if series.thickness_angstrom is None else series.thickness_angstrom + _MARGIN
+    thickness = series.thickness_angstrom
+    if thickness is not None and params.auto_level:
+        thickness += _MARGIN
     if thickness is None and series.optics is None:
         # needles and particles of materials science are as deep as they are wide
         thickness = min(series.image_shape) * series.pixel_size_angstrom
