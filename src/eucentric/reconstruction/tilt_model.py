@@ -49,7 +49,7 @@ class TiltModel:
         if volume.shape != self.volume_shape:
             raise ShapeError(f"A volume of shape {tuple(volume.shape)} was given; expected {self.volume_shape}.")
         if self.transfer is None:
-            return self.voxel_size * self._project(volume, np.arange(len(self)), 0)
+            return self._project(volume, np.arange(len(self)), 0).mul_(self.voxel_size)
         out = volume.new_empty((len(self), *self.image_shape))
         slabs = self.transfer.slabs(self.volume_shape[0])
         for tilts in self._batches(volume, len(slabs)):
@@ -69,7 +69,7 @@ class TiltModel:
                 f"Images of shape {tuple(images.shape)} were given; expected {(len(self), *self.image_shape)}."
             )
         if self.transfer is None:
-            return self.voxel_size * self._back_project(images, np.arange(len(self)), self.volume_shape[0], 0)
+            return self._back_project(self.voxel_size * images, np.arange(len(self)), self.volume_shape[0], 0)
         out = images.new_zeros(self.volume_shape)
         slabs = self.transfer.slabs(self.volume_shape[0])
         for tilts in self._batches(images, len(slabs)):
@@ -79,7 +79,7 @@ class TiltModel:
                 for part, one in zip(parts, self.transfer.apply_transposed(int(t), images[t], where), strict=True):
                     part[i] = one
             for (a, b), part in zip(slabs, parts, strict=True):
-                out[a:b] += self.voxel_size * self._back_project(part, tilts, b - a, self._offset(a, b))
+                out[a:b] += self._back_project(part.mul_(self.voxel_size), tilts, b - a, self._offset(a, b))
         return out
 
     def _offset(self, start: int, stop: int) -> int:
