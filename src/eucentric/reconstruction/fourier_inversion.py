@@ -31,6 +31,7 @@ from eucentric.projection.filters import angular_weights
 from eucentric.projection.resampling import check_images
 from eucentric.projection.slice_weights import SharedSamples, share_samples
 from eucentric.projection.slices import grid_to_volume, insert_slices
+from eucentric.reconstruction.exposures import mid_exposures
 from eucentric.typing import FloatArray
 
 _FRAME = 1.25
@@ -264,7 +265,7 @@ def _plan(
     if ctf is not None and len(ctf) != len(geometry):
         raise ShapeError(f"{len(ctf)} CTFs were given for {len(geometry)} tilts; expected one each.")
     optics = optics or Optics()
-    exposures = _exposures(len(geometry), pre_exposures, doses)
+    exposures = mid_exposures(len(geometry), pre_exposures, doses)
     n = good_size(math.ceil(padding * max(shape) * voxel_size / pixel_size))
     extent = n * pixel_size / voxel_size
     m = min(2 * math.ceil(0.5 * extent - 1e-9), n)
@@ -417,22 +418,6 @@ def _cropped(spectrum: Tensor, m: int) -> Tensor:
 def _fall_off(size: int, like: Tensor) -> Tensor:
     index = torch.arange(size, dtype=like.dtype, device=like.device)
     return 1.0 - soft_edge(torch.minimum(index, size - 1 - index), 0.0, max(1.0, size * _TAPER))
-
-
-def _exposures(count: int, pre_exposures: ArrayLike | None, doses: ArrayLike | None) -> FloatArray | None:
-    """Exposure at the middle of each image; None where it is unknown."""
-    if pre_exposures is None:
-        return None
-    before = np.asarray(pre_exposures, dtype=np.float64)
-    during = np.zeros_like(before) if doses is None else np.asarray(doses, dtype=np.float64)
-    if before.shape != (count,) or during.shape != (count,):
-        raise ShapeError(
-            f"{count} tilts, {before.shape} pre-exposures and {during.shape} doses were given; expected one each for "
-            "every tilt."
-        )
-    if not (np.isfinite(before).all() and np.isfinite(during).all()):
-        raise InputError("A pre-exposure or dose is not finite. Give the dose with the import, or leave doses out.")
-    return before + 0.5 * during
 
 
 def _check_memory(voxels: int, images: Tensor) -> None:

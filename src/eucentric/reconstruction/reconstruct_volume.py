@@ -16,6 +16,7 @@ from eucentric.projection.filters import LineGain, angular_weights, exact_gain, 
 from eucentric.projection.layout import line_layout, projector_gain
 from eucentric.projection.lines import PreparedLines, back_project_lines, prepare_lines
 from eucentric.projection.plan import FinePlan
+from eucentric.reconstruction.exposures import mid_exposures
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.reconstruction.results import VolumeSlab
 from eucentric.typing import FloatArray
@@ -163,7 +164,7 @@ def _prepare(
 ) -> PreparedLines:
     if not voxel_size > 0:
         raise InputError(f"The voxel size is {voxel_size:g} A; expected a positive number.")
-    exposures = _exposures(len(geometry), pre_exposures, doses) if params.dose_weighting else None
+    exposures = mid_exposures(len(geometry), pre_exposures, doses) if params.dose_weighting else None
     plan = FinePlan.build((images.shape[1], images.shape[2]), pixel_size, voxel_size, far=True)
     need = len(geometry) * int(np.prod(plan.kept_shape)) * images.element_size()
     free = free_bytes(images.device)
@@ -231,21 +232,3 @@ def _weighting(
         thickness = height if specimen_thickness is None else specimen_thickness / voxel_size
         return exact_gain(tilts, thickness, width, weights=factor), np.full(len(tilts), 1.0 / voxel_size)
     return ramp_gain, factor * angular_weights(tilts) / voxel_size
-
-
-def _exposures(count: int, pre_exposures: ArrayLike | None, doses: ArrayLike | None) -> np.ndarray | None:
-    """Exposure at the middle of each image; None where it is unknown."""
-    if pre_exposures is None:
-        return None
-    before = np.asarray(pre_exposures, dtype=np.float64)
-    during = np.zeros_like(before) if doses is None else np.asarray(doses, dtype=np.float64)
-    if before.shape != (count,) or during.shape != (count,):
-        raise ShapeError(
-            f"{count} tilts, {before.shape} pre-exposures and {during.shape} doses were given; expected one each for "
-            "every tilt."
-        )
-    if not (np.isfinite(before).all() and np.isfinite(during).all()):
-        raise InputError(
-            "A pre-exposure or dose is not finite. Give the dose with the import, or turn dose weighting off."
-        )
-    return before + 0.5 * during

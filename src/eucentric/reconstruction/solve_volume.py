@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,150 +89,199 @@ def volume_slabs(
     InputError : a method that needs the CTF, and there is none
     BackendError : a volume that does not fit into memory
     """
+    task = _Task(
+        images=images,
+        geometry=geometry,
+        pixel_size=pixel_size,
+        volume_shape=volume_shape,
+        voxel_size=voxel_size,
+        params=params,
+        optics=optics,
+        specimen_angstrom=specimen_angstrom,
+        warp=warp,
+    )
     if params.method in ("wbp", "sirt-like"):
-        yield from _weighted_slabs(
-            images, geometry, pixel_size, volume_shape, voxel_size, params, optics, specimen_angstrom, warp
-        )
+        yield from task.weighted()
         return
     _check_memory(volume_shape, params.method, images.device)
     if params.method == "fourier":
-        volume = _by_fourier(images, geometry, pixel_size, volume_shape, voxel_size, params, optics, warp)
-        yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
-        return
-    stopping = Stopping(iterations=params.iterations or ITERATIONS[params.method], least_change=params.least_change)
-    if params.method == "ctf":
-        known = _known_ctf(optics)
-        volume = invert_ctf(
-            images,
-            geometry,
-            pixel_size=pixel_size,
-            volume_shape=volume_shape,
-            voxel_size=voxel_size,
+        volume = task.by_fourier()
+    elif params.method == "ctf":
+        volume = task.by_ctf(signal_to_noise, on_step)
+    else:
+        volume = task.iterated(on_step)
+    yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Task:
+    """What all methods start from; see :func:`volume_slabs`."""
+
+    images: Tensor
+    geometry: TiltGeometry
+    pixel_size: float
+    volume_shape: tuple[int, int, int]
+    voxel_size: float
+    params: ReconstructParams
+    optics: SeriesOptics | None
+    specimen_angstrom: float | None
+    warp: ImageWarp | None
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Keywords that the methods share."""
+        return {
+            "pixel_size": self.pixel_size,
+            "volume_shape": self.volume_shape,
+            "voxel_size": self.voxel_size,
+            "warp": self.warp,
+        }
+
+    @property
+    def stopping(self) -> Stopping:
+        count = self.params.iterations or ITERATIONS[self.params.method]
+        return Stopping(iterations=count, least_change=self.params.least_change)
+
+    def weighted(self) -> Iterator[VolumeSlab]:
+        """Weighted back-projection, for every depth anew where the settings ask for it."""
+        params = self.params
+        if params.ctf_by_depth and (params.ctf_correction in ("auto", "none") or not params.ctf_by_height):
+            raise InputError(
+                "A correction for every depth was asked for, but none for the height or of any kind. Choose "
+                "--ctf-correction flip, wiener or multiply with --ctf-by-height, or --no-ctf-by-depth."
+            )
+        if not params.ctf_by_depth:
+            yield from self._weighted_planes(0.0, None)
+            return
+        known = _known_ctf(self.optics)
+        model = DepthTransfer(
+            geometry=self.geometry,
+            fits=known.fits or (),
+            optics=known.optics,
+            hand=known.hand,
+            voxel_size=max(self.voxel_size, self.pixel_size),
+        )
+        for start, stop in model.slabs(self.volume_shape[0]):
+            depth = (0.5 * (start + stop - 1) - self.volume_shape[0] // 2) * self.voxel_size
+            yield from self._weighted_planes(depth, (start, stop))
+
+    def _weighted_planes(self, depth: float, planes: tuple[int, int] | None) -> Iterator[VolumeSlab]:
+        params, optics = self.params, self.optics
+        count = (params.sirt_like_iterations or _SIRT_LIKE) if params.method == "sirt-like" else 0
+        yield from reconstruct_slabs(
+            self.corrected(depth),
+            self.geometry,
+            params=params.model_copy(update={"sirt_like_iterations": count}),
+            pre_exposures=None if optics is None else optics.pre_exposures,
+            doses=None if optics is None else optics.doses,
+            voltage_kv=300.0 if optics is None else optics.optics.voltage_kv,
+            tilt_weights=cosine_weights(self.geometry.y_tilt_deg) if params.cosine_weights else None,
+            specimen_thickness=self.specimen_angstrom,
+            z_range=planes,
+            **self.sizes,
+        )
+
+    def by_fourier(self) -> Tensor:
+        """Direct Fourier inversion."""
+        correction, known = self.params.ctf_correction, self.optics
+        if correction in ("flip", "multiply"):
+            raise InputError(
+                f"The method fourier cannot {correction} the CTF: it divides by it. Choose --ctf-correction wiener or none."
+            )
+        if correction == "wiener":
+            known = _known_ctf(known)
+        if known is None:
+            return reconstruct_fourier(self.images, self.geometry, **self.sizes)
+        weighted = self.params.dose_weighting
+        return reconstruct_fourier(
+            self.images,
+            self.geometry,
+            ctf=known.fits if correction == "wiener" else None,
+            optics=known.optics,
+            hand=known.hand,
+            pre_exposures=known.pre_exposures if weighted else None,
+            doses=known.doses if weighted else None,
+            **self.sizes,
+        )
+
+    def by_ctf(self, signal_to_noise: SpectralRatio | None, on_step: OnStep | None) -> Tensor:
+        """Inversion of projection and contrast transfer."""
+        known = _known_ctf(self.optics)
+        return invert_ctf(
+            self.images,
+            self.geometry,
             fits=known.fits or (),
             optics=known.optics,
             hand=known.hand,
             signal_to_noise=signal_to_noise or assumed_signal_to_noise(float(np.mean(known.doses))),
-            stopping=stopping,
-            exposures=known.exposures if params.dose_weighting else None,
-            specimen_angstrom=specimen_angstrom,
-            by_height=params.ctf_by_height,
+            stopping=self.stopping,
+            exposures=known.exposures if self.params.dose_weighting else None,
+            specimen_angstrom=self.specimen_angstrom,
+            by_height=self.params.ctf_by_height,
+            on_step=on_step,
+            **self.sizes,
+        )
+
+    def corrected(self, depth: float) -> Tensor:
+        """The images with the CTF corrected in two dimensions, for a depth of the specimen."""
+        mode = self.params.ctf_correction
+        if mode == "auto" or mode == "none":
+            return self.images
+        known = _known_ctf(self.optics)
+        return correct_ctf(
+            self.images,
+            self.geometry,
+            pixel_size=self.pixel_size,
+            fits=known.fits or (),
+            optics=known.optics,
+            hand=known.hand,
+            mode=mode,
+            by_height=self.params.ctf_by_height,
+            depth_angstrom=depth,
+        )
+
+    def iterated(self, on_step: OnStep | None) -> Tensor:
+        """Iterations without a model of the contrast transfer."""
+        images, geometry, params, stopping = self.corrected(0.0), self.geometry, self.params, self.stopping
+        pixel_size, voxel_size, volume_shape, warp = self.pixel_size, self.voxel_size, self.volume_shape, self.warp
+        check_images(images, geometry, pixel_size)
+        contrast = _above_background(images, params.constraint)
+        out_shape = volume_shape[1:]
+        model = TiltModel(geometry=geometry, volume_shape=volume_shape, image_shape=out_shape, voxel_size=voxel_size)
+        recorded = recorded_weights(
+            geometry,
+            (images.shape[1], images.shape[2]),
+            pixel_size,
+            out_shape=out_shape,
+            out_pixel_size=voxel_size,
+            taper_px=max(8.0, min(images.shape[-2:]) / 50),
+            device=images.device,
             warp=warp,
+        )
+        seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size, warp=warp)
+        if params.method == "cgls":
+            return cgls(model, seen, stopping, weights=recorded, regularisation=params.regularisation, on_step=on_step)
+        constraint = _CONSTRAINTS[params.constraint]
+        if params.method == "tv":
+            return total_variation(
+                model,
+                seen,
+                stopping,
+                strength=params.tv_strength,
+                weights=recorded,
+                constraint=constraint,
+                on_step=on_step,
+            )
+        return sirt(
+            model,
+            seen,
+            stopping,
+            weights=recorded,
+            subsets=min(params.subsets, len(model)),
+            relaxation=params.relaxation,
+            constraint=constraint,
             on_step=on_step,
         )
-    else:
-        corrected = _corrected(images, geometry, pixel_size, params, optics, 0.0)
-        volume = _iterated(corrected, geometry, pixel_size, volume_shape, voxel_size, params, stopping, warp, on_step)
-    yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
-
-
-def _weighted_slabs(
-    images: Tensor,
-    geometry: TiltGeometry,
-    pixel_size: float,
-    volume_shape: tuple[int, int, int],
-    voxel_size: float,
-    params: ReconstructParams,
-    optics: SeriesOptics | None,
-    specimen_angstrom: float | None,
-    warp: ImageWarp | None,
-) -> Iterator[VolumeSlab]:
-    if params.method == "sirt-like" and not params.sirt_like_iterations:
-        params = params.model_copy(update={"sirt_like_iterations": _SIRT_LIKE})
-    elif params.method == "wbp":
-        params = params.model_copy(update={"sirt_like_iterations": 0})
-
-    def slabs(corrected: Tensor, planes: tuple[int, int] | None) -> Iterator[VolumeSlab]:
-        yield from reconstruct_slabs(
-            corrected,
-            geometry,
-            pixel_size=pixel_size,
-            volume_shape=volume_shape,
-            voxel_size=voxel_size,
-            params=params,
-            pre_exposures=None if optics is None else optics.pre_exposures,
-            doses=None if optics is None else optics.doses,
-            voltage_kv=300.0 if optics is None else optics.optics.voltage_kv,
-            tilt_weights=cosine_weights(geometry.y_tilt_deg) if params.cosine_weights else None,
-            specimen_thickness=specimen_angstrom,
-            warp=warp,
-            z_range=planes,
-        )
-
-    if params.ctf_by_depth and (params.ctf_correction in ("auto", "none") or not params.ctf_by_height):
-        raise InputError(
-            "A correction for every depth was asked for, but none for the height or of any kind. Choose --ctf-correction "
-            "flip, wiener or multiply with --ctf-by-height, or --no-ctf-by-depth."
-        )
-    if not params.ctf_by_depth:
-        yield from slabs(_corrected(images, geometry, pixel_size, params, optics, 0.0), None)
-        return
-    known = _known_ctf(optics)
-    model = DepthTransfer(
-        geometry=geometry,
-        fits=known.fits or (),
-        optics=known.optics,
-        hand=known.hand,
-        voxel_size=max(voxel_size, pixel_size),
-    )
-    for start, stop in model.slabs(volume_shape[0]):
-        depth = (0.5 * (start + stop - 1) - volume_shape[0] // 2) * voxel_size
-        yield from slabs(_corrected(images, geometry, pixel_size, params, optics, depth), (start, stop))
-
-
-def _by_fourier(
-    images: Tensor,
-    geometry: TiltGeometry,
-    pixel_size: float,
-    volume_shape: tuple[int, int, int],
-    voxel_size: float,
-    params: ReconstructParams,
-    optics: SeriesOptics | None,
-    warp: ImageWarp | None,
-) -> Tensor:
-    if params.ctf_correction in ("flip", "multiply"):
-        raise InputError(
-            f"The method fourier cannot {params.ctf_correction} the CTF: it divides by it. Choose --ctf-correction wiener "
-            "or none."
-        )
-    known = _known_ctf(optics) if params.ctf_correction == "wiener" else optics
-    weighted = known is not None and params.dose_weighting
-    return reconstruct_fourier(
-        images,
-        geometry,
-        pixel_size=pixel_size,
-        volume_shape=volume_shape,
-        voxel_size=voxel_size,
-        ctf=known.fits if known is not None and params.ctf_correction == "wiener" else None,
-        optics=None if known is None else known.optics,
-        hand=-1.0 if known is None else known.hand,
-        pre_exposures=known.pre_exposures if known is not None and weighted else None,
-        doses=known.doses if known is not None and weighted else None,
-        warp=warp,
-    )
-
-
-def _corrected(
-    images: Tensor,
-    geometry: TiltGeometry,
-    pixel_size: float,
-    params: ReconstructParams,
-    optics: SeriesOptics | None,
-    depth: float,
-) -> Tensor:
-    if params.ctf_correction == "auto" or params.ctf_correction == "none":
-        return images
-    known = _known_ctf(optics)
-    return correct_ctf(
-        images,
-        geometry,
-        pixel_size=pixel_size,
-        fits=known.fits or (),
-        optics=known.optics,
-        hand=known.hand,
-        mode=params.ctf_correction,
-        by_height=params.ctf_by_height,
-        depth_angstrom=depth,
-    )
 
 
 def _known_ctf(optics: SeriesOptics | None) -> SeriesOptics:
@@ -241,51 +291,6 @@ def _known_ctf(optics: SeriesOptics | None) -> SeriesOptics:
             "--method wbp with --ctf-correction none."
         )
     return optics
-
-
-def _iterated(
-    images: Tensor,
-    geometry: TiltGeometry,
-    pixel_size: float,
-    volume_shape: tuple[int, int, int],
-    voxel_size: float,
-    params: ReconstructParams,
-    stopping: Stopping,
-    warp: ImageWarp | None,
-    on_step: OnStep | None,
-) -> Tensor:
-    check_images(images, geometry, pixel_size)
-    contrast = _above_background(images, params.constraint)
-    out_shape = volume_shape[1:]
-    model = TiltModel(geometry=geometry, volume_shape=volume_shape, image_shape=out_shape, voxel_size=voxel_size)
-    recorded = recorded_weights(
-        geometry,
-        (images.shape[1], images.shape[2]),
-        pixel_size,
-        out_shape=out_shape,
-        out_pixel_size=voxel_size,
-        taper_px=max(8.0, min(images.shape[-2:]) / 50),
-        device=images.device,
-        warp=warp,
-    )
-    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size, warp=warp)
-    if params.method == "cgls":
-        return cgls(model, seen, stopping, weights=recorded, regularisation=params.regularisation, on_step=on_step)
-    constraint = _CONSTRAINTS[params.constraint]
-    if params.method == "tv":
-        return total_variation(
-            model, seen, stopping, strength=params.tv_strength, weights=recorded, constraint=constraint, on_step=on_step
-        )
-    return sirt(
-        model,
-        seen,
-        stopping,
-        weights=recorded,
-        subsets=min(params.subsets, len(model)),
-        relaxation=params.relaxation,
-        constraint=constraint,
-        on_step=on_step,
-    )
 
 
 def _above_background(images: Tensor, constraint: str) -> Tensor:
