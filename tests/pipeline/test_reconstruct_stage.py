@@ -222,6 +222,18 @@ def test_halves_are_those_of_frames_and_sum_to_the_whole(project, method):
     assert ("signal_to_noise" in curves) == (method == "ctf")
 
 
+def test_the_agreement_of_halves_does_not_count_the_removed_mean(project):
+    folder = reconstruct(project, "--method", "wbp")
+    with np.load(folder / "curves" / f"{NAME}.npz") as curves:
+        frequency, correlation = curves["fsc_frequency"], curves["fsc"]
+    told = metrics(folder)
+    voxel = told["voxel_size_angstrom"]
+    assert frequency[0] == pytest.approx(1.5 / (2 * (len(frequency) + 1) * voxel))  # the second shell
+    first = np.flatnonzero(correlation < 0.143)
+    expected = 1.0 / frequency[first[0]] if len(first) else 2.0 * voxel
+    assert told["halves_fsc_0143_angstrom"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("method", ["wbp", "ctf"])
 def test_halves_of_tilts(project, method):
     words = ("--method", method, "--halves", "tilts", "--pixel-size-angstrom", 16)

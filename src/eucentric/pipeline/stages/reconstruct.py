@@ -284,7 +284,10 @@ def _halves_agreement(store: ItemStore, tomogram: Tomogram) -> tuple[dict[str, f
         cut = tuple(slice((n - min(n, _FSC_SIDE)) // 2, (n + min(n, _FSC_SIDE)) // 2) for n in data.shape)
         box = torch.from_numpy(np.array(data[cut], dtype=np.float32))
         boxes.append((box - box.mean()) * _window(box.shape))
-    frequency, correlation = fourier_shell_correlation(boxes[0], boxes[1], tomogram.voxel_size_angstrom)
+    # the first shell holds little more than the means, which were taken out
+    frequency, correlation = (
+        line[1:] for line in fourier_shell_correlation(boxes[0], boxes[1], tomogram.voxel_size_angstrom)
+    )
     below = (correlation < 0.143).nonzero().flatten()
     limit = float(1.0 / frequency[int(below[0])]) if len(below) else 2.0 * tomogram.voxel_size_angstrom
     curves = {"fsc_frequency": frequency.numpy(), "fsc": correlation.numpy()}
