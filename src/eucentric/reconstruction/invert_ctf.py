@@ -4,7 +4,7 @@ The density x is the most likely one,
 
 .. math:: \min_x \sum_t \| N_t^{-1/2} M_t (H_t x - y_t) \|^2 + \| S^{-1/2} x \|^2
 
-with y the images over their mean intensity, H the projection with the contrast transfer at the height of every point, M what was
+with y the images brought to one mean intensity, H the projection with the contrast transfer at the height of every point, M what was
 recorded, N the power of the noise and S that of the specimen. Both are spectra that depend on the frequency k alone, so that only
 their ratio counts, and it may stand with the images: :math:`(H^T M\,(S/N)\,M H + T) x = H^T M\,(S/N)\,M y`, with T the thickness
 of the specimen: so much of a section through Fourier space one image fills. This is a Wiener filter that is right for every
@@ -39,10 +39,10 @@ from eucentric.typing import FloatArray
 
 
 def normalise_intensity(images: Float[Tensor, "tilt y x"]) -> tuple[Float[Tensor, "tilt y x"], FloatArray]:
-    """Images as deviations in units of the series' mean intensity, and how much each tilt counts by its electrons.
+    """Images as deviations from one common mean intensity, and how much each tilt counts by its electrons.
 
-    The contrast of an image is a part of its own intensity, and the noise falls with the number of electrons: divided by
-    their means, all images show the specimen alike, and a tilt that received half the electrons weighs half. Images
+    The contrast of an image is a part of its own intensity, and the noise falls with the number of electrons: brought to
+    the median of their means, all images show the specimen alike, and a tilt with half the electrons weighs half. Images
     without a positive mean, such as filtered ones, have only their mean removed.
     """
     means = images.double().mean((1, 2)).cpu().numpy()
@@ -74,6 +74,29 @@ def recorded_weights(
             weight *= 0.5 - 0.5 * torch.cos(math.pi * depth)
         out[t] = weight.to(torch.float32)
     return out
+
+
+def resample_recorded(
+    images: Float[Tensor, "tilt y x"],
+    geometry: TiltGeometry,
+    pixel_size: float,
+    out_shape: tuple[int, int],
+    out_pixel_size: float,
+    warp: ImageWarp | None,
+) -> tuple[Float[Tensor, "tilt v u"], Float[Tensor, "tilt v u"]]:
+    """What a model of the volume is to explain: images in the frame with the axis on +y, and where they count."""
+    recorded = recorded_weights(
+        geometry,
+        (images.shape[1], images.shape[2]),
+        pixel_size,
+        out_shape=out_shape,
+        out_pixel_size=out_pixel_size,
+        taper_px=max(8.0, min(images.shape[-2:]) / 50),
+        warp=warp,
+        device=images.device,
+    )
+    seen = resample_tilts(images, geometry, pixel_size, out_shape=out_shape, out_pixel_size=out_pixel_size, warp=warp)
+    return seen, recorded
 
 
 def invert_ctf(
@@ -131,17 +154,7 @@ def invert_ctf(
     model = TiltModel(
         geometry=geometry, volume_shape=volume_shape, image_shape=out_shape, voxel_size=voxel_size, transfer=transfer
     )
-    recorded = recorded_weights(
-        geometry,
-        (images.shape[1], images.shape[2]),
-        pixel_size,
-        out_shape=out_shape,
-        out_pixel_size=voxel_size,
-        taper_px=max(8.0, min(images.shape[-2:]) / 50),
-        warp=warp,
-        device=images.device,
-    )
-    seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size, warp=warp)
+    seen, recorded = resample_recorded(contrast, geometry, pixel_size, out_shape, voxel_size, warp)
     thickness = specimen_angstrom or volume_shape[0] * voxel_size
     filter_shape = (good_size(out_shape[0] + out_shape[0] // 4), good_size(out_shape[1] + out_shape[1] // 4))
     frequency = frequency_grid(filter_shape, voxel_size, device=images.device)

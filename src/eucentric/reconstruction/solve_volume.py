@@ -16,11 +16,11 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.projection.filters import cosine_weights
-from eucentric.projection.resampling import check_images, resample_tilts
+from eucentric.projection.resampling import check_images
 from eucentric.reconstruction.correct_ctf import correct_ctf
 from eucentric.reconstruction.depth_transfer import DepthTransfer
 from eucentric.reconstruction.fourier_inversion import reconstruct_fourier
-from eucentric.reconstruction.invert_ctf import invert_ctf, normalise_intensity, recorded_weights
+from eucentric.reconstruction.invert_ctf import invert_ctf, normalise_intensity, resample_recorded
 from eucentric.reconstruction.iterate import Constraint, OnStep, Stopping, cgls, sirt, total_variation
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.reconstruction.reconstruct_volume import reconstruct_slabs
@@ -248,17 +248,7 @@ class _Task:
         contrast = _above_background(images, params.constraint)
         out_shape = volume_shape[1:]
         model = TiltModel(geometry=geometry, volume_shape=volume_shape, image_shape=out_shape, voxel_size=voxel_size)
-        recorded = recorded_weights(
-            geometry,
-            (images.shape[1], images.shape[2]),
-            pixel_size,
-            out_shape=out_shape,
-            out_pixel_size=voxel_size,
-            taper_px=max(8.0, min(images.shape[-2:]) / 50),
-            device=images.device,
-            warp=warp,
-        )
-        seen = resample_tilts(contrast, geometry, pixel_size, out_shape=out_shape, out_pixel_size=voxel_size, warp=warp)
+        seen, recorded = resample_recorded(contrast, geometry, pixel_size, out_shape, voxel_size, warp)
         if params.method == "cgls":
             return cgls(model, seen, stopping, weights=recorded, regularisation=params.regularisation, on_step=on_step)
         constraint = _CONSTRAINTS[params.constraint]
