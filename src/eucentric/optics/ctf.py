@@ -35,6 +35,26 @@ def phase_aberration(
     )
 
 
+def phase_aberration_2d(
+    fy: Float[Tensor, "y 1"],
+    fx: Float[Tensor, "1 half_x"],
+    defocus_u: float,
+    defocus_v: float,
+    astigmatism_angle_deg: float,
+    optics: Optics,
+    phase_shift_deg: float = 0.0,
+) -> Float[Tensor, "y half_x"]:
+    """Chi in radians at frequencies (1/A) of an image with astigmatism; angles and defocus as in :func:`ctf_2d`."""
+    chi = phase_aberration(fy**2 + fx**2, 0.5 * (defocus_u + defocus_v), optics, phase_shift_deg)
+    half = 0.5 * (defocus_u - defocus_v)
+    if half:
+        angle = math.radians(2.0 * astigmatism_angle_deg)
+        # cos 2(phi - phi0) times k^2, without trigonometry of every sample
+        stretched = (fx**2 - fy**2) * math.cos(angle) + 2.0 * fx * fy * math.sin(angle)
+        chi = chi + (math.pi * optics.wavelength_angstrom * half) * stretched
+    return chi
+
+
 def ctf_1d(
     frequency: Float[Tensor, "*grid"],
     defocus: Float[Tensor, "*grid"] | float,
@@ -67,10 +87,5 @@ def ctf_2d(
     astigmatism_angle_deg : from x towards y
     """
     fy, fx = frequency_vectors(shape, spacing, device=device, dtype=torch.float64)
-    squared = fy**2 + fx**2
-    angle = math.radians(2 * astigmatism_angle_deg)
-    # cos 2(phi - phi0) times k^2, without trigonometry of every sample
-    stretched = (fx**2 - fy**2) * math.cos(angle) + 2 * fx * fy * math.sin(angle)
-    mean, half = 0.5 * (defocus_u + defocus_v), 0.5 * (defocus_u - defocus_v)
-    safe = torch.where(squared > 0, squared, torch.ones_like(squared))
-    return -torch.sin(phase_aberration(squared, mean + half * stretched / safe, optics, phase_shift_deg)).to(dtype)
+    chi = phase_aberration_2d(fy, fx, defocus_u, defocus_v, astigmatism_angle_deg, optics, phase_shift_deg)
+    return -torch.sin(chi).to(dtype)

@@ -15,7 +15,7 @@ from eucentric.fourier.grid import frequency_vectors
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.ctf import phase_aberration
+from eucentric.optics.ctf import phase_aberration_2d
 from eucentric.reconstruction.depth_transfer import check_steepness
 from eucentric.typing import FloatArray
 
@@ -84,7 +84,15 @@ def correct_ctf(
     for t, fit in enumerate(fits):
         mean = images[t].mean()
         spectrum = torch.fft.rfft2(images[t] - mean, s=padded)
-        chi = _aberration(fit, fy, fx, squared, optics)
+        chi = phase_aberration_2d(
+            fy,
+            fx,
+            fit.defocus_u_angstrom,
+            fit.defocus_v_angstrom,
+            fit.astigmatism_angle_deg,
+            optics,
+            fit.phase_shift_deg,
+        )
         height = _heights(geometry, t, shape, pixel_size, depth_angstrom) / step if by_height else np.zeros(shape)
         first, last = math.floor(height.min()), math.ceil(height.max())
         if first == last:
@@ -101,16 +109,6 @@ def correct_ctf(
             total[rows, columns] += weight[rows, columns] * corrected[rows, columns]
         out[t] = total + mean
     return out
-
-
-def _aberration(fit: CtfFit, fy: Tensor, fx: Tensor, squared: Tensor, optics: Optics) -> Tensor:
-    angle = math.radians(2.0 * fit.astigmatism_angle_deg)
-    half = 0.5 * (fit.defocus_u_angstrom - fit.defocus_v_angstrom)
-    chi = phase_aberration(squared, fit.defocus_angstrom, optics, fit.phase_shift_deg)
-    if half:
-        stretched = (fx**2 - fy**2) * math.cos(angle) + 2.0 * fx * fy * math.sin(angle)
-        chi = chi + (math.pi * optics.wavelength_angstrom * half) * stretched
-    return chi
 
 
 def _gain(transfer: Tensor, mode: CtfCorrection, noise_to_signal: float) -> Tensor:

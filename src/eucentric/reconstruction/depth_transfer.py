@@ -28,7 +28,7 @@ from eucentric.fourier.grid import frequency_vectors
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.ctf import phase_aberration
+from eucentric.optics.ctf import phase_aberration_2d
 from eucentric.typing import FloatArray
 
 _LEAST_COSINE = math.cos(math.radians(85.0))  # steeper, the height changes by more than 11 pixels from one to the next
@@ -114,25 +114,24 @@ class DepthTransfer:
             height = height + y * self.voxel_size * (math.tan(x_tilt) / cosine)
         return height / self.step_angstrom
 
-    def gain(self, tilt: int, level: int, shape: tuple[int, int], device: torch.device) -> Float[Tensor, "fy fx"]:
-        """Transfer of one tilt at one height, on the rfft of an image of `shape`, damage by radiation included."""
-        return self.gains(tilt, shape, device).at(level)
-
     def gains(self, tilt: int, shape: tuple[int, int], device: torch.device) -> "TiltGains":
-        """What :meth:`gain` of one tilt needs at every height, computed once."""
+        """Transfer of one tilt at any height, on the rfft of an image of `shape`, damage by radiation included."""
         fit = self.fits[tilt]
         # the CTF belongs to the image as it was recorded, the damage to the specimen
         enlarged = float(self.geometry.magnification[tilt])
         fy, fx = frequency_vectors(shape, enlarged * self.voxel_size, device=device, dtype=torch.float32)
         squared = fy.square() + fx.square()
-        # images are turned by -z_rot into this frame, and the direction of the astigmatism with them
-        angle = math.radians(2.0 * (fit.astigmatism_angle_deg - float(self.geometry.z_rot_deg[tilt])))
-        half = 0.5 * (fit.defocus_u_angstrom - fit.defocus_v_angstrom)
         per_angstrom = math.pi * self.optics.wavelength_angstrom * squared
-        phase = phase_aberration(squared, fit.defocus_angstrom, self.optics, fit.phase_shift_deg)
-        if half:
-            stretched = (fx.square() - fy.square()) * math.cos(angle) + 2.0 * math.sin(angle) * fx * fy
-            phase += (math.pi * self.optics.wavelength_angstrom * half) * stretched
+        phase = phase_aberration_2d(
+            fy,
+            fx,
+            fit.defocus_u_angstrom,
+            fit.defocus_v_angstrom,
+            # images are turned by -z_rot into this frame, and the direction of the astigmatism with them
+            fit.astigmatism_angle_deg - float(self.geometry.z_rot_deg[tilt]),
+            self.optics,
+            fit.phase_shift_deg,
+        )
         damage = None
         if self.exposures is not None:
             damage = exposure_weights(
