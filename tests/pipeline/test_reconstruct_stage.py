@@ -18,6 +18,7 @@ from eucentric.optics import ctf_2d
 from eucentric.pipeline.records import read_record
 from eucentric.pipeline.stages.reconstruct import Reconstruct
 from eucentric.reconstruction import ReconstructParams
+from eucentric.reconstruction.params import METHODS_OF
 from eucentric.simulation import asymmetric_phantom
 
 NAME, PIXEL, SHAPE, MEAN = "TS_01", 8.0, (60, 66), 100.0
@@ -407,3 +408,38 @@ def test_progress_and_json(project, capsys):
     reconstruct(project, "--method", "tv", "--iterations", 2, *SLIGHT, "--json")
     line = capsys.readouterr().out.strip().splitlines()[-1]
     assert json.loads(line)["stages"]["reconstruct"]["processed"] == 1
+
+
+def test_settings_that_change_nothing_are_named(project):
+    chosen = ("--subsets", 5, "--iterations", 2, *SLIGHT)
+    folder = reconstruct(project, "--method", "wbp", *chosen, "--bead-diameter-angstrom", 100, "--output", "idle")
+    words = " ".join(read_record(folder, NAME).caveats)
+    for name in ("subsets", "iterations", "bead_diameter_angstrom"):
+        assert f"The setting {name} changes nothing with the method wbp." in words
+    folder = reconstruct(project, "--method", "sirt", *chosen, "--output", "used")
+    assert read_record(folder, NAME).caveats == ()
+
+
+def test_every_setting_of_some_methods_only_is_a_setting():
+    assert set(METHODS_OF) <= set(ReconstructParams.model_fields)
+    known = set(ReconstructParams.model_fields["method"].annotation.__args__) - {"auto"}
+    assert all(set(methods) <= known for methods in METHODS_OF.values())
+
+
+@pytest.mark.parametrize("method", ["sirt", "cgls"])
+def test_iterative_methods_fade_what_radiation_destroyed(project, method):
+    """The late tilts of the series, at +-60, lose detail; the early ones keep it."""
+    volumes = {}
+    for words in (["--dose-weighting"], ["--no-dose-weighting"]):
+        size = ("--pixel-size-angstrom", PIXEL, "--no-half-volumes", "--output", words[0][2:])
+        volumes[words[0]] = volume(reconstruct(project, "--method", method, "--iterations", 3, *words, *size))
+    power = {k: np.abs(np.fft.rfftn(v)) ** 2 for k, v in volumes.items()}
+    kz, kx = np.fft.fftfreq(VOLUME[0])[:, None, None], np.fft.rfftfreq(VOLUME[2])
+    radius = np.sqrt(kz**2 + kx**2) + np.zeros_like(power["--dose-weighting"])
+    angle = np.degrees(np.arctan2(np.abs(kz), kx)) + np.zeros_like(radius)
+    ratio = {}
+    for name, chosen in (("late", (angle > 50) & (angle < 62)), ("early", angle < 12)):
+        fine = chosen & (radius > 0.3) & (radius < 0.45)
+        ratio[name] = power["--dose-weighting"][fine].sum() / power["--no-dose-weighting"][fine].sum()
+    # exp(-N / Nc) of the power at 1/20 A is 0.74 after 12 e/A^2, the last tilts' exposure, and 0.98 after 1
+    assert ratio["late"] < 0.85 < 0.93 < ratio["early"]

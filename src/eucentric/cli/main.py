@@ -81,6 +81,12 @@ def make_app() -> App:
         group=tools,
     )
     app.command(
+        "eucentric.cli.boxes_command:boxes",
+        name="boxes",
+        help="Reconstruct small boxes anywhere in a series, without its tomogram.",
+        group=tools,
+    )
+    app.command(
         "eucentric.cli.validate_command:validate",
         name="validate",
         help="Check files and list every fault.",

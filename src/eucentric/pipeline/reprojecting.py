@@ -64,11 +64,15 @@ def read_geometry(path: Path, series: str | None = None, *, tomogram: Path | Non
         series = tomogram.stem.partition("_half")[0]
     if series is None:
         raise InputError(f"`{path}` has {len(names)} tilt series: {', '.join(names)}. Choose one by its name.")
-    root = next((p for p in path.resolve().parents if (p / PLAN_FILE).is_file()), Path.cwd())
-    found = read_tilt_series(path, series, root)
+    found = read_tilt_series(path, series, project_of(path))
     if not found.tilts:
         raise InputError(f"{series} in `{path}` has no tilts. Give angles instead.")
     return FileGeometry(geometry=TiltGeometry.from_poses(found.poses), series=found)
+
+
+def project_of(table: Path) -> Path:
+    """The project's folder that a table lies in; the working folder where it lies in none."""
+    return next((p for p in table.resolve().parents if (p / PLAN_FILE).is_file()), Path.cwd())
 
 
 def read_volume(path: Path, voxel_size: float | None, device: torch.device) -> tuple[Tensor, float]:

@@ -66,8 +66,9 @@ class DepthTransfer:
     voxel_size: float
     exposures: FloatArray | None = None
     """(tilt,) e/A^2 that fade the detail of each image; None where they do not count."""
-    phase_step: float = 0.8
-    """Largest phase in radians between neighbouring heights, at the Nyquist frequency."""
+    phase_step: float = 0.4
+    """Largest phase in radians between neighbouring heights, at the Nyquist frequency; slabs are as thick, so that points
+    in them are wrong by half of it at most: 5% of the detail there, a quarter of that at half the frequency."""
     by_height: bool = True
     """False gives every point of an image the CTF of the specimen centre."""
 

@@ -1,9 +1,14 @@
 """The exposure that an image of a series stands for."""
 
 import numpy as np
+import torch
+from jaxtyping import Float
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from eucentric.errors import InputError, ShapeError
+from eucentric.fourier.exposure import exposure_weights
+from eucentric.fourier.grid import frequency_grid
 from eucentric.typing import FloatArray
 
 
@@ -33,3 +38,22 @@ def mid_exposures(count: int, pre_exposures: ArrayLike | None, doses: ArrayLike 
             "A pre-exposure or dose is not finite. Give the dose with the import, or turn dose weighting off."
         )
     return np.asarray(before + 0.5 * during, dtype=np.float64)
+
+
+def fade_damage(
+    images: Float[Tensor, "tilt y x"], pixel_size: float, exposures: ArrayLike, *, voltage_kv: float
+) -> Float[Tensor, "tilt y x"]:
+    """Images with the detail faded that radiation had destroyed: what is left where it was is noise.
+
+    Parameters
+    ----------
+    pixel_size : A per pixel
+    exposures : (tilt,) e/A^2 at the middle of each image
+    """
+    shape = (images.shape[1], images.shape[2])
+    frequency = frequency_grid(shape, pixel_size, device=images.device)
+    out = torch.empty_like(images)
+    for t, exposure in enumerate(np.asarray(exposures, dtype=np.float64)):
+        weight = exposure_weights(frequency, float(exposure), voltage_kv=voltage_kv)
+        out[t] = torch.fft.irfft2(torch.fft.rfft2(images[t]).mul_(weight), s=shape)
+    return out

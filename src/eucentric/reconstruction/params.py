@@ -14,6 +14,26 @@ PRESETS: dict[Purpose, dict[str, object]] = {
     "segmentation": {"method": "sirt-like", "ctf_correction": "flip"},
 }
 """What each purpose stands for, in settings."""
+_WEIGHTED, _SOLVED = ("wbp", "sirt-like"), ("sirt", "cgls", "tv")
+METHODS_OF: dict[str, tuple[str, ...]] = {
+    "ctf_correction": (*_WEIGHTED, *_SOLVED, "fourier"),
+    "ctf_by_height": (*_WEIGHTED, *_SOLVED, "ctf"),
+    "ctf_by_depth": _WEIGHTED,
+    "iterations": (*_SOLVED, "ctf"),
+    "least_change": (*_SOLVED, "ctf"),
+    "subsets": ("sirt",),
+    "relaxation": ("sirt",),
+    "regularisation": ("cgls",),
+    "tv_strength": ("tv",),
+    "constraint": ("sirt", "tv"),
+    "filter": ("wbp",),
+    "sirt_like_iterations": ("sirt-like",),
+    "cosine_weights": _WEIGHTED,
+    "supersampling": _WEIGHTED,
+    "fall_off": _WEIGHTED,
+    "low_pass_angstrom": _WEIGHTED,
+}
+"""Settings that count for some methods only, and for which."""
 
 
 class ReconstructParams(Frozen):
@@ -44,7 +64,10 @@ class ReconstructParams(Frozen):
         description="correct for every depth of the specimen (3D-CTF), with wbp; ctf does it where the detail needs it",
     )
     iterations: int | None = Field(
-        default=None, ge=1, description="of sirt, cgls, tv and ctf; none takes 20, 12, 60 and 5: more sharpen noise"
+        default=None,
+        ge=1,
+        description="of sirt, cgls, tv and ctf; none takes 20, 12, 60 and 5: more sharpen noise; of scanning images, which "
+        "hold little, 100 of sirt",
     )
     least_change: float = Field(
         default=0.002, ge=0, lt=1, description="stop once an iteration lowers the residual by less than this part of it"
@@ -55,8 +78,11 @@ class ReconstructParams(Frozen):
         description="groups of tilts after each of which sirt corrects the volume: faster, noisier (SART)",
     )
     relaxation: float = Field(default=1.0, gt=0, lt=2, description="part of each correction that sirt makes")
-    regularisation: float = Field(
-        default=0.0, ge=0, description="of cgls, as a part of the largest eigenvalue: 0.001 to 0.1 smooth; 0 is off"
+    regularisation: float | None = Field(
+        default=None,
+        ge=0,
+        description="of cgls, as a part of the largest eigenvalue: 0.001 to 0.1 smooth, 0 is off; none takes 0.02, one over "
+        "tilts times signal over noise of a usual series, and of scanning images 0.001",
     )
     tv_strength: float = Field(
         default=0.01, gt=0, description="of tv: 0.001 keeps texture, 0.1 leaves flat patches with sharp edges"
@@ -172,3 +198,12 @@ class ReconstructParams(Frozen):
         if self.ctf_correction == "auto":
             changes["ctf_correction"] = preset.get("ctf_correction", "none") if has_ctf else "none"
         return self.model_copy(update=changes)
+
+    def idle(self, method: str) -> list[str]:
+        """Settings that were changed from their default and do nothing with a method."""
+        idle = [name for name, methods in METHODS_OF.items() if method not in methods]
+        if not self.erase_beads:
+            idle.append("bead_diameter_angstrom")
+        if self.volume_type != "int8":
+            idle.append("int8_deviations")
+        return [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]

@@ -142,14 +142,13 @@ def _said_of_reconstruction(settings: Mapping[str, Any]) -> dict[str, dict[str, 
         words = {"count": str(settings.get("sirt_like_iterations") or 15)}
     elif method == "sirt" and settings.get("subsets", 1) > 1:
         key = "sart"
-    elif method == "cgls" and settings.get("regularisation"):
+    elif method == "cgls" and settings.get("regularisation") != 0:
         key = "tikhonov"
     elif method == "ctf":
         key = "ctf" if settings.get("has_halves", True) else "ctf assumed"
         follows = ", which follows the height of every point {jensen} {turonova}"
         words = {"heights": follows if settings.get("ctf_by_height", True) else ""}
     said["reconstruct" if key == "ramp" else f"reconstruct {key}"] = words
-    # iterative methods without a model of the noise take the images as they are
-    if settings.get("dose_weighting") and method in ("wbp", "sirt-like", "fourier", "ctf"):
+    if settings.get("dose_weighting"):
         said["dose"] = {}
     return said

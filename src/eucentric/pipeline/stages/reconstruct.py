@@ -15,7 +15,7 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.io.mrc import read_mrc
 from eucentric.io.png import write_png
 from eucentric.io.warps import read_image_warp
-from eucentric.models.tilt_series import TiltSeries, Tomogram
+from eucentric.models.tilt_series import CtfFit, TiltSeries, Tomogram
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.levelling import level_series
 from eucentric.pipeline.stage import ItemStage, Outcome
@@ -27,7 +27,7 @@ from eucentric.reconstruction.iterate import Step
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.reconstruction.results import VolumeGrid, VolumeSlab
 from eucentric.reconstruction.signal_to_noise import SpectralRatio, estimate_signal_to_noise
-from eucentric.reconstruction.solve_volume import ITERATIONS, SeriesOptics, volume_slabs
+from eucentric.reconstruction.solve_volume import SeriesOptics, iterations_of, volume_slabs
 from eucentric.signal.bead_series import detect_beads_in_series
 
 _FSC_SIDE = 256
@@ -51,7 +51,8 @@ class Reconstruct(ItemStage):
         coarser = min(1.0, series.pixel_size_angstrom / grid.voxel_size_angstrom)
         side = 1.5 * coarser * (max(series.image_shape) + 80)
         prepared = 4 * len(series.tilts) * side * side
-        images = 8 * len(series.tilts) * series.image_shape[0] * series.image_shape[1]
+        stacks = 2 if chosen.method == "ctf" or chosen.erase_beads else 1
+        images = 4 * stacks * len(series.tilts) * series.image_shape[0] * series.image_shape[1]
         volumes = 2 if chosen.method in ("wbp", "sirt-like") else 10
         return int(500 * 2**20 + prepared + images + 4 * volumes * depth * rows * columns)
 
@@ -60,9 +61,10 @@ class Reconstruct(ItemStage):
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
         levelled: dict[str, float] = {}
-        caveats: tuple[str, ...] = ()
+        caveats = _idle_settings(params, _resolved(series, params))
         if params.auto_level:
-            series, levelled, caveats = level_series(series, read_images(series, store, device))
+            series, levelled, found = level_series(series, read_images(series, store, device))
+            caveats += found
         steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
         used = series.without(steep)
         if not used.tilts:
@@ -96,6 +98,14 @@ def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParam
     return params.resolved(has_ctf=series.has_ctf, has_halves=series.has_halves)
 
 
+def _idle_settings(params: ReconstructParams, resolved: ReconstructParams) -> tuple[str, ...]:
+    """Words on settings that were chosen and change nothing."""
+    return tuple(
+        f"The setting {name} changes nothing with the method {resolved.method}."
+        for name in params.idle(resolved.method)
+    )
+
+
 def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
     thickness = series.thickness_angstrom
     if thickness is not None and params.auto_level:
@@ -111,31 +121,35 @@ def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | Non
     )
 
 
+_PARTS = {"": "image", "_half1": "image_even", "_half2": "image_odd"}
+"""By the ending of the volume: what of each tilt it is made from."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Work:
     """The images of a series and what is known of them, for all volumes made from them."""
 
+    series: TiltSeries
     params: ReconstructParams
     store: ItemStore
-    images: dict[str, torch.Tensor]
-    """By the ending of the volume: the sum (no ending) and, where there are, both halves."""
+    device: torch.device
+    endings: tuple[str, ...]
+    """Of the volumes to be made: the whole (no ending) and, where there are, both halves."""
     tilts: dict[str, slice]
     """Of halves that are made of some of the tilts."""
+    erased: dict[str, torch.Tensor]
+    """Images without their beads; all others are read when they are needed."""
     geometry: TiltGeometry
     warp: ImageWarp | None
-    pixel_size: float
     optics: SeriesOptics | None
     signal_to_noise: SpectralRatio | None
-    specimen_angstrom: float | None
     files: VolumeFiles
     metrics: dict[str, float]
     curves: dict[str, Any]
 
     @classmethod
     def prepare(cls, series: TiltSeries, params: ReconstructParams, store: ItemStore, device: torch.device) -> Self:
-        """Read the images; erase beads and weigh signal against noise where the settings ask for it."""
-        halves = series.has_halves and (params.half_volumes or params.method == "ctf" or params.erase_beads)
-        geometry = TiltGeometry.from_poses(series.poses)
+        """Erase beads and weigh signal against noise where the settings ask for it."""
         optics = None
         if series.optics is not None:
             fits = tuple(t.ctf for t in series.tilts if t.ctf is not None)
@@ -146,51 +160,92 @@ class _Work:
                 pre_exposures=series.pre_exposures,
                 doses=series.doses,
             )
-        images = {"": read_images(series, store, device)}
         tilts: dict[str, slice] = {}
         if params.half_volumes and params.halves == "tilts" and len(series.tilts) > 3:
             tilts = {"_half1": slice(0, None, 2), "_half2": slice(1, None, 2)}
-        metrics: dict[str, float] = {}
-        if halves:
-            images["_half1"] = read_images(series, store, device, part="image_even")
-            images["_half2"] = read_images(series, store, device, part="image_odd")
-        if params.erase_beads:
-            metrics.update(_erase(images, geometry, series.pixel_size_angstrom, params, store))
-        ratio, curves = None, {}
-        if params.method == "ctf" and halves and optics is not None and optics.fits is not None:
-            ratio = estimate_signal_to_noise(
-                images["_half1"],
-                images["_half2"],
-                pixel_size=series.pixel_size_angstrom,
-                fits=optics.fits,
-                optics=optics.optics,
-                exposures=optics.exposures if params.dose_weighting else None,
-            )
-            curves = {"signal_to_noise_frequency": ratio.frequency, "signal_to_noise": ratio.ratio}
-        if tilts or not params.half_volumes:
-            images = {"": images[""], **{ending: images[""][chosen] for ending, chosen in tilts.items()}}
+        endings: tuple[str, ...] = ("",)
+        if tilts or (params.half_volumes and series.has_halves):
+            endings = ("", "_half1", "_half2")
         contrast = "protein dark" if series.optics is not None else "as recorded"
         label = f"Eucentric tomogram, {params.method}, contrast {contrast}"
-        return cls(
+        work = cls(
+            series=series,
             params=params,
             store=store,
-            images=images,
+            device=device,
+            endings=endings,
             tilts=tilts,
-            geometry=geometry,
+            erased={},
+            geometry=TiltGeometry.from_poses(series.poses),
             warp=_read_warp(series, store),
-            pixel_size=series.pixel_size_angstrom,
             optics=optics,
-            signal_to_noise=ratio,
-            specimen_angstrom=series.thickness_angstrom,
+            signal_to_noise=None,
             files=VolumeFiles(folder=store.output("tomograms", "x").parent, params=params, labels=(label,)),
-            metrics=metrics,
-            curves=curves,
+            metrics={},
+            curves={},
         )
+        if params.erase_beads:
+            work._erase_beads()
+        if params.method == "ctf" and series.has_halves and optics is not None and optics.fits is not None:
+            work._weigh_signal(optics, optics.fits)
+        return work
+
+    def _images(self, ending: str) -> torch.Tensor:
+        """What the volume of an ending is made from: one stack at a time is held, but for those without beads."""
+        if ending in self.tilts:
+            if self.erased:
+                return self._images("")[self.tilts[ending]]
+            chosen = self.series.with_tilts(self.series.tilts[self.tilts[ending]])
+            return read_images(chosen, self.store, self.device)
+        if ending in self.erased:
+            return self.erased[ending]
+        if self.erased:
+            return self.erased["_half1"] + self.erased["_half2"]
+        return read_images(self.series, self.store, self.device, part=_PARTS[ending])
+
+    def _erase_beads(self) -> None:
+        """Fill gold beads, in the halves with noise of their own."""
+        pixel_size = self.series.pixel_size_angstrom
+        images = self._images("")
+        beads = detect_beads_in_series(
+            images,
+            pixel_size=pixel_size,
+            diameter_angstrom=self.params.bead_diameter_angstrom,
+            geometry=self.geometry,
+        )
+        self.metrics["beads"] = float(len(beads.points_angstrom))
+        self.metrics["bead_diameter_angstrom"] = 2.0 * beads.radius_px * pixel_size
+        if beads.radius_px <= 0:
+            return
+        generator = seeded_generator(self.store.seed)
+        for ending in ("_half1", "_half2") if self.series.has_halves else ("",):
+            if ending:
+                images = read_images(self.series, self.store, self.device, part=_PARTS[ending])
+            self.erased[ending] = erase_beads(
+                images, beads.positions_px, beads.radius_px, halo_px=beads.halo_px, generator=generator
+            )
+
+    def _weigh_signal(self, optics: SeriesOptics, fits: tuple[CtfFit, ...]) -> None:
+        even, odd = (
+            self.erased[half] if half in self.erased else read_images(self.series, self.store, self.device, part=part)
+            for half, part in _PARTS.items()
+            if half
+        )
+        ratio = estimate_signal_to_noise(
+            even,
+            odd,
+            pixel_size=self.series.pixel_size_angstrom,
+            fits=fits,
+            optics=optics.optics,
+            exposures=optics.exposures if self.params.dose_weighting else None,
+        )
+        self.signal_to_noise = ratio
+        self.curves.update({"signal_to_noise_frequency": ratio.frequency, "signal_to_noise": ratio.ratio})
 
     def reconstruct(self, grid: VolumeGrid, name: str) -> Tomogram:
         """Write the volume and its halves."""
         paths: dict[str, str] = {}
-        if self.params.method == "ctf" and "_half1" in self.images and not self.tilts:
+        if self.params.method == "ctf" and len(self.endings) > 1 and not self.tilts:
             # the solution is linear in the images: the whole is the sum of its halves
             halves = {}
             for i, ending in enumerate(("_half1", "_half2")):
@@ -200,8 +255,8 @@ class _Work:
             whole = VolumeSlab(start=0, stop=grid.shape_zyx[0], density=halves["_half1"].add_(halves["_half2"]))
             paths[""] = self._write(grid, name, [whole])
         else:
-            for i, ending in enumerate(self.images):
-                share = 1.0 / len(self.images)
+            for i, ending in enumerate(self.endings):
+                share = 1.0 / len(self.endings)
                 paths[ending] = self._write(grid, name + ending, self._slabs(grid, ending, share * i, share, name))
         return Tomogram(
             path=paths[""],
@@ -218,7 +273,7 @@ class _Work:
         what = "tomogram" if not ending else ending[1:].replace("half", "half ")
         self.store.progress(start, what)
         residuals: list[float] = []
-        count = self.params.iterations or ITERATIONS.get(self.params.method, 1)
+        count = iterations_of(self.params, scanning=self.optics is None)
 
         def on_step(step: Step) -> None:
             residuals.append(step.residual)
@@ -229,16 +284,16 @@ class _Work:
 
         chosen = self.tilts.get(ending, slice(None))
         yield from volume_slabs(
-            self.images[ending],
+            self._images(ending),
             self.geometry[chosen],
             warp=None if self.warp is None else self.warp[chosen],
-            pixel_size=self.pixel_size,
+            pixel_size=self.series.pixel_size_angstrom,
             volume_shape=grid.shape_zyx,
             voxel_size=grid.voxel_size_angstrom,
             params=self.params,
             optics=None if self.optics is None else self.optics.select(chosen),
             signal_to_noise=self.signal_to_noise,
-            specimen_angstrom=self.specimen_angstrom,
+            specimen_angstrom=self.series.thickness_angstrom,
             on_step=on_step,
         )
         if residuals and "residual" not in self.curves:  # those of the first volume stand for all
@@ -251,29 +306,6 @@ def _read_warp(series: TiltSeries, store: ItemStore) -> ImageWarp | None:
     if series.warp is None:
         return None
     return read_image_warp(store.resolve(series.warp), [t.acquisition for t in series.tilts])
-
-
-def _erase(
-    images: dict[str, torch.Tensor],
-    geometry: TiltGeometry,
-    pixel_size: float,
-    params: ReconstructParams,
-    store: ItemStore,
-) -> dict[str, float]:
-    """Fill gold beads in place, the halves with noise of their own; how many there were."""
-    beads = detect_beads_in_series(
-        images[""], pixel_size=pixel_size, diameter_angstrom=params.bead_diameter_angstrom, geometry=geometry
-    )
-    count = len(beads.points_angstrom)
-    if beads.radius_px > 0:
-        generator = seeded_generator(store.seed)
-        for ending in [e for e in images if e] or [""]:
-            images[ending] = erase_beads(
-                images[ending], beads.positions_px, beads.radius_px, halo_px=beads.halo_px, generator=generator
-            )
-        if "_half1" in images:
-            images[""] = images["_half1"] + images["_half2"]
-    return {"beads": float(count), "bead_diameter_angstrom": 2.0 * beads.radius_px * pixel_size}
 
 
 def _halves_agreement(store: ItemStore, tomogram: Tomogram) -> tuple[dict[str, float], dict[str, np.ndarray]]:
