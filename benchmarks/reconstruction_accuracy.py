@@ -25,7 +25,7 @@ from eucentric.geometry import TiltGeometry
 from eucentric.io import read_dm, read_em, read_gain, read_movie, read_projection_list
 from eucentric.io.truth import TiltTruth, read_truth
 from eucentric.models import CtfFit, Optics
-from eucentric.motion import MotionParams, correct_frames, sum_frames
+from eucentric.motion import MotionParams, correct_movie, sum_frames
 from eucentric.optics import density_from_points
 from eucentric.pipeline.simulate_project import read_species
 from eucentric.reconstruction import (
@@ -124,7 +124,7 @@ def practice_series(name: str = "TS_01", *, voxel_size: float = 8.0, planes: int
     pixel, sums = truth.pixel_size_angstrom, []
     for tilt, movie in enumerate(truth.movie_names):
         frames = torch.from_numpy(np.array(read_movie(folder / "practice" / "frames" / movie)[0], dtype=np.float32))
-        corrected = correct_frames(
+        corrected = correct_movie(
             frames, gain, defect_sigma=MotionParams().defect_sigma, generator=seeded_generator(tilt)
         ).frames
         shifts = torch.from_numpy(truth.motion_angstrom[tilt]).float()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 _HERE = str(Path(__file__).parent)
-if _HERE not in sys.path:
-    sys.path.insert(0, _HERE)
+for _folder in (_HERE, str(Path(__file__).parent.parent / "contract")):
+    if _folder not in sys.path:
+        sys.path.insert(0, _folder)
 
 
 @pytest.fixture

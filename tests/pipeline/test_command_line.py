@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import types
+from typing import Literal, get_args, get_origin
 
 import pytest
 import toy_stages
@@ -283,3 +284,13 @@ def test_a_purpose_sets_what_is_left_to_it(settings, known, expected):
     # what a record or a copy holds says the same
     again = ReconstructParams.model_validate(params.model_dump()).resolved(has_ctf=known[0], has_halves=known[1])
     assert (again.method, again.ctf_correction) == expected
+
+
+def test_every_choice_of_every_setting_is_taken_from_the_command_line():
+    """Words are what a command line gives; each choice of each setting must be one."""
+    for entry in stages.STAGES:
+        model = stages.load_settings(entry)
+        for name, field in model.model_fields.items():
+            if get_origin(field.annotation) is Literal:
+                for choice in get_args(field.annotation):
+                    assert model.model_validate({name: str(choice)}).model_dump()[name] == choice

@@ -56,6 +56,7 @@ def tilts(draw, acquisition):
         dose=draw(positive),
         pre_exposure=draw(positive),
         movie=draw(st.none() | paths),
+        frames=draw(st.none() | st.tuples(st.integers(0, 40), st.integers(41, 90))),
         frame_count=frames,
         nominal_axis_deg=draw(st.none() | numbers),
         # Stored in micrometres with the other sign: whole A come back to the last digit but one.

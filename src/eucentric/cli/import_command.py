@@ -16,24 +16,27 @@ _Many = Annotated[list[str], SEVERAL]
 
 def write_project(project: Path, plan: ImportPlan) -> Path:
     """Write what import found, and the project's settings where it has none yet; the path of its table."""
-    from eucentric.io.tilt_series import relative_path
     from eucentric.pipeline.importing import write_import
     from eucentric.pipeline.lock import ProjectLock
     from eucentric.pipeline.plan import PLAN_FILE, Plan
 
     with ProjectLock(project, "import"):
         # The table comes last: a stopped import leaves no project that would run without its gain.
-        gain_path = None if plan.gain is None else relative_path(plan.gain, project)
+        references = plan.references(project)
         if not (project / PLAN_FILE).is_file():
-            chosen: dict[str, dict[str, object]] = {} if gain_path is None else {"project": {"gain": gain_path}}
+            given: dict[str, object] = {name: path for name, path in references.items() if path is not None}
+            chosen: dict[str, dict[str, object]] = {"project": given} if given else {}
             if plan.series and all(one.tilts and all(t.pose for t in one.tilts) for one in plan.series):
                 chosen["align"] = {"method": "none"}
             elif plan.series and all(one.optics is None for one in plan.series):
                 # a lone needle gives projection matching nothing to hold on to
                 chosen["align"] = {"method": "centre-of-mass"}
             Plan.write_default(project, chosen)
-        elif gain_path != Plan.load(project).project.gain:
-            Plan.load(project).save("project", {"gain": gain_path})
+        else:
+            before = Plan.load(project).project
+            changed = {name: path for name, path in references.items() if path != getattr(before, name)}
+            if changed:
+                Plan.load(project).save("project", changed)
         return write_import(project, plan)
 
 
@@ -54,7 +57,10 @@ def import_files(
     tomogram: _Many = [],  # noqa: B006
     angles: _Many = [],  # noqa: B006
     tilts: tuple[float, float] | None = None,
+    frame_table: _Many = [],  # noqa: B006
     gain: Path | None = None,
+    dark: Path | None = None,
+    defects: Path | None = None,
     voltage: float | None = None,
     pixel_size: float | None = None,
     dose: float | None = None,
@@ -87,8 +93,14 @@ def import_files(
         .tlt or .rawtlt files of stacks
     tilts
         first angle and step, degrees, of stacks without an angle file
+    frame_table
+        where one movie holds a whole series: table of tilt angle, first and last frame (from 1), and perhaps dose
     gain
-        gain reference; frames are multiplied by it
+        gain reference of the camera, turned or flipped in any way: how it lies on the frames is found from them
+    dark
+        image without a beam, in counts per frame
+    defects
+        defective pixels: a map (MRC, TIFF), or a list of SerialEM or MotionCor
     voltage
         kV; goes before what files say
     pixel_size
@@ -123,7 +135,10 @@ def import_files(
         tomograms=tomogram,
         angle_files=angles,
         tilt_steps=tilts,
+        frame_tables=frame_table,
         gain=gain,
+        dark=dark,
+        defects=defects,
         voltage_kv=voltage,
         pixel_size=pixel_size,
         dose_per_tilt=dose,

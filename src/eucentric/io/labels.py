@@ -16,6 +16,8 @@ TOMOGRAM_VOXEL_SIZE = "eucTomogramVoxelSizeAngst"
 TOMOGRAM_SIZE_X = "eucTomogramSizeX"
 TOMOGRAM_SIZE_Y = "eucTomogramSizeY"
 TOMOGRAM_SIZE_Z = "eucTomogramSizeZ"
+FIRST_FRAME = "eucFirstMovieFrame"
+END_FRAME = "eucEndMovieFrame"
 FRAME = "eucFrameIndex"
 FRAME_SHIFT_X = "eucFrameShiftXAngst"
 FRAME_SHIFT_Y = "eucFrameShiftYAngst"
@@ -38,7 +40,9 @@ MEANINGS: dict[str, str] = {
     TOMOGRAM_SIZE_X: "width of the reconstruction, voxels",
     TOMOGRAM_SIZE_Y: "height of the reconstruction, voxels",
     TOMOGRAM_SIZE_Z: "depth of the reconstruction, voxels",
-    FRAME: "frame of the movie, from 0",
+    FIRST_FRAME: "first frame of the movie that belongs to the tilt, from 0; absent where all do",
+    END_FRAME: "frame after the last of the tilt, from 0",
+    FRAME: "frame of the tilt, from 0",
     FRAME_SHIFT_X: "where the content of the frame was displaced to along x, A",
     FRAME_SHIFT_Y: "where the content of the frame was displaced to along y, A",
     FRAME_SHIFT_SIGMA: "one standard deviation of a component of the displacement, A",

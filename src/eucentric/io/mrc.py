@@ -38,9 +38,9 @@ from eucentric.io.stored_values import (
 from eucentric.typing import PathLike
 
 _HEADER_BYTES = 1024
-_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
-_FOUR_BIT = 101
-_IMOD_STAMP = 1146047817
+STORED_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
+FOUR_BIT = 101
+IMOD_STAMP = 1146047817
 _SCALE_LABEL = "Eucentric: true value = stored value * "
 _CLIPPED_LABEL = "Eucentric: values outside the limits of int8, clipped: "
 _SPACE_GROUP_VOLUME = 1
@@ -75,7 +75,8 @@ class MrcHeader:
         return None if self.voxel_size_angstrom is None else self.voxel_size_angstrom[0]
 
 
-def _open(path: Path) -> IO[bytes] | gzip.GzipFile | bz2.BZ2File:
+def open_unpacked(path: Path) -> IO[bytes] | gzip.GzipFile | bz2.BZ2File:
+    """The bytes of a file as if it had not been packed with gzip or bzip2."""
     if path.suffix.lower() == ".gz":
         return gzip.open(path, "rb")
     if path.suffix.lower() == ".bz2":
@@ -83,13 +84,15 @@ def _open(path: Path) -> IO[bytes] | gzip.GzipFile | bz2.BZ2File:
     return path.open("rb")
 
 
-def _is_compressed(path: Path) -> bool:
+def is_compressed(path: Path) -> bool:
+    """Whether a file name says that it is packed with gzip or bzip2."""
     return path.suffix.lower() in {".gz", ".bz2"}
 
 
-def _read_bytes(path: Path, count: int = -1) -> bytes:
+def read_unpacked(path: Path, count: int = -1) -> bytes:
+    """The first `count` bytes of a file, packed or not; all of them without `count`."""
     try:
-        with _open(path) as file:
+        with open_unpacked(path) as file:
             return file.read(count)
     except FileNotFoundError as error:
         raise InputError(f"`{path}` does not exist. Check the name and the folder.") from error
@@ -97,13 +100,15 @@ def _read_bytes(path: Path, count: int = -1) -> bytes:
         raise InputError(f"`{path}` is a folder; expected an MRC file.") from error
     except PermissionError as error:
         raise InputError(f"`{path}` cannot be read: permission denied. Ask its owner for the right to.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, OSError) as error:  # bz2 tells of damage by a plain OSError
+        if not is_compressed(path):
+            raise
         raise FormatError(f"`{path}` is a damaged compressed file: {error}. Copy it again.") from error
 
 
 def _plausible(record: Any) -> bool:
     sizes = [int(record[name]) for name in ("nx", "ny", "nz")]
-    return int(record["mode"]) in (*_TYPES, 3, 4, _FOUR_BIT) and all(0 < n < 2**24 for n in sizes)
+    return int(record["mode"]) in (*STORED_TYPES, 3, 4, FOUR_BIT) and all(0 < n < 2**24 for n in sizes)
 
 
 def _record(raw: bytes, path: Path) -> tuple[Any, bool]:
@@ -121,12 +126,12 @@ def _record(raw: bytes, path: Path) -> tuple[Any, bool]:
     sizes = " x ".join(str(int(little[name])) for name in ("nx", "ny", "nz"))
     raise FormatError(
         f"`{path}` is not an MRC file that can be read: its header gives {sizes} voxels in mode {int(little['mode'])}; "
-        f"expected positive sizes and one of the modes {', '.join(map(str, (*_TYPES, _FOUR_BIT)))}."
+        f"expected positive sizes and one of the modes {', '.join(map(str, (*STORED_TYPES, FOUR_BIT)))}."
     )
 
 
 def _row_bytes(mode: int, columns: int) -> int:
-    return (columns + 1) // 2 if mode == _FOUR_BIT else columns * np.dtype(_TYPES[mode]).itemsize
+    return (columns + 1) // 2 if mode == FOUR_BIT else columns * np.dtype(STORED_TYPES[mode]).itemsize
 
 
 def _labels(record: Any, notes: list[str]) -> tuple[str, ...]:
@@ -161,26 +166,28 @@ def _axes(record: Any, notes: list[str]) -> tuple[int, int, int]:
     return 1, 2, 3
 
 
-def _data_offset(record: Any, size: int, data_bytes: int, path: Path, notes: list[str]) -> int:
+def _data_offset(record: Any, size: int | None, data_bytes: int, path: Path, notes: list[str]) -> int:
     extra = int(record["nsymbt"])
-    if extra < 0 or _HEADER_BYTES + extra > size:
-        if size - _HEADER_BYTES == data_bytes:
+    if extra < 0 or (size is not None and _HEADER_BYTES + extra > size):
+        if size is not None and size - _HEADER_BYTES == data_bytes:
             notes.append(f"says its extended header is {extra} bytes long and has none")
             return _HEADER_BYTES
         raise FormatError(
-            f"`{path}` says that its extended header is {extra:,} bytes long, but the file is {size:,} bytes. "
+            f"`{path}` says that its extended header is {extra:,} bytes long, which the file has no room for. "
             "Copy it again from where it was made."
         )
     return _HEADER_BYTES + extra
 
 
-def _check_length(path: Path, size: int, offset: int, stored: tuple[int, int, int], row: int, notes: list[str]) -> None:
+def _check_length(
+    path: Path, size: int, offset: int, stored: tuple[int, int, int], row: int, notes: list[str], unit: str
+) -> None:
     sections, rows, _ = stored
     expected = offset + sections * rows * row
     if size < expected:
         whole = max(size - offset, 0) // (rows * row)
         raise FormatError(
-            f"`{path}` ends after section {whole} of {sections} "
+            f"`{path}` ends after {unit} {whole} of {sections} "
             f"(the file is {size:,} bytes; its header says {expected:,}). Copy it again from where it was made."
         )
     if size > expected:
@@ -189,12 +196,23 @@ def _check_length(path: Path, size: int, offset: int, stored: tuple[int, int, in
 
 def _has_unsigned_bytes(record: Any, raw: bytes, big_endian: bool) -> bool:
     stamp, flags = np.frombuffer(raw[152:160], dtype=">i4" if big_endian else "<i4")
-    if int(stamp) == _IMOD_STAMP:
+    if int(stamp) == IMOD_STAMP:
         return not int(flags) & 1
     return float(record["dmin"]) >= 0.0 and 127.0 < float(record["dmax"]) <= 255.0
 
 
-def _parse(raw: bytes, size: int, path: Path) -> MrcHeader:
+def parse_mrc_header(raw: bytes, size: int | None, path: Path, *, unit: str = "section") -> MrcHeader:
+    """What the first 1,024 bytes of a file say.
+
+    Parameters
+    ----------
+    size : bytes of the file (unpacked); None leaves its length unchecked
+    unit : what a section is called if the file ends early
+
+    Raises
+    ------
+    FormatError : not an MRC file, or shorter than its header says
+    """
     record, big_endian = _record(raw, path)
     notes: list[str] = []
     mode = int(record["mode"])
@@ -206,7 +224,8 @@ def _parse(raw: bytes, size: int, path: Path) -> MrcHeader:
     stored = (int(record["nz"]), int(record["ny"]), int(record["nx"]))
     row = _row_bytes(mode, stored[2])
     offset = _data_offset(record, size, stored[0] * stored[1] * row, path, notes)
-    _check_length(path, size, offset, stored, row, notes)
+    if size is not None:
+        _check_length(path, size, offset, stored, row, notes, unit)
     if bytes(record["map"]) not in (b"MAP ", b"MAP"):  # numpy drops trailing zero bytes
         notes.append("has no MAP word in its header (an old or hand-made file)")
     labels = _labels(record, notes)
@@ -249,14 +268,14 @@ def read_mrc_header(path: PathLike) -> MrcHeader:
     FormatError : not an MRC file, or shorter than its header says
     """
     place = Path(path)
-    if _is_compressed(place):
-        raw = _read_bytes(place)
-        return _parse(raw, len(raw), place)
-    raw = _read_bytes(place, _HEADER_BYTES)
-    return _parse(raw, place.stat().st_size, place)
+    if is_compressed(place):
+        raw = read_unpacked(place)
+        return parse_mrc_header(raw, len(raw), place)
+    raw = read_unpacked(place, _HEADER_BYTES)
+    return parse_mrc_header(raw, place.stat().st_size, place)
 
 
-def _unpack_four_bit(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
+def unpack_four_bit(packed: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     """Two values a byte, the left one in the low half; each row starts on a new byte."""
     values = np.empty((*packed.shape[:-1], packed.shape[-1] * 2), dtype=np.uint8)
     values[..., 0::2] = packed & 15
@@ -286,18 +305,18 @@ def read_mrc(path: PathLike, *, as_stored: bool = False) -> tuple[NDArray[Any], 
     place = Path(path)
     header = read_mrc_header(place)
     sections, rows, columns = (header.shape[3 - axis] for axis in reversed(header.axes))
-    four_bit = header.mode == _FOUR_BIT
-    kind = "u1" if four_bit or header.unsigned_bytes else _TYPES[header.mode]
+    four_bit = header.mode == FOUR_BIT
+    kind = "u1" if four_bit or header.unsigned_bytes else STORED_TYPES[header.mode]
     number = np.dtype(kind).newbyteorder(">" if header.big_endian else "<")
     stored = (sections, rows, (columns + 1) // 2 if four_bit else columns)
     array: NDArray[Any]
-    if _is_compressed(place):
-        raw = _read_bytes(place)
+    if is_compressed(place):
+        raw = read_unpacked(place)
         array = np.frombuffer(raw, dtype=number, count=math.prod(stored), offset=header.data_offset).reshape(stored)
     else:
         array = np.memmap(place, dtype=number, mode="r", offset=header.data_offset, shape=stored)
     if four_bit:
-        array = _unpack_four_bit(np.asarray(array), columns)
+        array = unpack_four_bit(np.asarray(array), columns)
     if header.axes != (1, 2, 3):
         # Array axis of the file that runs along z, then y, then x.
         array = array.transpose([2 - header.axes.index(axis) for axis in (3, 2, 1)])

@@ -86,6 +86,8 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
         add(label, [None if o is None else float(getattr(o, name)) for o in owners])
 
     attribute("rlnMicrographMovieName", "movie")
+    for label, end in ((labels.FIRST_FRAME, 0), (labels.END_FRAME, 1)):
+        add(label, [None if t.frames is None else t.frames[end] for t in tilts])
     attribute("rlnTomoTiltMovieFrameCount", "frame_count", always=True)
     attribute("rlnTomoNominalStageTiltAngle", "nominal_tilt_deg", always=True)
     attribute("rlnTomoNominalTiltAxisAngle", "nominal_axis_deg")
@@ -98,6 +100,9 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
     attribute("rlnMicrographNameEven", "image_even")
     attribute("rlnMicrographNameOdd", "image_odd")
     part("rlnAccumMotionTotal", "motion", "total_angstrom")
+    parts = [None if t.motion is None else t.motion.early_and_late_angstrom(t.dose, t.pre_exposure) for t in tilts]
+    for label, which in (("rlnAccumMotionEarly", 0), ("rlnAccumMotionLate", 1)):
+        add(label, [None if p is None else p[which] for p in parts])
     part("rlnTomoXTilt", "pose", "x_tilt_deg")
     part("rlnTomoYTilt", "pose", "y_tilt_deg")
     part("rlnTomoZRot", "pose", "z_rot_deg")
@@ -289,6 +294,7 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         dose=row.number(labels.DOSE, dose),
         pre_exposure=row.number("rlnMicrographPreExposure", 0.0),
         movie=row.text("rlnMicrographMovieName"),
+        frames=_frames(row),
         frame_count=int(row.number("rlnTomoTiltMovieFrameCount", 1.0)),
         nominal_axis_deg=row.optional("rlnTomoNominalTiltAxisAngle"),
         nominal_defocus_angstrom=None if defocus is None else -defocus * _UM,
@@ -299,6 +305,12 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         pose=_pose(row),
         ctf=_ctf(row),
     )
+
+
+def _frames(row: _Row) -> tuple[int, int] | None:
+    if row.optional(labels.FIRST_FRAME) is None:
+        return None
+    return int(row.number(labels.FIRST_FRAME)), int(row.number(labels.END_FRAME))
 
 
 def _single_table(path: Path) -> dict[str, list[str | None]]:

@@ -15,6 +15,8 @@ from eucentric.errors import InputError
 from eucentric.models.optics import Optics
 from eucentric.typing import FloatArray
 
+_EARLY_DOSE = 4.0  # e/A^2; as RELION's rlnAccumMotionEarly
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FrameShifts:
@@ -29,6 +31,20 @@ class FrameShifts:
     def total_angstrom(self) -> float:
         """Length of the path from the first frame to the last."""
         return float(np.linalg.norm(np.diff(self.shifts_angstrom, axis=0), axis=1).sum())
+
+    def early_and_late_angstrom(self, dose: float, pre_exposure: float = 0.0) -> tuple[float, float]:
+        """Length of the path within the first 4 e/A^2 that the specimen received, and of the rest.
+
+        Parameters
+        ----------
+        dose : e/A^2 of all frames; they are taken to have received it evenly
+        pre_exposure : e/A^2 before the movie
+        """
+        steps = np.linalg.norm(np.diff(self.shifts_angstrom, axis=0), axis=1)
+        count = len(self.shifts_angstrom)
+        until = pre_exposure + np.arange(2, count + 1) * (dose / max(count, 1))
+        early = float(steps[until <= _EARLY_DOSE + 1e-9].sum())
+        return early, float(steps.sum()) - early
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +93,8 @@ class Tilt:
     pre_exposure: float
     """Dose that the specimen had received before this image."""
     movie: str | None = None
+    frames: tuple[int, int] | None = None
+    """First frame of the movie that belongs to this tilt, from 0, and the one after the last; None for all of them."""
     frame_count: int = 1
     nominal_axis_deg: float | None = None
     """Tilt axis as RELION's rlnTomoZRot: the rotation about z that takes y to the tilt axis."""

@@ -1,98 +1,109 @@
-"""Gain and defective pixels."""
+"""Frames as recorded to frames as they would be with every pixel alike and none defective."""
 
 import torch
-import torch.nn.functional as functional
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.errors import InputError, ShapeError
+from eucentric.compute.threads import threads_for
+from eucentric.errors import ShapeError
+from eucentric.motion.detector import Detector, prepare_gain
+from eucentric.motion.find_defects import Defects, FrameTotals, find_defects
 from eucentric.motion.results import DetectorCorrection
 
-_WINDOW = 7
+_BAND_PIXELS = 1 << 18
 
 
 def correct_frames(
+    frames: Tensor, detector: Detector, defects: Defects, *, first_frame: int = 0
+) -> Float[Tensor, "frame y x"]:
+    """Take the dark reference away, multiply by the gain, replace defective pixels by good neighbours.
+
+    Each frame takes one of the pixel's neighbours at random, so that noise stays noise and no pattern is copied from frame
+    to frame. Which one depends on the seed, the frame's number and the place alone: however a movie is cut into blocks, a frame
+    comes out the same.
+
+    Parameters
+    ----------
+    frames : (frame, y, x) as recorded, of any type of number
+    detector : the camera
+    defects : of this movie, from `find_defects`
+    first_frame : number of the block's first frame in the movie, from 0
+
+    Returns
+    -------
+    (frame, y, x) float32
+
+    Raises
+    ------
+    ShapeError : the frames and the references are of unequal size
+    """
+    if frames.ndim != 3 or tuple(frames.shape[-2:]) != tuple(detector.shape):
+        raise ShapeError(
+            f"Frames of shape {tuple(frames.shape)} were given; expected (frame, y, x) with {detector.shape[1]} x {detector.shape[0]} "
+            "pixels, as the camera's references."
+        )
+    count, height, width = frames.shape
+    out = torch.empty(frames.shape, dtype=torch.float32, device=frames.device)
+    step = max(1, _BAND_PIXELS // width)
+    with threads_for(_BAND_PIXELS):
+        for first in range(0, height, step):
+            band = slice(first, min(height, first + step))
+            for i in range(count):
+                out[i, band] = frames[i, band]
+                if detector.dark is not None:
+                    out[i, band] -= detector.dark[band]
+                if detector.gain is not None:
+                    out[i, band] *= detector.gain[band]
+        for i in range(count):
+            _replace(frames[i], out[i].view(-1), defects, first_frame + i)
+    return out
+
+
+def correct_movie(
     frames: Float[Tensor, "frame y x"],
     gain: Float[Tensor, "y x"] | None,
     *,
     defect_sigma: float,
     generator: torch.Generator,
 ) -> DetectorCorrection:
-    """Multiply by the gain and replace defective pixels by neighbours drawn at random, so that noise stays noise.
-
-    Defects are pixels with no gain (zero or not finite), and pixels whose count over all frames stands further from its
-    7 x 7 neighbourhood than `defect_sigma` robust standard deviations after the variance-stabilising square root.
+    """All of these for a whole movie in memory.
 
     Parameters
     ----------
-    frames : counts, as recorded
     gain : factor for every pixel, or None
+    defect_sigma : standard deviations from which a pixel is defective
 
     Raises
     ------
-    ShapeError : the gain has another size than the frames
-    InputError : a frame holds values that are not finite, or negative sums throughout
+    ShapeError : the frames and the gain are of unequal size
+    InputError : values that are not numbers, or a movie that holds no counts
     """
-    if not bool(torch.isfinite(frames).all()):
-        bad = (~torch.isfinite(frames)).flatten(1).any(1).nonzero().flatten().tolist()
-        raise InputError(
-            f"Frame {bad[0] + 1} holds values that are not numbers (NaN or infinity). Copy the movie again."
+    shape = (frames.shape[-2], frames.shape[-1])
+    if gain is not None and tuple(gain.shape) != shape:
+        raise ShapeError(
+            f"The gain reference is {gain.shape[1]} x {gain.shape[0]} pixels and the frames are "
+            f"{shape[1]} x {shape[0]}; expected the same size."
         )
-    dead = torch.zeros(frames.shape[-2:], dtype=torch.bool, device=frames.device)
-    if gain is not None:
-        if gain.shape != frames.shape[-2:]:
-            raise ShapeError(
-                f"The gain reference is {gain.shape[1]} x {gain.shape[0]} pixels and the frames are "
-                f"{frames.shape[2]} x {frames.shape[1]}; expected the same size."
-            )
-        dead = ~torch.isfinite(gain) | (gain <= 0)
-        frames = frames * torch.where(dead, torch.zeros_like(gain), gain)
-    defects = _find_defects(frames.sum(0), dead, defect_sigma)
-    return DetectorCorrection(frames=_fill(frames, defects, generator), defects=defects)
+    camera = Detector(shape=shape, gain=None if gain is None else prepare_gain(gain, shape))
+    totals = FrameTotals()
+    totals.add(frames)
+    found = find_defects(totals, camera, sigma=defect_sigma, generator=generator)
+    return DetectorCorrection(frames=correct_frames(frames, camera, found), defects=found.mask)
 
 
-def _find_defects(total: Tensor, dead: Tensor, sigma: float) -> Bool[Tensor, "y x"]:
-    floor = total.clamp(min=0.0)
-    if float(floor.max()) <= 0:
-        return dead
-    # neighbours are clipped first, so that one hot pixel does not raise the level of its surroundings
-    level = floor[~dead].median() if bool((~dead).any()) else floor.median()
-    clipped = floor.clamp(max=float(4.0 * level + 10.0 * level.sqrt()))
-    good = (~dead).to(total.dtype)
-    around = _box_sum(clipped * good) - clipped * good
-    count = _box_sum(good) - good
-    local = around / count.clamp(min=1.0)
-    deviation = 2.0 * (torch.sqrt(floor + 0.375) - torch.sqrt(local + 0.375))
-    centred = deviation[~dead] - deviation[~dead].median()
-    # two robust estimates: the median alone collapses where half of an image is blocked and counts nothing
-    ranked = centred.abs().sort().values
-    spread = torch.maximum(1.4826 * ranked[len(ranked) // 2], ranked[int(0.95 * (len(ranked) - 1))] / 1.96)
-    return dead | ((deviation.abs() > sigma * spread.clamp(min=1e-6)) & (count > 0))
+def _replace(raw: Tensor, corrected: Tensor, defects: Defects, frame: int) -> None:
+    if len(defects.event_places):
+        struck = raw.reshape(-1)[defects.event_places] >= defects.event_limits
+        places = defects.event_places[struck]
+        corrected[places] = corrected[_chosen(places, defects.event_sources[struck], frame, defects.seed)]
+    if len(defects.places):
+        corrected[defects.places] = corrected[_chosen(defects.places, defects.sources, frame, defects.seed)]
 
 
-def _box_sum(image: Tensor) -> Tensor:
-    padded = functional.pad(image[None, None], [_WINDOW // 2] * 4, mode="reflect")
-    return functional.avg_pool2d(padded, _WINDOW, stride=1)[0, 0] * _WINDOW**2
-
-
-def _fill(frames: Tensor, defects: Tensor, generator: torch.Generator) -> Tensor:
-    where = defects.nonzero()
-    if not len(where):
-        return frames
-    height, width = defects.shape
-    filled = frames.clone()
-    todo = where
-    reach = 2
-    while len(todo) and reach < max(height, width):
-        offset = torch.randint(-reach, reach + 1, (len(todo), 2), generator=generator, device=frames.device)
-        source = todo + offset
-        source[:, 0].clamp_(0, height - 1)
-        source[:, 1].clamp_(0, width - 1)
-        usable = ~defects[source[:, 0], source[:, 1]]
-        to, at = todo[usable], source[usable]
-        filled[:, to[:, 0], to[:, 1]] = frames[:, at[:, 0], at[:, 1]]
-        todo = todo[~usable]
-        reach += 1
-    if len(todo):
-        filled[:, todo[:, 0], todo[:, 1]] = frames[:, ~defects].mean(1, keepdim=True) if bool((~defects).any()) else 0.0
-    return filled
+def _chosen(places: Tensor, sources: Tensor, frame: int, seed: int) -> Tensor:
+    """One source for each place, scattered by mixing the bits of place, frame and seed."""
+    mixed = (places * 0x9E3779B1 + frame * 0x85EBCA77 + seed) & 0x7FFFFFFFFFFF
+    for _ in range(2):
+        mixed = ((mixed ^ (mixed >> 15)) * 0x2C1B3C6D) & 0x7FFFFFFFFFFF
+    which = (mixed ^ (mixed >> 17)) % sources.shape[1]
+    return sources.gather(1, which[:, None])[:, 0]

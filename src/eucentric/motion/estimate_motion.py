@@ -1,232 +1,518 @@
 r"""Global shifts of the frames of a movie by maximum likelihood.
 
-Every frame is the same unknown scene, displaced, plus white noise. With the scene's power S(k) per frame and the noise
-N(k) the log-likelihood of the displacements is, up to a constant,
-
-.. math:: L(s) = \sum_k \frac{S}{N (N + n S)} \Big|\sum_i F_i(k)\, e^{2\pi i k\cdot s_i}\Big|^2
-
-which weights every frequency by what it can tell, uses all pairs of frames at once, and gives the uncertainty by its
-curvature. S and N are measured from the frames themselves, and refined with the shifts.
+All pairs of frames speak at once, every frequency with the weight of what it can tell; the scene's and the noise's power
+are measured from the frames themselves and refined with the shifts; the curvature gives the uncertainty. How strongly the
+prior holds the shifts together is decided by the evidence, and shifts for which there is none vanish.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.errors import InputError, ShapeError
-from eucentric.fourier.crop import fourier_crop, rescaled_shape
-from eucentric.fourier.filters import band_pass, taper_edges
-from eucentric.fourier.grid import frequency_grid, frequency_vectors
+from eucentric.compute.sizes import good_size
+from eucentric.errors import InputError
+from eucentric.motion.band_spectra import (
+    SHELLS,
+    BandSpectra,
+    CoarseFrames,
+    FrameSource,
+    band_spectra,
+    summed_power,
+    transform_frames,
+)
+from eucentric.motion.likelihood import (
+    floored,
+    gradient,
+    information,
+    log_probability,
+    measure_spectra,
+    pair_laplacian,
+    profile_log_probability,
+    sample_weights,
+    shell_mean,
+)
 from eucentric.motion.params import MotionParams
-from eucentric.motion.results import MotionResult
+from eucentric.motion.results import MotionResult, RejectedFrame
+from eucentric.motion.series_prior import MotionPrior, centring, free_directions, smooth_prior
+from eucentric.motion.workers import one_thread
 
 _ROUNDS = 4
-_SHELLS = 48
+_SEARCHES = 2
+_STEPS = 10
+_FEW_FRAMES = 8
+_SEARCH_SAMPLES = 60_000
+"""Samples of a large field that are enough to find the peak; the rest is for its place."""
+_STEPS_ANGSTROM = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_DOUBT = 6.0
+"""Nats that motion has to earn beyond even odds, for the priors that were tried."""
+_SURE = 0.99
+_JERKS = (0.03, 0.1, 0.3, 1.0, 3.0)
+"""Change of step, as a part of the step."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Spectra:
-    """Half-plane Fourier samples inside the band, flattened."""
-
-    values: Tensor  # (frame, k) complex128
-    kx: Tensor
-    ky: Tensor
-    double: Tensor  # how many samples of the full plane each one stands for
-    shell: Tensor
-    shape: tuple[int, int]
-    pixel_size: float
-    index: Tensor  # where they sit in the rfft of `shape`
-
-
-def estimate_motion(frames: Float[Tensor, "frame y x"], pixel_size: float, params: MotionParams) -> MotionResult:
+def estimate_motion(
+    frames: "Float[Tensor, 'frame y x'] | FrameSource",
+    pixel_size: float,
+    params: MotionParams,
+    *,
+    doses: Sequence[float] | None = None,
+    prior: MotionPrior | None = None,
+) -> MotionResult:
     """Displacement of every frame.
 
     Parameters
     ----------
-    frames : gain-corrected, free of hot pixels (fixed patterns would pull all shifts to zero)
+    frames : gain-corrected, free of hot pixels (fixed patterns would pull all shifts to zero); a tensor or a source
     pixel_size : A
+    doses : e/A^2 of every frame where they differ; None takes them as equal
+    prior : what the other movies of the series tell; see :mod:`eucentric.motion.series_prior`
 
     Raises
     ------
     ShapeError : not a stack of images, or images too small
-    InputError : values that are not finite
+    InputError : values that are not finite, or doses that do not match
     """
-    if frames.ndim != 3 or min(frames.shape[-2:]) < 32:
-        raise ShapeError(f"The movie has shape {tuple(frames.shape)}; expected frames of at least 32 x 32 pixels.")
-    if not bool(torch.isfinite(frames).all()):
-        raise InputError("The movie holds values that are not numbers (NaN or infinity). Copy it again.")
-    count = len(frames)
-    band = _band_spectra(frames, pixel_size, params)
-    shells = torch.arange(_SHELLS, dtype=torch.float64, device=frames.device)
-    frequency = (shells + 0.5) / _SHELLS / params.low_pass_angstrom
-    if count == 1:
-        zero = torch.zeros(1, 2, dtype=torch.float64, device=frames.device)
-        nothing = torch.zeros(_SHELLS, dtype=torch.float64, device=frames.device)
-        return MotionResult(
-            shifts_angstrom=zero,
-            sigma_angstrom=torch.zeros_like(zero[:, 0]),
-            frequency=frequency,
-            frame_correlation=nothing,
-        )
-    shifts = torch.zeros(count, 2, dtype=torch.float64, device=frames.device)
-    # a first look with a plain envelope; then the measured spectra
-    weight = torch.exp(-0.25 * 300.0 * (band.kx**2 + band.ky**2))
-    weight = weight / (count * band.values.abs().square().mean(0).clamp(min=1e-30))
-    for round_ in range(_ROUNDS):
-        if round_ < 2:
-            shifts = _search(band, weight, shifts, params.max_shift_angstrom)
-        signal, noise = _measure_spectra(band, shifts)
-        weight = (signal / (noise * (noise + count * signal)))[band.shell]
-        shifts, covariance = _newton(band, weight, shifts, params.jerk_angstrom)
-    signal, noise = _measure_spectra(band, shifts)
-    sigma = torch.sqrt(0.5 * torch.diagonal(covariance).reshape(2, count).sum(0).clamp(min=0.0))
-    return MotionResult(
-        shifts_angstrom=shifts - shifts.mean(0),
-        sigma_angstrom=sigma,
-        frequency=frequency,
-        frame_correlation=signal / (signal + noise),
+    _, coarse = transform_frames(
+        frames,
+        pixel_size,
+        low_pass_angstrom=params.low_pass_angstrom,
+        margin_angstrom=params.max_shift_angstrom,
+        keep_bytes=0,
+    )
+    return estimate_shifts(coarse, params, doses=doses, prior=prior)
+
+
+def estimate_shifts(
+    coarse: CoarseFrames,
+    params: MotionParams,
+    *,
+    doses: Sequence[float] | None = None,
+    prior: MotionPrior | None = None,
+) -> MotionResult:
+    """The same from the coarse images that :func:`eucentric.motion.band_spectra.transform_frames` made."""
+    frame_doses = relative_doses(len(coarse.group), doses)
+    groups = len(coarse.images)
+    group_doses = torch.zeros(groups, dtype=torch.float64).index_add_(0, coarse.group, frame_doses)
+    group_doses = group_doses / group_doses.mean().clamp(min=1e-12)
+    band = band_spectra(
+        coarse.images,
+        coarse.spacing,
+        low_pass_angstrom=params.low_pass_angstrom,
+        high_pass_angstrom=params.high_pass_angstrom,
+    )
+    grouped = groups < len(coarse.group)
+    with one_thread():
+        fit = _fit_without_bad_frames(band, group_doses, params, None if grouped else prior)
+    return _per_frame(fit, band, coarse, frame_doses)
+
+
+def relative_doses(count: int, doses: Sequence[float] | None) -> Float[Tensor, " frame"]:
+    """Doses of the frames with a mean of one."""
+    if doses is None:
+        return torch.ones(count, dtype=torch.float64)
+    given = torch.tensor(list(doses), dtype=torch.float64)
+    if len(given) != count or not bool(torch.isfinite(given).all()) or float(given.min()) <= 0:
+        raise InputError(f"{len(given)} doses were given for {count} frames; expected one above zero for each.")
+    return given / given.mean()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Fit:
+    shifts: Tensor  # (frame, 2)
+    covariance: Tensor  # (frame, frame)
+    residual: Tensor  # (frame,)
+    free: Tensor  # (frame, 2)
+    free_covariance: Tensor  # (frame, frame)
+    signal: Tensor
+    noise: Tensor
+    confidence: float
+    rejected: dict[int, str]
+
+
+def _fit_without_bad_frames(band: BandSpectra, doses: Tensor, params: MotionParams, prior: MotionPrior | None) -> _Fit:
+    rejected = _frames_of_strange_power(band, doses)
+    while True:
+        keep = torch.tensor([i for i in range(len(doses)) if i not in rejected], dtype=torch.long)
+        if len(keep) < 2:
+            return _nothing_to_align(doses, rejected)
+        part = band if len(keep) == len(doses) else band.with_values(band.values[keep.to(band.values.device)])
+        fit, likeness, spread = _fit_frames(part, doses[keep], params, _prior_of(prior, keep))
+        strange = likeness + 3.0 * spread < 0.5
+        if len(keep) >= 3 and bool(strange.any()) and int(strange.sum()) <= len(keep) // 2:
+            worst = int((likeness + 3.0 * spread).argmin())
+            share = 100.0 * float(likeness[worst])
+            rejected[int(keep[worst])] = f"it holds {share:.0f}% of the detail that the other frames share"
+            continue
+        return _spread_over(fit, keep, doses, rejected)
+
+
+def _prior_of(prior: MotionPrior | None, keep: Tensor) -> MotionPrior | None:
+    """The distribution of some of the frames alone."""
+    if prior is None or len(prior.mean_angstrom) == len(keep):
+        return prior
+    covariance = torch.linalg.pinv(prior.precision, hermitian=True)[keep][:, keep]
+    centre = centring(len(keep))
+    return MotionPrior(
+        mean_angstrom=prior.mean_angstrom[keep],
+        precision=torch.linalg.pinv(centre @ covariance @ centre, hermitian=True, rtol=1e-9),
     )
 
 
-def _band_spectra(frames: Tensor, pixel_size: float, params: MotionParams) -> _Spectra:
-    images = frames.to(torch.float32)
-    images = images - images.mean((-2, -1), keepdim=True)
-    images = taper_edges(images, max(4, min(images.shape[-2:]) // 16))
-    coarse = max(pixel_size, params.low_pass_angstrom / 2.2)
-    height, width = rescaled_shape(images.shape[-2:], pixel_size, coarse)
-    shape = (height, width)
-    if shape[0] <= images.shape[-2] and shape[1] <= images.shape[-1] and coarse > pixel_size:
-        spacing = pixel_size * images.shape[-1] / shape[1]
-        images = torch.stack([fourier_crop(image, shape) for image in images])
-    else:
-        shape, spacing = (images.shape[-2], images.shape[-1]), pixel_size
-    spectra = torch.fft.rfft2(images)
-    radius = frequency_grid(shape, spacing, device=images.device)
-    weight = band_pass(radius, low_pass_angstrom=params.low_pass_angstrom, high_pass_angstrom=params.high_pass_angstrom)
-    # the zero-frequency row and column carry what is left of detector stripes
-    index = (weight > 0.5).reshape(-1).nonzero().flatten()
-    fy, fx = frequency_vectors(shape, spacing, device=images.device, dtype=torch.float64)
-    kx = fx.expand(radius.shape).reshape(-1)[index]
-    ky = fy.expand(radius.shape).reshape(-1)[index]
-    cut = 1.0 / params.low_pass_angstrom
-    shell = (torch.sqrt(kx**2 + ky**2) / cut * _SHELLS).long().clamp(max=_SHELLS - 1)
-    double = torch.where(kx == 0, 1.0, 2.0).double()
-    values = spectra.reshape(len(frames), -1)[:, index].to(torch.complex128) / math.sqrt(shape[0] * shape[1])
-    return _Spectra(
-        values=values, kx=kx, ky=ky, double=double, shell=shell, shape=shape, pixel_size=spacing, index=index
+def _frames_of_strange_power(band: BandSpectra, doses: Tensor) -> dict[int, str]:
+    power = torch.stack([(summed_power(v[None]) * band.weight).sum() for v in band.values]).double().cpu() / doses
+    if float(power.max()) <= 0:
+        return {}
+    level = power[power > 1e-6 * power.max()].median()
+    out = {}
+    for i, p in enumerate((power / level).tolist()):
+        if p < 1e-3:
+            out[i] = "it holds no detail: all of its pixels are alike"
+        elif len(doses) >= 3 and not 0.1 < p < 10.0:
+            out[i] = f"its detail has {p:.2g} times the power of the other frames"
+    return out
+
+
+def _nothing_to_align(doses: Tensor, rejected: dict[int, str]) -> _Fit:
+    count = len(doses)
+    nothing = torch.zeros(SHELLS, dtype=torch.float64)
+    alone = len(rejected) == count
+    return _Fit(
+        shifts=torch.zeros(count, 2, dtype=torch.float64),
+        covariance=torch.zeros(count, count, dtype=torch.float64),
+        residual=torch.zeros(count, dtype=torch.float64),
+        free=torch.zeros(count, 2, dtype=torch.float64),
+        free_covariance=1e6 * centring(count),
+        signal=nothing,
+        noise=nothing + 1.0,
+        confidence=0.0,
+        rejected={} if alone else rejected,
     )
 
 
-def _aligned(band: _Spectra, shifts: Tensor) -> Tensor:
-    """Spectra with the shifts undone."""
-    angle = 2 * math.pi * (shifts[:, :1] * band.kx + shifts[:, 1:] * band.ky)
-    return band.values * torch.polar(torch.ones_like(angle), angle)
-
-
-def _shell_mean(band: _Spectra, quantity: Tensor) -> Tensor:
-    total = torch.zeros(_SHELLS, dtype=torch.float64, device=quantity.device).index_add_(
-        0, band.shell, quantity * band.double
+def _fit_frames(
+    band: BandSpectra, doses: Tensor, params: MotionParams, prior: MotionPrior | None
+) -> tuple[_Fit, Tensor, Tensor]:
+    """Shifts of good frames, then how much of the common detail each frame holds, and the error of that."""
+    count, dose = len(doses), float(doses.sum())
+    still = torch.zeros(count, 2, dtype=torch.float64) if prior is None else prior.mean_angstrom
+    weak = prior or smooth_prior(doses, 3.0 * params.jerk_angstrom, params.jerk_angstrom)
+    shifts = _start(band.coarser(_SEARCH_SAMPLES), doses, still, weak, params)
+    if prior is not None:
+        shifts = _more_probable(band, doses, shifts, still, prior)
+    many = prior is None and count > _FEW_FRAMES
+    aligned = band.aligned(shifts)
+    for _ in range(_ROUNDS):
+        weight = sample_weights(band, *measure_spectra(band, aligned, band.own, doses), dose)
+        if many:
+            weak = _prior_of_most_evidence(band, weight, shifts, doses)
+        moved, aligned, curvature = _newton(band, weight, shifts, doses, weak)
+        change = float((moved - shifts).abs().max())
+        shifts = moved
+        if change < 0.02 * params.low_pass_angstrom:
+            break
+    signal, noise = measure_spectra(band, aligned, band.own, doses)
+    weight = sample_weights(band, signal, noise, dose)
+    residual = _residuals(band, weight, aligned, curvature)
+    if prior is None:
+        weak = _prior_of_most_evidence(band, weight, shifts, doses)
+        shifts, aligned, curvature = _newton(band, weight, shifts, doses, weak)
+    confidence = _confidence(band, shifts, aligned, doses, curvature, weak)
+    if confidence > _SURE:
+        weight = sample_weights(band, *measure_spectra(band, aligned, band.own, doses, cautious=False), dose)
+        shifts, aligned, curvature = _newton(band, weight, shifts, doses, weak)
+    pull = gradient(aligned, weight, band.ky, band.kx).cpu().T.reshape(-1)
+    alone = torch.linalg.pinv(curvature, hermitian=True)
+    free_shifts = shifts + (alone @ pull).reshape(2, count).T
+    if prior is None:  # else the most probable shifts are the answer, however little the frames tell
+        shifts = still + confidence * (shifts - still)
+    likeness, spread = _likeness(band, aligned, doses, signal, noise)
+    free = torch.kron(torch.eye(2, dtype=torch.float64), centring(count))
+    precision = curvature + torch.kron(torch.eye(2, dtype=torch.float64), weak.precision)
+    covariance = free @ torch.linalg.pinv(precision, hermitian=True) @ free
+    both = 0.5 * (covariance[:count, :count] + covariance[count:, count:])
+    fit = _Fit(
+        shifts=shifts - shifts.mean(0),
+        covariance=both,
+        residual=residual,
+        free=free_shifts - free_shifts.mean(0),
+        free_covariance=0.5 * (alone[:count, :count] + alone[count:, count:]),
+        signal=signal.cpu(),
+        noise=noise.cpu(),
+        confidence=confidence,
+        rejected={},
     )
-    norm = torch.zeros_like(total).index_add_(0, band.shell, band.double)
-    return total / norm.clamp(min=1.0)
+    return fit, likeness, spread
 
 
-def _measure_spectra(band: _Spectra, shifts: Tensor) -> tuple[Tensor, Tensor]:
-    """Power of the scene in one frame, and of the noise, in shells."""
-    count = len(shifts)
-    aligned = _aligned(band, shifts)
-    own = aligned.abs().square().mean(0)
-    coherent = aligned.sum(0).abs().square()
-    cross = (coherent - count * own) / (count * (count - 1))
-    total, signal = _shell_mean(band, own), _shell_mean(band, cross)
-    kernel = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64, device=signal.device)
-    padded = torch.cat([signal[:1], signal, signal[-1:]])
-    smooth = (padded.unfold(0, 3, 1) * kernel).sum(-1)
-    total = total.clamp(min=1e-12)
-    # a shell is never trusted to be pure noise, nor pure signal
-    signal = torch.minimum(torch.maximum(smooth, 1e-4 * total), 0.98 * total)
-    return signal, total - signal
+def _more_probable(band: BandSpectra, doses: Tensor, found: Tensor, still: Tensor, prior: MotionPrior) -> Tensor:
+    """From the peaks that were found, or from what the series suggests."""
+    best, chosen = -math.inf, still
+    for start in (found, still):
+        moved, aligned = start, band.aligned(start)
+        for _round in range(_SEARCHES):
+            weight = sample_weights(band, *measure_spectra(band, aligned, band.own, doses), float(doses.sum()))
+            moved, aligned, _ = _newton(band, weight, moved, doses, prior)
+        away = (moved - still).T.reshape(-1)
+        held = torch.kron(torch.eye(2, dtype=torch.float64), prior.precision)
+        value = log_probability(band, aligned, doses, *measure_spectra(band, aligned, band.own, doses))
+        value -= 0.5 * float(away @ held @ away)
+        if value > best:
+            best, chosen = value, moved
+    return chosen
 
 
-def _search(band: _Spectra, weight: Tensor, shifts: Tensor, reach: float) -> Tensor:
-    """Each frame against the sum of the others, by the peak of the weighted correlation."""
-    shape = band.shape
-    half = (shape[0], shape[1] // 2 + 1)
-    aligned = _aligned(band, shifts)
+def _start(band: BandSpectra, doses: Tensor, still: Tensor, weak: MotionPrior, params: MotionParams) -> Tensor:
+    """Shifts from correlation peaks; sums of neighbouring frames where there are many, since a short frame shows too little."""
+    count = len(doses)
+    if count > _FEW_FRAMES:
+        groups = min(_FEW_FRAMES, (count + 1) // 2)
+        group = torch.arange(count) * groups // count
+        own = band.aligned(still)
+        values = own.new_zeros(groups, *own.shape[1:]).index_add_(0, group.to(own.device), own)
+        grouped = torch.zeros(groups, dtype=torch.float64).index_add_(0, group, doses)
+        time = torch.cumsum(doses, 0) - 0.5 * doses
+        middle = torch.zeros(groups, dtype=torch.float64).index_add_(0, group, doses * time) / grouped
+        grouped = grouped / grouped.mean()
+        nothing = torch.zeros(groups, 2, dtype=torch.float64)
+        steps = smooth_prior(grouped, 3.0 * params.jerk_angstrom, params.jerk_angstrom)
+        found = _start(band.with_values(values), grouped, nothing, steps, params)
+        shifts = still + _between(middle, time) @ found
+        return shifts - shifts.mean(0)
+    shifts = _first_look(band, still, params.max_shift_angstrom)
+    for _ in range(_SEARCHES):
+        aligned = band.aligned(shifts)
+        weight = sample_weights(band, *measure_spectra(band, aligned, band.own, doses), float(doses.sum()))
+        shifts = _search(band, weight, aligned, shifts, still, params.max_shift_angstrom)
+        shifts = _newton(band, weight, shifts, doses, weak)[0]
+    return shifts
+
+
+def _between(middle: Tensor, time: Tensor) -> Tensor:
+    """(time, middle): linear interpolation between the middles, straight on beyond them."""
+    right = torch.searchsorted(middle, time).clamp(1, len(middle) - 1)
+    part = (time - middle[right - 1]) / (middle[right] - middle[right - 1])
+    carry = torch.zeros(len(time), len(middle), dtype=torch.float64)
+    rows = torch.arange(len(time))
+    carry[rows, right] = part
+    carry[rows, right - 1] = 1.0 - part
+    return carry
+
+
+def _first_look(band: BandSpectra, start: Tensor, reach: float) -> Tensor:
+    """Each frame against the others with a plain envelope; a peak that chance could have made is not believed."""
+    power = (shell_mean(band, band.own) / len(start)).clamp(min=1e-30).float()
+    radius2 = band.ky[:, None] ** 2 + band.kx**2
+    weight = band.weight * torch.exp(-0.25 * 300.0 * radius2) / power[band.shell]
+    shifts = start.clone()
+    aligned = band.aligned(shifts)
+    total = aligned.sum(0)
+    for i in range(len(shifts)):
+        plane, x, y = _correlation(band, weight * aligned[i] * (total - aligned[i]).conj())
+        allowed = x**2 + y**2 <= reach**2
+        peak = int(torch.where(allowed, plane, torch.full_like(plane, -torch.inf)).argmax())
+        if float(plane.reshape(-1)[peak]) > 6.5 * float(plane.std()):
+            row, column = divmod(peak, plane.shape[1])
+            shifts[i] += torch.stack([x[0, column], y[row, 0]]).double().cpu()
+    return shifts - shifts.mean(0)
+
+
+def _correlation(band: BandSpectra, product: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``sum over k of product exp(2 pi i k.d)`` over the whole plane, with the displacements d (x, y in A)."""
+    rows, columns = product.shape
+    shape = (good_size(rows + 1), good_size(2 * columns))
+    plane = product.new_zeros(shape[0], shape[1] // 2 + 1)
+    half = (rows + 1) // 2
+    plane[:half, :columns] = product[:half]
+    plane[-(rows - half) :, :columns] = product[half:]
+    value = torch.fft.irfft2(plane, s=shape, norm="forward")
+    step_y, step_x = (1.0 / (n * float(k[1] - k[0])) for n, k in zip(shape, (band.ky, band.kx), strict=True))
+    y = torch.fft.fftfreq(shape[0], d=1.0 / shape[0], device=product.device)[:, None] * step_y
+    x = torch.fft.fftfreq(shape[1], d=1.0 / shape[1], device=product.device)[None] * step_x
+    return value, x, y
+
+
+def _search(band: BandSpectra, weight: Tensor, aligned: Tensor, shifts: Tensor, still: Tensor, reach: float) -> Tensor:
+    """Mean displacement of each frame against the others over all that the data leave possible."""
     total = aligned.sum(0)
     out = shifts.clone()
-    y = torch.fft.fftfreq(shape[0], d=1.0 / shape[0], device=weight.device).reshape(-1, 1) * band.pixel_size
-    x = torch.fft.fftfreq(shape[1], d=1.0 / shape[1], device=weight.device).reshape(1, -1) * band.pixel_size
-    allowed = (x**2 + y**2) <= reach**2
     for i in range(len(shifts)):
-        plane = torch.zeros(half[0] * half[1], dtype=torch.complex128, device=weight.device)
-        # content of frame i displaced by d relative to the others puts the peak at d
-        plane[band.index] = weight * aligned[i] * (total - aligned[i]).conj()
-        corr = torch.fft.irfft2(plane.reshape(half), s=shape)
-        peak = int(torch.where(allowed, corr, torch.full_like(corr, -torch.inf)).argmax())
-        row, column = divmod(peak, shape[1])
-        out[i, 0] += x[0, column]
-        out[i, 1] += y[row, 0]
+        plane, x, y = _correlation(band, weight * aligned[i] * (total - aligned[i]).conj())
+        here_x, here_y = x + float(shifts[i, 0] - still[i, 0]), y + float(shifts[i, 1] - still[i, 1])
+        away = here_x**2 + here_y**2
+        allowed = x**2 + y**2 <= reach**2
+        height = torch.where(allowed, plane - 0.5 * away / (0.25 * reach) ** 2, torch.full_like(plane, -torch.inf))
+        chance = torch.exp((height - height.max()).double())
+        chance = chance / chance.sum()
+        out[i, 0] += float((chance * x).sum())
+        out[i, 1] += float((chance * y).sum())
     return out - out.mean(0)
 
 
-def _newton(band: _Spectra, weight: Tensor, shifts: Tensor, jerk: float) -> tuple[Tensor, Tensor]:
-    """Newton steps on the log-likelihood with a prior on smooth motion and zero mean; returns shifts and covariance."""
+def _newton(
+    band: BandSpectra, weight: Tensor, shifts: Tensor, doses: Tensor, prior: MotionPrior
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scoring steps to the most probable shifts; these, the aligned spectra and the curvature of L."""
     count = len(shifts)
-    w = 0.5 * weight * band.double  # a sample and its mirror are one observation
-    prior = _prior_precision(count, jerk).to(shifts)
-    for _ in range(8):
-        aligned = _aligned(band, shifts)
-        total = aligned.sum(0)
-        gradient, hessian = _derivatives(band, w, aligned, total)
-        flat = torch.cat([shifts[:, 0], shifts[:, 1]])
-        gradient = gradient - prior @ flat
-        # Gauss-Newton keeps only the part of the curvature that is surely positive
-        precision = hessian + prior
-        step = torch.linalg.lstsq(precision, gradient).solution
-        limit = 0.5 * band.pixel_size
-        step = step * min(1.0, limit / max(float(step.abs().max()), 1e-12))
+    held = torch.kron(torch.eye(2, dtype=torch.float64), prior.precision)
+    longest = 0.25 / float(band.ky.max())
+    aligned = band.aligned(shifts)
+    curvature = _curvature(band, weight, aligned, doses)
+    for _ in range(_STEPS):
+        pull = gradient(aligned, weight, band.ky, band.kx).cpu().T.reshape(-1)
+        pull = pull - held @ (shifts - prior.mean_angstrom).T.reshape(-1)
+        step = torch.linalg.lstsq(curvature + held, pull, driver="gelsd").solution
+        step = step * min(1.0, longest / max(float(step.abs().max()), 1e-12))
         shifts = shifts + step.reshape(2, count).T
         shifts = shifts - shifts.mean(0)
-        if float(step.abs().max()) < 1e-3 * band.pixel_size:
+        aligned = band.aligned(shifts)
+        if float(step.abs().max()) < 0.01:
             break
-    # only differences between frames are known: the covariance of the mean-free shifts
-    free = torch.eye(count, dtype=torch.float64, device=shifts.device) - 1.0 / count
-    free = _for_both_axes(free)
-    return shifts, free @ torch.linalg.pinv(precision, hermitian=True) @ free
+        curvature = _curvature(band, weight, aligned, doses)
+    return shifts, aligned, curvature
 
 
-def _derivatives(band: _Spectra, w: Tensor, aligned: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient of L and minus its Hessian over (all x shifts, all y shifts), mean-free directions positive."""
+def _curvature(band: BandSpectra, weight: Tensor, aligned: Tensor, doses: Tensor) -> Tensor:
+    """Over all x, then all y."""
+    pair = information(aligned, band.own, weight, band.ky, band.kx, doses).cpu()
+    return torch.kron(floored(pair, 1e-9), pair_laplacian(doses))
+
+
+def _residuals(band: BandSpectra, weight: Tensor, aligned: Tensor, curvature: Tensor) -> Tensor:
+    """How far each frame alone would go."""
     count = len(aligned)
-    k = (2 * math.pi * band.kx, 2 * math.pi * band.ky)
-    gradient = torch.cat([2.0 * (w * kc * (aligned.conj() * total).imag).sum(1) for kc in k])
-    hessian = torch.zeros(2 * count, 2 * count, dtype=torch.float64, device=w.device)
-    for a in range(2):
-        for b in range(2):
-            weighted = aligned * (w * k[a] * k[b])
-            cross = (weighted @ aligned.conj().T).real
-            block = -2.0 * cross
-            block = block - torch.diag(torch.diagonal(block))
-            block = block + torch.diag(-block.sum(1))
-            hessian[a * count : (a + 1) * count, b * count : (b + 1) * count] = block
-    # directions in which the pairs disagree may curve the wrong way far from the maximum: keep the positive part
-    values, vectors = torch.linalg.eigh(0.5 * (hessian + hessian.T))
-    return gradient, (vectors * values.clamp(min=0.0)) @ vectors.T
+    pull = gradient(aligned, weight, band.ky, band.kx).cpu()
+    own = torch.diagonal(curvature).reshape(2, count).T
+    away: Tensor = torch.linalg.vector_norm(pull / own.clamp(min=1e-9), dim=1).clamp(max=100.0)
+    return away
 
 
-def _prior_precision(count: int, jerk: float) -> Tensor:
-    """Precision matrix over (x, y) of second differences of standard deviation `jerk`, the mean held at zero."""
-    second = torch.zeros(max(0, count - 2), count, dtype=torch.float64)
-    for i in range(count - 2):
-        second[i, i], second[i, i + 1], second[i, i + 2] = 1.0, -2.0, 1.0
-    one = second.T @ second / jerk**2 + 1e-9 * torch.eye(count, dtype=torch.float64)
-    return _for_both_axes(one)
+def _prior_of_most_evidence(band: BandSpectra, weight: Tensor, shifts: Tensor, doses: Tensor) -> MotionPrior:
+    """The strength of the prior under which the data are most probable, the likelihood being taken as normal."""
+    aligned = band.aligned(shifts)
+    curvature = _curvature(band, weight, aligned, doses)
+    pull = curvature @ shifts.T.reshape(-1) + gradient(aligned, weight, band.ky, band.kx).cpu().T.reshape(-1)
+    best, chosen = -math.inf, smooth_prior(doses, _STEPS_ANGSTROM[-1], _STEPS_ANGSTROM[-1])
+    basis = torch.kron(torch.eye(2, dtype=torch.float64), free_directions(len(shifts)))
+    curvature, pull = basis.T @ curvature @ basis, basis.T @ pull
+    for step in _STEPS_ANGSTROM:
+        for part in _JERKS:
+            prior = smooth_prior(doses, step, part * step)
+            held = basis.T @ torch.kron(torch.eye(2, dtype=torch.float64), prior.precision) @ basis
+            mean = torch.linalg.solve(curvature + held, pull)
+            evidence = 0.5 * float(pull @ mean + torch.logdet(held) - torch.logdet(curvature + held))
+            if evidence > best:
+                best, chosen = evidence, prior
+    return chosen
 
 
-def _for_both_axes(block: Tensor) -> Tensor:
-    """The same matrix for the x and for the y shifts, nothing between them."""
-    return torch.kron(torch.eye(2, dtype=block.dtype, device=block.device), block)
+def _confidence(
+    band: BandSpectra,
+    shifts: Tensor,
+    aligned: Tensor,
+    doses: Tensor,
+    curvature: Tensor,
+    prior: MotionPrior,
+) -> float:
+    """Probability of these shifts against no motion (or the prior's mean), both being as likely beforehand.
+
+    Powers are measured anew for either, since shifts that follow noise find signal in it.
+    """
+    basis = torch.kron(torch.eye(2, dtype=torch.float64), free_directions(len(shifts)))
+    held = basis.T @ torch.kron(torch.eye(2, dtype=torch.float64), prior.precision) @ basis
+    away = basis.T @ (shifts - prior.mean_angstrom).T.reshape(-1)
+    still = band.aligned(prior.mean_angstrom)
+    gain = log_probability(band, aligned, doses, *measure_spectra(band, aligned, band.own, doses))
+    gain -= log_probability(band, still, doses, *measure_spectra(band, still, band.own, doses))
+    # where a strong scene's spectrum is steep, smoothed powers are off by more than the noise, and what the frames gain by
+    # moving looks like a loss; powers of every shell alone are right there, though they follow chance by some nats a shell
+    plain = profile_log_probability(band, aligned, doses) - profile_log_probability(band, still, doses)
+    if gain < 0.0 and plain > 2 * SHELLS:
+        gain = plain
+    known = basis.T @ curvature @ basis
+    odds = (
+        gain - _DOUBT - 0.5 * float(away @ held @ away) + 0.5 * float(torch.logdet(held) - torch.logdet(known + held))
+    )
+    return 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, odds))))
+
+
+def _likeness(
+    band: BandSpectra, aligned: Tensor, doses: Tensor, signal: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Part of the common detail that each frame holds (1 expected), and its standard deviation."""
+    total, inside = aligned.sum(0), band.weight > 0
+    s, n = (torch.where(inside, power[band.shell], 1.0) for power in (signal, noise))
+    amount, spread = [], []
+    for frame, a in zip(aligned, doses.tolist(), strict=True):
+        rest = float(doses.sum()) - a
+        power = (n + a * s) * (n + rest * s)
+        weight = band.weight * s / power
+        others = total - frame
+        product = (weight * (frame.real * others.real + frame.imag * others.imag)).sum()
+        expected = (weight * s).sum() * a * rest
+        variance = 0.5 * (weight**2 / band.weight.clamp(min=1e-6) * power).sum() * a * rest
+        amount.append(product / expected)
+        spread.append(torch.sqrt(variance) / expected)
+    return torch.stack(amount).cpu(), torch.stack(spread).cpu()
+
+
+def _spread_over(fit: _Fit, keep: Tensor, doses: Tensor, rejected: dict[int, str]) -> _Fit:
+    """Back onto all frames; one that was left out moves as its neighbours do."""
+    count = len(doses)
+    if len(keep) == count:
+        return fit
+    carry = torch.zeros(count, len(keep), dtype=torch.float64)
+    for i in range(count):
+        right = int((keep < i).sum())
+        if right < len(keep) and int(keep[right]) == i:
+            carry[i, right] = 1.0
+        elif right in (0, len(keep)):
+            carry[i, min(right, len(keep) - 1)] = 1.0
+        else:
+            below, above = int(keep[right - 1]), int(keep[right])
+            carry[i, right] = (i - below) / (above - below)
+            carry[i, right - 1] = 1.0 - carry[i, right]
+    return replace(
+        fit,
+        shifts=carry @ fit.shifts,
+        covariance=carry @ fit.covariance @ carry.T,
+        residual=carry @ fit.residual,
+        free=carry @ fit.free,
+        free_covariance=carry @ fit.free_covariance @ carry.T,
+        rejected=rejected,
+    )
+
+
+def _per_frame(fit: _Fit, band: BandSpectra, coarse: CoarseFrames, doses: Tensor) -> MotionResult:
+    """From groups of frames to frames: linear between the middles of the groups."""
+    count, groups = len(coarse.group), len(fit.shifts)
+    if groups == count:
+        carry = torch.eye(count, dtype=torch.float64)
+    else:
+        time = torch.cumsum(doses, 0) - 0.5 * doses
+        weight = torch.zeros(groups, dtype=torch.float64).index_add_(0, coarse.group, doses)
+        middle = torch.zeros(groups, dtype=torch.float64).index_add_(0, coarse.group, doses * time) / weight
+        carry = _between(middle, time)
+    rejected = tuple(
+        RejectedFrame(frame=i, reason=fit.rejected[g]) for i, g in enumerate(coarse.group.tolist()) if g in fit.rejected
+    )
+    shifts = carry @ fit.shifts
+    used = torch.tensor([g not in fit.rejected for g in coarse.group.tolist()])
+    shifts = shifts - shifts[used].mean(0)
+    covariance = carry @ fit.covariance @ carry.T
+    device = band.values.device
+    return MotionResult(
+        shifts_angstrom=shifts.to(device),
+        sigma_angstrom=torch.sqrt(torch.diagonal(covariance).clamp(min=0.0)).to(device),
+        frequency=band.shell_frequency,
+        frame_correlation=(fit.signal / (fit.signal + fit.noise)).to(device),
+        covariance=covariance.to(device),
+        free_shifts_angstrom=(carry @ fit.free).to(device),
+        free_covariance=(carry @ fit.free_covariance @ carry.T).to(device),
+        residual_angstrom=(carry @ fit.residual).to(device),
+        rejected=rejected,
+        confidence=fit.confidence,
+    )

@@ -51,6 +51,8 @@ class DraftTilt:
     """Where it stands in its file."""
     movie: Path | None = None
     image: str | None = None
+    frames: tuple[int, int] | None = None
+    """First of the movie's frames, and the one after the last, where tilts share it; `dose` and `prior_dose` are final."""
     frame_count: int = 1
     shape: tuple[int, int] | None = None
     dose: float | None = None
@@ -100,13 +102,15 @@ def read_movie_headers(draft: Draft) -> None:
             tilt.problem = str(error)
             draft.say("warning", f"The tilt at {tilt.angle_deg:.1f} degrees is left out: {error}")
             continue
-        if tilt.frame_count > 1 and tilt.frame_count != header.frame_count:
+        recorded = header.sensor_frame_count or header.frame_count
+        if tilt.frame_count > 1 and tilt.frame_count not in (recorded, header.frame_count):
             draft.say(
                 "warning",
-                f"The mdoc says that `{tilt.movie.name}` has {tilt.frame_count} frames; the file has "
-                f"{header.frame_count}, "
-                "which are used.",
+                f"The mdoc says that `{tilt.movie.name}` has {tilt.frame_count} frames; the file has {recorded}, which are used.",
             )
+        if header.eer is None:  # what of an EER movie is left out depends on how it is read later
+            for note in header.notes:
+                draft.say("note", f"`{tilt.movie.name}`: {note}")
         tilt.frame_count, tilt.shape = header.frame_count, header.shape
         draft.header_pixel_size_angstrom = draft.header_pixel_size_angstrom or header.pixel_size_angstrom
 
@@ -126,7 +130,7 @@ def _keep_one_size(draft: Draft) -> tuple[int, int]:
                 "warning", f"The tilt at {tilt.angle_deg:.1f} degrees (`{tilt.label}`) is left out: {tilt.problem}."
             )
     counts = Counter(t.frame_count for t in draft.tilts if t.problem is None)
-    if len(counts) > 1:
+    if len(counts) > 1 and all(t.frames is None for t in draft.tilts):
         told = ", ".join(f"{n} movies have {frames} frames" for frames, n in counts.most_common())
         draft.say("note", f"The movies have different numbers of frames: {told}.")
     return shape
@@ -169,7 +173,8 @@ def _doses(
     draft: Draft, ranks: Sequence[int], options: ImportOptions, before_all: float
 ) -> tuple[list[float], list[float]]:
     """Dose of every image and dose before it."""
-    given = options.dose_per_tilt
+    shared = any(t.frames is not None for t in draft.tilts)
+    given = None if shared else options.dose_per_tilt
     doses = [given if given is not None else (t.dose or 0.0) for t in draft.tilts]
     if given is None and not all(d > 0 for d in doses) and not _is_scanning(draft, options):
         none = sum(d <= 0 for d in doses)
@@ -230,6 +235,7 @@ def _tilt(draft: DraftTilt, rank: int, dose: float, before: float, options: Impo
         dose=float(dose),
         pre_exposure=float(before),
         movie=None if draft.movie is None else draft.movie.as_posix(),
+        frames=draft.frames,
         frame_count=draft.frame_count,
         nominal_axis_deg=axis,
         nominal_defocus_angstrom=None if defocus is None else -1e4 * defocus,

@@ -9,9 +9,12 @@ import numpy as np
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding
+from eucentric.io.frame_tables import is_frame_series
 from eucentric.io.mdoc import Mdoc, MdocSection, merge_mdocs, read_mdoc
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, some_of
 from eucentric.pipeline.import_files import bare_name, parse_movie_names, series_name
+
+NO_TITLE_AXIS = "No title line gives the tilt axis: it was taken as RotationAngle - 90, which holds for SerialEM."
 
 
 @dataclass(kw_only=True)
@@ -28,6 +31,8 @@ class MdocSets:
     """What a list of mdoc files came to."""
 
     series: list[MdocSeries] = field(default_factory=list)
+    continuous: list[MdocSeries] = field(default_factory=list)
+    """Tilt series each within one movie."""
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -61,12 +66,8 @@ def read_mdoc_sets(paths: Sequence[Path], pattern: str | None = None) -> MdocSet
         if _is_montage(mdoc):
             text = f"`{path.name}` describes a montage and is passed over."
             sets.findings.append(Finding(severity="note", text=text))
-        elif any("FrameTSStartEndFrames" in s.extra for s in mdoc.sections):
-            text = (
-                f"`{path.name}` describes a whole tilt series in one movie, which is not read. Split the movie by "
-                "tilt first."
-            )
-            sets.findings.append(Finding(severity="error", series=name, text=text))
+        elif is_frame_series(mdoc):
+            sets.continuous.append(MdocSeries(name=name, mdoc=mdoc, paths=[path]))
         elif _is_of_one_image(mdoc):
             singles[path] = mdoc
         else:
@@ -126,7 +127,8 @@ class MovieIndex:
         return [paths[0].name for paths in self._by_name.values() if len(paths) > 1]
 
 
-def _axis(mdoc: Mdoc, section: MdocSection, option: float | None) -> float | None:
+def mdoc_axis(mdoc: Mdoc, section: MdocSection, option: float | None) -> float | None:
+    """Tilt axis (degrees) of the title, or else of a section; nothing of a section where the user gave one."""
     if option is not None or mdoc.tilt_axis_angle_deg is not None:
         return mdoc.tilt_axis_angle_deg
     if section.rotation_angle_deg is None:
@@ -142,7 +144,8 @@ def _dose(section: MdocSection) -> float | None:
     return total or None
 
 
-def _pixel_size(draft: Draft, mdoc: Mdoc, option: float | None) -> float | None:
+def mdoc_pixel_size(draft: Draft, mdoc: Mdoc, option: float | None) -> float | None:
+    """A per pixel of an mdoc's images; where they differ, and the user gave none, that is said."""
     values = [s.pixel_spacing_angstrom for s in mdoc.sections if s.pixel_spacing_angstrom]
     if not values:
         return mdoc.pixel_spacing_angstrom or None
@@ -173,7 +176,7 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
     draft = Draft(name=source.name, tilts=[], voltage_kv=mdoc.voltage_kv)
     voltages = [s.voltage_kv for s in mdoc.sections if s.voltage_kv]
     draft.voltage_kv = mdoc.voltage_kv or (voltages[0] if voltages else None)
-    draft.pixel_size_angstrom = _pixel_size(draft, mdoc, pixel_size)
+    draft.pixel_size_angstrom = mdoc_pixel_size(draft, mdoc, pixel_size)
     with_angle = [s for s in mdoc.sections if s.tilt_angle_deg is not None]
     where = some_of([p.name for p in source.paths])
     if not with_angle:
@@ -203,7 +206,7 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
             dose=_dose(section),
             prior_dose=section.prior_record_dose,
             date_time=section.date_time,
-            axis_deg=_axis(mdoc, section, tilt_axis),
+            axis_deg=mdoc_axis(mdoc, section, tilt_axis),
             target_defocus_um=section.target_defocus_um,
         )
         if path is None:
@@ -222,9 +225,7 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
             "left out.",
         )
     if tilt_axis is None and mdoc.tilt_axis_angle_deg is None and any(t.axis_deg is not None for t in draft.tilts):
-        draft.say(
-            "note", "No title line gives the tilt axis: it was taken as RotationAngle - 90, which holds for SerialEM."
-        )
+        draft.say("note", NO_TITLE_AXIS)
     return draft
 
 

@@ -1,6 +1,6 @@
 """From the files of a microscope to a project's first table: finding, checking, saying what is missing or odd.
 
-Six kinds of input: movies with one mdoc a series; movies with one mdoc an image; stacks with an angle file or mdoc;
+Kinds of input: movies with one mdoc a series; movies with one mdoc an image; one movie a series; stacks with an angle file or mdoc;
 movies alone, by the pattern of their names; a separate exposure before a series; finished tomograms.
 """
 
@@ -16,13 +16,21 @@ import numpy as np
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.io.atomic import write_text_atomic
+from eucentric.io.defects import read_defects
 from eucentric.io.findings import Finding
 from eucentric.io.movies import MOVIE_ENDINGS, has_ending, read_gain
 from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import relative_path, write_tilt_series_set
 from eucentric.models import Tilt, TiltSeries
+from eucentric.pipeline.import_continuous import (
+    FrameTable,
+    draft_from_continuous,
+    draft_from_table,
+    read_frame_tables,
+    table_of,
+)
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, ImportOptions, finish_series, read_movie_headers, some_of
-from eucentric.pipeline.import_files import NamedMovie, expand_paths, parse_movie_names, series_name
+from eucentric.pipeline.import_files import NamedMovie, bare_name, expand_paths, parse_movie_names, series_name
 from eucentric.pipeline.import_mdocs import (
     MdocSeries,
     MovieIndex,
@@ -50,11 +58,22 @@ class ImportPlan:
 
     series: tuple[TiltSeries, ...]
     gain: Path | None = None
+    dark: Path | None = None
+    defects: Path | None = None
     findings: tuple[Finding, ...] = ()
     left_out: tuple[str, ...] = ()
     """Names of series that cannot be processed; the findings of severity `error` tell why."""
     pre_exposure_images: tuple[tuple[str, Path, float], ...] = ()
     """(series, image, e/A2): exposures taken before a series; their dose is in the pre-exposure of its tilts."""
+
+    def references(self, root: Path) -> dict[str, str | None]:
+        """Gain, dark and defects as paths from the project's folder; None for what was not given."""
+        files = {"gain": self.gain, "dark": self.dark, "defects": self.defects}
+        return {name: None if path is None else relative_path(path, root) for name, path in files.items()}
+
+
+_SCALES = (1, 2, 4)
+_TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".tlt", ".rawtlt")
 
 
 @dataclass(kw_only=True)
@@ -107,14 +126,12 @@ class _Collector:
         if self.gain is None or self.gain_shape is None or not has_movies or self.gain_shape == one.image_shape:
             return
         (gy, gx), (y, x) = self.gain_shape, one.image_shape
-        text = f"The gain reference `{self.gain.name}` is {gx} x {gy} pixels, the frames of {one.name} are {x} x {y}. "
-        if (gx, gy) == (y, x):
-            raise ShapeError(
-                text + f"Turned by 90 degrees (transposed, {gy} x {gx}) it would fit: save it as the camera's frames "
-                "lie, and "
-                "give that file with --gain."
-            )
-        raise ShapeError(text + "No turn or flip makes it fit; give the one recorded with these movies with --gain.")
+        if any((gy * t, gx * t) in ((y * u, x * u), (x * u, y * u)) for t in _SCALES for u in _SCALES):
+            return  # motion correction finds how it lies, and brings it to the pixels of the frames
+        raise ShapeError(
+            f"The gain reference `{self.gain.name}` is {gx} x {gy} pixels, the frames of {one.name} are {x} x {y}. No turn or flip "
+            "makes it fit, nor twice or half its size; give the one recorded with these movies with --gain."
+        )
 
 
 def _check_between_series(collector: _Collector) -> None:
@@ -155,6 +172,17 @@ def _draft_from_names(name: str, movies: Sequence[NamedMovie]) -> Draft:
     return draft
 
 
+def _add_by_tables(collector: _Collector, movies: Sequence[Path], tables: Sequence[FrameTable]) -> None:
+    """Movies with a frame table of their own and no mdoc."""
+    for movie in movies:
+        table = table_of(movie.name, series_name(movie), tables, alone=len(movies) == 1)
+        if table is None:
+            text = f"`{movie.name}` has no frame table of its name, such as `{bare_name(movie)}.csv`, and is not used."
+            collector.findings.append(Finding(severity="warning", text=text))
+        else:
+            collector.add(series_name(movie), partial(draft_from_table, movie, collector.options, table))
+
+
 def _add_by_names(collector: _Collector, movies: Sequence[Path]) -> None:
     named = parse_movie_names(movies, collector.options.pattern)
     unnamed = sorted(set(movies) - {m.path for m in named})
@@ -180,18 +208,24 @@ def _draft_with_movies(source: MdocSeries, index: MovieIndex, options: ImportOpt
     return draft
 
 
-def _add_by_mdocs(collector: _Collector, movies: Sequence[Path], mdocs: Sequence[Path]) -> None:
+def _add_by_mdocs(
+    collector: _Collector, movies: Sequence[Path], mdocs: Sequence[Path], tables: Sequence[FrameTable]
+) -> None:
     sets = read_mdoc_sets(mdocs, collector.options.pattern)
     collector.findings += sets.findings
     collector.left_out += [f.series for f in sets.findings if f.severity == "error" and f.series is not None]
     index = MovieIndex(movies)
     for source in sets.series:
         collector.add(source.name, partial(_draft_with_movies, source, index, collector.options))
+    alone = len(sets.continuous) == 1
+    for source in sets.continuous:
+        make = partial(draft_from_continuous, source, index, collector.options, tables, alone=alone)
+        collector.add(source.name, make)
     doubles = index.doubles()
     if doubles:
         text = f"{some_of(doubles)} stand in more than one folder; of each the first found is used."
         collector.findings.append(Finding(severity="warning", text=text))
-    excluded_series = [s for s in sets.series if collector.is_excluded(s.name)]
+    excluded_series = [s for s in (*sets.series, *sets.continuous) if collector.is_excluded(s.name)]
     for source in excluded_series:
         for section in source.mdoc.sections:
             index.find(section.movie_name or "")
@@ -268,7 +302,10 @@ def plan_import(
     tomograms: Sequence[str | Path] = (),
     angle_files: Sequence[str | Path] = (),
     tilt_steps: tuple[float, float] | None = None,
+    frame_tables: Sequence[str | Path] = (),
     gain: PathLike | None = None,
+    dark: PathLike | None = None,
+    defects: PathLike | None = None,
     voltage_kv: float | None = None,
     pixel_size: float | None = None,
     dose_per_tilt: float | None = None,
@@ -287,7 +324,11 @@ def plan_import(
     ----------
     frames, mdocs, stacks, tomograms, angle_files, pre_exposure_images : folders, files or wildcards
     tilt_steps : first angle and step of stacks without an angle file, degrees
-    gain : gain reference; must fit the movies as they are
+    frame_tables : tables of the frames of each tilt, for movies that hold a whole tilt series; named like the movie, where
+        there are several (:func:`eucentric.io.frame_tables.read_frame_table`)
+    gain : gain reference, turned or flipped in any way, of the movies' size or 2 or 4 times more or less
+    dark : image without a beam, in counts per frame
+    defects : map or list of defective pixels (:func:`eucentric.io.defects.read_defects`)
     voltage_kv, pixel_size, dose_per_tilt, tilt_axis_deg, spherical_aberration, amplitude_contrast : kV, A, e/A2,
         degrees, mm, fraction; they go before what files say
     pattern : how movie names are made, such as `{series}_{order}_{tilt}`; None tries those of the usual programs
@@ -318,10 +359,12 @@ def plan_import(
             "Images taken before the series were given without their dose. Give it with --pre-dose, in e/A2."
         )
     before = expand_paths(pre_exposure_images, (*MOVIE_ENDINGS, *CONVERTED_ENDINGS), "pre-exposure image")
-    gain_path = None if gain is None else Path(gain).resolve()
-    movies = [p for p in expand_paths(frames, MOVIE_ENDINGS, "movie") if p not in before and p != gain_path]
+    gain_path, dark_path, defects_path = (None if p is None else Path(p).resolve() for p in (gain, dark, defects))
+    references = (gain_path, dark_path, defects_path)
+    movies = [p for p in expand_paths(frames, MOVIE_ENDINGS, "movie") if p not in before and p not in references]
     mdoc_paths = expand_paths(mdocs, (".mdoc",), "mdoc file")
     stack_paths = expand_paths(stacks, STACK_ENDINGS, "stack")
+    tables = read_frame_tables(expand_paths(frame_tables, _TABLE_ENDINGS, "frame table"))
     if before and not pre_exposure_dose > 0:
         raise InputError(
             "Images taken before the series were given without their dose. Give it with --pre-dose, in e/A2."
@@ -338,7 +381,9 @@ def plan_import(
     )
     collector.findings += _exposure_findings(before, exposures, pre_exposure_dose)
     if movies and mdoc_paths:
-        _add_by_mdocs(collector, movies, mdoc_paths)
+        _add_by_mdocs(collector, movies, mdoc_paths, tables)
+    elif movies and tables:
+        _add_by_tables(collector, movies, tables)
     elif movies:
         _add_by_names(collector, movies)
     angle_paths = expand_paths(angle_files, (".tlt", ".rawtlt", ".txt"), "angle file")
@@ -353,9 +398,18 @@ def plan_import(
     _add_tomograms(collector, expand_paths(tomograms, TOMOGRAM_ENDINGS, "tomogram"))
     _check_between_series(collector)
     _conclude(collector)
+    for kind, file in (("dark reference", dark_path), ("list of defects", defects_path)):
+        if file is not None and not file.is_file():
+            raise InputError(f"The {kind} `{file}` does not exist, or is not a file. Check the name and the folder.")
+    if dark_path is not None:
+        read_gain(dark_path)
+    if defects_path is not None and collector.series:
+        read_defects(defects_path, collector.series[0].image_shape)
     return ImportPlan(
         series=tuple(collector.series),
         gain=gain_path,
+        dark=dark_path,
+        defects=defects_path,
         findings=tuple(collector.findings),
         left_out=tuple(dict.fromkeys(collector.left_out)),
         pre_exposure_images=tuple(exposures),
@@ -435,7 +489,7 @@ def write_import(project_root: PathLike, plan: ImportPlan) -> Path:
     folder = root / "import"
     series = [_relative(_convert(one, folder), root) for one in plan.series]
     report = {
-        "gain": None if plan.gain is None else relative_path(plan.gain, root),
+        **plan.references(root),
         "left_out": list(plan.left_out),
         "pre_exposure_images": [
             {"series": name, "image": relative_path(path, root), "dose": dose}

@@ -10,7 +10,14 @@ class ProjectSettings(Frozen):
 
     gain: str | None = Field(
         default=None,
-        description="path from the project's folder; frames are multiplied by it; none: frames are used as they are",
+        description="path from the project's folder, of the gain reference of the camera; none: frames are used as they are",
+    )
+    dark: str | None = Field(
+        default=None, description="path from the project's folder, of counts without a beam; taken away before the gain"
+    )
+    defects: str | None = Field(
+        default=None,
+        description="path from the project's folder, of pixels known to be defective: a map, or a list of SerialEM or MotionCor",
     )
     seed: int = Field(default=0, ge=0, description="of every random choice: the same seed gives the same result")
 

@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from eucentric.figures.alignment import axis_search, intensities, scores_against_tilt, shifts_against_tilt
 from eucentric.figures.ctf import defocus_against_tilt, spectra_with_models
 from eucentric.figures.curves import convergence_curve, correlation_curve, signal_to_noise_curve
-from eucentric.figures.motion import frame_correlations, frame_trajectories, total_motion
+from eucentric.figures.motion import (
+    counts_over_tilts,
+    frame_correlations,
+    frame_trajectories,
+    local_motion,
+    motion_certainty,
+    power_gained,
+    total_motion,
+)
 from eucentric.figures.volume import central_slices, wedge_spectrum
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.report.content import Picture, Section, metric_rows, picture
@@ -44,6 +52,7 @@ def motion_section(series: TiltSeries, curves: Curves, params: ReportParams) -> 
     dpi = params.dots_per_inch
     paths = [motion.shifts_angstrom for _, motion in moved]
     totals = np.array([motion.total_angstrom for _, motion in moved])
+    flags = _motion_flags(angles, totals, curves)
     pictures = [
         picture(
             "Frame trajectories",
@@ -55,14 +64,52 @@ def motion_section(series: TiltSeries, curves: Curves, params: ReportParams) -> 
     ]
     if kept := _kept(curves, "tilt_deg", "frame_correlation_frequency", "frame_correlation"):
         pictures.append(picture("Correlation of frames", frame_correlations(*kept), dpi, "A line a tilt."))
+    if kept := _kept(curves, "tilt_deg", "sigma_angstrom", "residual_angstrom", "blur_angstrom"):
+        words = "Root mean squares over the frames of each tilt; the blur is that of motion at the measured speed."
+        pictures.append(picture("Certainty", motion_certainty(*kept), dpi, words))
+    if kept := _kept(curves, "tilt_deg", "power_frequency", "power_aligned", "power_unaligned"):
+        words = "What the alignment brought: above 1, the sum has gained detail. A line a tilt."
+        pictures.append(picture("Power before and after", power_gained(*kept), dpi, words))
+    if kept := _kept(curves, "tilt_deg", "mean_counts"):
+        words = "Tilts far below their neighbours are blocked or off target."
+        pictures.append(picture("Counts", counts_over_tilts(*kept), dpi, words))
+    if kept := _kept(curves, "local_places", "local_displacement", "local_extent", "local_tilt_deg"):
+        places, displacement, extent, tilt = kept
+        figure = local_motion(places, displacement, (float(extent[0]), float(extent[1])), float(tilt))
+        words = "What the place adds to the motion of the whole image, in the tilt where it adds most."
+        pictures.append(picture("Local motion", figure, dpi, words))
     return Section(
         title="Motion",
         reading=(
-            "Good: smooth paths of some ångström that are longest in the first frames; bad: zigzags, jumps, or single "
-            "tilts that moved many times as far as their neighbours."
+            "Good: smooth paths of some ångström that are longest in the first frames, power gained by the alignment and "
+            "counts that follow the film; bad: zigzags, jumps, single tilts that moved many times as far as their "
+            "neighbours, or power lost."
         ),
         pictures=tuple(pictures),
+        columns=("tilt", "what was found") if flags else (),
+        rows=flags,
     )
+
+
+_FAR = 5.0  # times the median: motion of a tilt that a user should look at
+
+
+def _motion_flags(angles: FloatArray, totals: FloatArray, curves: Curves) -> tuple[tuple[str, str], ...]:
+    """Tilts whose movies stand out, in words."""
+    rows: list[tuple[str, str]] = []
+    usual = float(np.median(totals))
+    for angle, total in zip(angles, totals, strict=True):
+        if total > _FAR * usual and total > 10.0:
+            rows.append((f"{angle:.1f}°", f"moved {total:.0f} Å, {total / max(usual, 1e-6):.0f} times the median"))
+    if kept := _kept(curves, "tilt_deg", "confidence"):
+        for angle, sure in zip(*kept, strict=True):
+            if sure < 0.5:
+                rows.append((f"{angle:.1f}°", "its frames are too noisy to tell their motion; they were hardly moved"))
+    if kept := _kept(curves, "tilt_deg", "frames_left_out"):
+        for angle, count in zip(*kept, strict=True):
+            if count > 0:
+                rows.append((f"{angle:.1f}°", f"{count:.0f} of its frames were left out"))
+    return tuple(sorted(rows, key=lambda row: float(row[0][:-1])))
 
 
 def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:

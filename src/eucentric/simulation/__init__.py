@@ -19,5 +19,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Body": "image_formation",
         "SimulatedSeries": "image_formation",
         "form_frames": "image_formation",
+        "RapidTiltMovie": "rapid_tilt_movie",
+        "RapidTiltParams": "rapid_tilt_movie",
+        "simulate_rapid_tilt_movie": "rapid_tilt_movie",
     },
 )
