@@ -141,7 +141,7 @@ def make_sums(
     matrix = np.eye(2) if magnification is None else np.asarray(magnification, dtype=np.float64)
     warped = field is not None or not np.array_equal(matrix, np.eye(2))
     new = _new_area(frames, out_shape)
-    reader = _WarpedReader(frames, shifts_angstrom, field, matrix, chosen) if warped else None
+    reader = _WarpedReader(frames, shifts_angstrom, field, matrix, chosen, release) if warped else None
     parts = _Accumulators(frames, new, mixing, power_groups, reader is not None)
     with Workers(frames.source.device) as workers:
         for start in range(0, len(chosen), max(2, workers.count)):
@@ -417,8 +417,10 @@ class _WarpedReader:
         field: MotionField | None,
         matrix: FloatArray,
         chosen: list[int],
+        release: bool,
     ) -> None:
         self.frames, self.shifts, self.field, self.matrix = frames, shifts, field, matrix
+        self.may_overwrite = release or frames.kept is None
         self.image_shape = frames.source.image_shape
         pixel = frames.pixel_size
         error = 0.0 if field is None else math.sqrt(2.0) / 8.0 * pixel * field.curvature_bound()
@@ -463,9 +465,11 @@ class _WarpedReader:
 
     def read(self, frame: int) -> Float[Tensor, "y x"]:
         """The frame where it belongs."""
-        spectrum = self.frames.spectrum(frame) * self.gains[1]
+        spectrum = self.frames.spectrum(frame)
+        spectrum = spectrum.mul_(self.gains[1]) if self.may_overwrite else spectrum * self.gains[1]
         spectrum *= self.gains[0][:, None]
         coefficients = torch.fft.irfft2(spectrum, s=self.frames.shape)
+        del spectrum
         out = torch.empty(self.image_shape, device=coefficients.device)
         knots = self.knots(frame).to(out)
         read_displaced(coefficients, self.matrix, self._offset(), knots, self.spacing, out)

@@ -224,6 +224,12 @@ class MovieFrames:
         """Places in `numbers` of the frames that can be used."""
         return [i for i in range(len(self.numbers)) if i not in self.unusable]
 
+    def let_go(self, *, and_frames: bool) -> None:
+        """Free the totals, and the frames that are held: one that is asked for again is read from the file."""
+        self.totals = FrameTotals()
+        if and_frames:
+            self.held = None
+
     def doses(self, dose: float) -> np.ndarray:
         """(frame,) e/A^2 of all frames, by their counts: a camera counts what comes."""
         means = np.array(self.means)

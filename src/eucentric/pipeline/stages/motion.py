@@ -101,6 +101,7 @@ class _Estimate:
     sums: Sums
     frames: MovieFrames
     unaligned: Tensor
+    """Power of the frames as they were, in shells."""
     defects: Defects
     pixel_size: float
     notes: tuple[str, ...]
@@ -189,6 +190,9 @@ class _Work:
             detector = self._detector(header.shape)
             generator = seeded_generator(self.store.seed + tilt.acquisition, self.device)
             defects = frames.find_defects(detector, params.defect_sigma, generator)
+            # of EER movies the electrons of all the finer pixels count, so that the rendering does not change the sums
+            electrons = float(finer_by(header, params) ** 2)
+            unaligned = _radial_power(electrons * _unaligned(frames, detector, defects, coarser))
             all_doses = frames.doses(tilt.dose)
             doses = all_doses[frames.usable]
             padded, coarse = transform_frames(
@@ -204,6 +208,8 @@ class _Work:
             result = estimate_shifts(coarse, params, doses=relative, prior=prior)
             if params.local == "auto" and tilt.dose > 0:
                 result = estimate_local_motion(coarse, result, params, doses=torch.from_numpy(doses))
+            del coarse
+            frames.let_go(and_frames=padded.kept is not None)
             before = tilt.pre_exposure + float(all_doses[: frames.usable[0]].sum())
             voltage = self.series.optics.voltage_kv if self.series.optics else 300.0
             weights = DoseWeights(doses=tuple(doses.tolist()), pre_exposure=before, voltage_kv=voltage)
@@ -219,10 +225,7 @@ class _Work:
                 out_shape=out_shape,
                 release=True,
             )
-            # of EER movies the electrons of all the finer pixels, so that the rendering does not change the counts
-            electrons = float(finer_by(header, params) ** 2)
             sums = sums.scaled(electrons)
-            unaligned = electrons * _unaligned(frames, detector, defects, coarser)
         return _Estimate(
             result=result,
             sums=sums,
@@ -302,7 +305,7 @@ class _Work:
             dose=tilt.dose * (1.0 - skipped),
             pre_exposure=tilt.pre_exposure + tilt.dose * skipped,
         )
-        power = (_radial_power(total), _radial_power(estimate.unaligned))
+        power = (_radial_power(total), estimate.unaligned)
         return _Summed(
             tilt=new,
             result=result,
