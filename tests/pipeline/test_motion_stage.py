@@ -243,8 +243,8 @@ def eer(tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "shape", "pixel", "fractions"),
     [
-        ((), (64, 72), 8.0, 10),
-        (("--eer-upsampling", 1, "--eer-fractions", 4), (64, 72), 8.0, 4),
+        (("--eer-upsampling", 2), (64, 72), 8.0, 10),
+        (("--eer-fractions", 4), (64, 72), 8.0, 4),
         (("--eer-super-resolution", "--eer-frames-per-fraction", 20), (128, 144), 4.0, 6),
         (("--binning", 2, "--eer-dose-per-fraction", 0.05), (32, 36), 16.0, 5),
     ],

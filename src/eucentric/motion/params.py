@@ -53,12 +53,14 @@ class MotionParams(Frozen):
         default=None, gt=0, description="e/A2 summed to one frame, instead of eer_fractions"
     )
     eer_upsampling: Literal[1, 2, 4] = Field(
-        default=2,
+        default=1,
         description="EER electrons are placed on a grid this many times finer than the sensor, which a crop in Fourier space "
-        "takes back: 2 keeps what lies beyond the sensor's Nyquist frequency from folding back; 1 is four times quicker",
+        "takes back: 2 keeps what lies beyond the sensor's Nyquist frequency from folding back on detail near it, in five times "
+        "the time",
     )
     eer_super_resolution: bool = Field(
-        default=False, description="sums of EER movies with half the sensor's pixel size, instead of the sensor's"
+        default=False,
+        description="sums of EER movies with half the sensor's pixel size; electrons are then placed twice as fine",
     )
     binning: Literal[1, 2, 4] = Field(
         default=1,
@@ -106,6 +108,9 @@ class MotionParams(Frozen):
         chosen = (self.eer_fractions, self.eer_frames_per_fraction, self.eer_dose_per_fraction)
         if sum(value is not None for value in chosen) > 1:
             raise ValueError("give only one of eer_fractions, eer_frames_per_fraction and eer_dose_per_fraction")
-        if self.eer_super_resolution and self.eer_upsampling < 2:
-            raise ValueError("eer_super_resolution needs eer_upsampling of 2 or 4")
         return self
+
+    @property
+    def eer_grid(self) -> int:
+        """How many times finer than the sensor EER electrons are placed."""
+        return max(self.eer_upsampling, 2) if self.eer_super_resolution else self.eer_upsampling

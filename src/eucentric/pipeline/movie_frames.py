@@ -50,13 +50,13 @@ def eer_rendering(params: MotionParams, dose: float, *, upsampling: int | None =
         fractions=params.eer_fractions,
         dose_per_fraction=params.eer_dose_per_fraction,
         dose=dose if dose > 0 else None,
-        upsampling=params.eer_upsampling if upsampling is None else upsampling,
+        upsampling=params.eer_grid if upsampling is None else upsampling,
     )
 
 
 def finer_by(header: MovieHeader, params: MotionParams) -> int:
     """How many times smaller the pixels of frames are, as they are read, than those that are asked for without binning."""
-    return params.eer_upsampling // (2 if params.eer_super_resolution else 1) if header.eer is not None else 1
+    return params.eer_grid // (2 if params.eer_super_resolution else 1) if header.eer is not None else 1
 
 
 def coarser_by(header: MovieHeader, params: MotionParams) -> int:

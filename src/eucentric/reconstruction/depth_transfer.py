@@ -153,8 +153,9 @@ class DepthTransfer:
         for level in range(first, last + 1):
             share = torch.zeros(image_shape, dtype=torch.float32, device=device)
             for where, projection in parts:
-                weight = (1.0 - (where - level).abs()).clamp(min=0.0)
-                share += weight * projection
+                columns, weight = _blend(where, level)
+                if columns is not None:
+                    share[:, columns].addcmul_(weight.expand(image_shape[0], -1), projection[:, columns])
             spectrum += torch.fft.rfft2(share, s=shape).mul_(gains.at(level))
         image: Tensor = torch.fft.irfft2(spectrum, s=shape)
         return image[: image_shape[0], : image_shape[1]]
@@ -173,7 +174,9 @@ class DepthTransfer:
             seen = torch.fft.irfft2(spectrum * gains.at(level), s=shape)
             seen = seen[: image_shape[0], : image_shape[1]]
             for target, at in zip(out, where, strict=True):
-                target += (1.0 - (at - level).abs()).clamp(min=0.0) * seen
+                columns, weight = _blend(at, level)
+                if columns is not None:
+                    target[:, columns].addcmul_(weight.expand(image_shape[0], -1), seen[:, columns])
         return out
 
 
@@ -186,6 +189,16 @@ def check_steepness(geometry: TiltGeometry) -> None:
             f"An image is tilted by {geometry.y_tilt_deg[steepest]:.1f} degrees, where the CTF cannot follow the height. "
             "Leave out images beyond 85 degrees with --max-tilt-deg, or choose --no-ctf-by-height."
         )
+
+
+def _blend(where: Float[Tensor, "y x"], level: int) -> tuple[slice | None, Float[Tensor, "y column"]]:
+    """Columns with a share of a level, and the share; none where the level is out of reach."""
+    weight = (1.0 - (where - level).abs()).clamp(min=0.0)
+    seen = (weight > 0.0).any(0).nonzero().flatten()
+    if not len(seen):
+        return None, weight
+    columns = slice(int(seen[0]), int(seen[-1]) + 1)
+    return columns, weight[:, columns]
 
 
 def _range(where: Sequence[Tensor]) -> tuple[int, int]:

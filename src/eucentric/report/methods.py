@@ -8,6 +8,10 @@ _SENTENCES: Mapping[str, str] = {
         "The frames of each tilt movie were aligned to each other by correlation, then by maximum likelihood with smooth "
         "motion expected {rubinstein} {motioncor}, and summed."
     ),
+    "local motion": (
+        "Motion that differed from place to place was fitted as a spline, and kept where it helped frames that took no part in the fit "
+        "{zivanov_motion}."
+    ),
     "align": (
         "Tilt series were aligned without fiducials: images were brought together coarsely by cross-correlation of "
         "cosine-stretched neighbours {guckenberger}, and shifts and the tilt axis were refined by projection matching "
@@ -64,6 +68,7 @@ _SENTENCES: Mapping[str, str] = {
 }
 _REFERENCES: Mapping[str, str] = {
     "rubinstein": "Rubinstein & Brubaker, J. Struct. Biol. 192:188 (2015), doi:10.1016/j.jsb.2015.08.007",
+    "zivanov_motion": "Zivanov, Nakane & Scheres, IUCrJ 6:5 (2019), doi:10.1107/S205225251801463X",
     "motioncor": "Zheng et al., Nat. Methods 14:331 (2017), doi:10.1038/nmeth.4193",
     "guckenberger": "Guckenberger, Ultramicroscopy 9:167 (1982)",
     "winkler": "Winkler & Taylor, Ultramicroscopy 106:240 (2006), doi:10.1016/j.ultramic.2005.07.007",
@@ -118,6 +123,8 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """The sentences that are true of a stage with these settings, and words that go into them."""
     if stage == "reconstruct":
         return _said_of_reconstruction(settings)
+    if stage == "motion":
+        return {"motion": {}} | ({"local motion": {}} if settings.get("local", "off") == "auto" else {})
     choice = settings.get("method", "matching") if stage == "align" else "matching"
     return {stage if choice == "matching" else f"{stage} {choice}": {}}
 

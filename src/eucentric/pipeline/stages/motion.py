@@ -58,7 +58,7 @@ class EstimateMotion(ItemStage):
         frames = max((t.frame_count for t in series.tilts), default=1)
         pixels = series.image_shape[0] * series.image_shape[1]
         if any((t.movie or "").lower().endswith(".eer") for t in series.tilts):
-            pixels *= params.eer_upsampling**2
+            pixels *= params.eer_grid**2
         return 400 * 2**20 + min(5 * frames * pixels, 2**30 + 2**29) + 40 * pixels
 
     def run(self, series: TiltSeries, params: MotionParams, store: ItemStore, device: torch.device) -> Outcome:
@@ -238,7 +238,7 @@ class _Work:
 
     def _check_size(self, header: MovieHeader) -> tuple[int, float]:
         """How much coarser the sums are than the frames, and the pixel size of the frames."""
-        upsampling = self.params.eer_upsampling if header.eer is not None else 1
+        upsampling = self.params.eer_grid if header.eer is not None else 1
         expected = tuple(n * upsampling for n in self.series.image_shape)
         if header.shape != expected:
             raise ShapeError(
