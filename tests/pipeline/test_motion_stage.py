@@ -134,6 +134,7 @@ def test_first_frames_can_be_left_out_and_their_dose_is_not_forgotten(usual, dat
         assert len(found.motion.shifts_angstrom) == 4
         assert found.dose == pytest.approx(right.dose * 4 / 6)
         assert found.pre_exposure == pytest.approx(right.pre_exposure + right.dose * 2 / 6)
+        assert found.quality.mean_counts == pytest.approx(right.quality.mean_counts, rel=0.02)
         assert image(root, found).mean() == pytest.approx(image(usual, right).mean() * 4 / 6, rel=0.02)
 
 
@@ -190,6 +191,47 @@ def test_frames_that_are_no_use_are_left_out_and_named(usual, data, tmp_path):
     assert len(found.motion.shifts_angstrom) == 6
     assert np.isnan(found.motion.sigma_angstrom[[3, 5]]).all()
     assert image(root, found).mean() == pytest.approx(image(usual, right).mean() * 4 / 6, rel=0.02)
+    # a full frame says nothing of the counts
+    assert found.quality.mean_counts == pytest.approx(right.quality.mean_counts, rel=0.02)
+
+
+def test_what_is_asked_for_goes_before_what_was_found_and_is_said(data, tmp_path):
+    stored = np.array(read_mrc(data / "gain.mrc")[0][0])
+    write_mrc(tmp_path / "turned.mrc", np.ascontiguousarray(stored[::-1]), 7.0, is_volume=False)
+    root = motion(tmp_path, data, "--gain-orientation", "as-stored", gain=tmp_path / "turned.mrc")
+    (told,) = read_record(root / "motion", NAME).caveats
+    assert told.startswith("As asked for, the gain reference, not rotated, not flipped")
+    assert "flipped up-down" in told
+
+
+def test_a_gain_of_zeros_is_refused_without_advice_that_does_not_help(data, tmp_path, capsys):
+    stored = np.array(read_mrc(data / "gain.mrc")[0][0])
+    stored[: HEIGHT // 3] = 0.0
+    write_mrc(tmp_path / "zeros.mrc", stored, 7.0, is_volume=False)
+    motion(tmp_path, data, gain=tmp_path / "zeros.mrc", code=1)
+    told = capsys.readouterr().err
+    assert "33% of the pixels" in told
+    assert "--gain-orientation" not in told
+
+
+def test_a_dark_reference_lies_as_it_is_stored_or_as_said(data, tmp_path):
+    """The gain may lie otherwise."""
+    folder = tmp_path / "data"
+    shutil.copytree(data, folder)
+    dark = np.zeros((HEIGHT, WIDTH), np.float32)
+    dark[10:40, 20:60] = 50.0
+    for path in (folder / "frames").glob("*.tif"):
+        write_tiff_movie(path, (read_movie(path)[0] + dark).astype(np.uint16))
+    stored = np.array(read_mrc(data / "gain.mrc")[0][0])
+    write_mrc(tmp_path / "gain.mrc", np.ascontiguousarray(stored[::-1]), 7.0, is_volume=False)
+    for name, lies, words in (("a", dark, ()), ("b", dark[::-1], ("--dark-orientation", "up-down"))):
+        place = tmp_path / name
+        place.mkdir()
+        write_mrc(place / "dark.mrc", np.ascontiguousarray(lies), 7.0, is_volume=False)
+        root = motion(place, folder, *words, gain=tmp_path / "gain.mrc", references=("--dark", place / "dark.mrc"))
+        total = image(root, series(root).tilts[0])
+        inside, outside = total[15:35, 25:55].mean(), total[-35:-15, 25:55].mean()
+        assert abs(inside - outside) < 60.0  # 300 where it is not taken off
 
 
 def test_anisotropic_magnification_is_undone_once(usual, data, tmp_path):

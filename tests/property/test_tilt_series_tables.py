@@ -8,7 +8,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eucentric.io import read_star, read_star_text, read_tilt_series_set, write_star, write_tilt_series_set
-from eucentric.models import CtfFit, ExcludedTilt, FrameShifts, Optics, Tilt, TiltPose, TiltSeries, Tomogram
+from eucentric.models import (
+    CtfFit,
+    ExcludedTilt,
+    FrameShifts,
+    MovieQuality,
+    Optics,
+    Tilt,
+    TiltPose,
+    TiltSeries,
+    Tomogram,
+)
 
 numbers = st.floats(-1e5, 1e5, allow_nan=False).map(lambda v: v + 0.0)
 positive = st.floats(1e-3, 1e5)
@@ -65,6 +75,17 @@ def tilts(draw, acquisition):
         image_even=draw(st.none() | paths),
         image_odd=draw(st.none() | paths),
         motion=draw(motions(frames)),
+        quality=draw(
+            st.none()
+            | st.builds(
+                MovieQuality,
+                sigma_angstrom=positive,
+                residual_angstrom=positive,
+                blur_angstrom=positive,
+                defect_fraction=positive,
+                mean_counts=positive,
+            )
+        ),
         pose=draw(st.none() | poses),
         ctf=draw(st.none() | fits),
     )

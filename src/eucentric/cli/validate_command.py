@@ -14,14 +14,17 @@ def _kinds() -> dict[tuple[str, ...], Callable[[Path], list[Finding]]]:
     # here, so that --help does not load pandas
     from eucentric.io.em import validate_em
     from eucentric.io.mdoc import validate_mdoc
-    from eucentric.io.movies import read_movie
+    from eucentric.io.movies import open_movie
     from eucentric.io.mrc import validate_mrc
     from eucentric.io.star import validate_star
     from eucentric.pipeline.plan import Plan
 
     def validate_movie(path: Path) -> list[Finding]:
-        read_movie(path)
-        return []
+        with open_movie(path) as movie:
+            notes = [Finding(severity="note", text=f"`{path}`: {note}") for note in movie.header.notes]
+            for _ in movie.blocks(1):  # a damaged frame is an error
+                pass
+        return notes
 
     def validate_plan(path: Path) -> list[Finding]:
         Plan.load(path.parent)
@@ -31,7 +34,7 @@ def _kinds() -> dict[tuple[str, ...], Callable[[Path], list[Finding]]]:
         (".star",): validate_star,
         (".mdoc",): validate_mdoc,
         (".em",): validate_em,
-        (".tif", ".tiff"): validate_movie,
+        (".tif", ".tiff", ".eer"): validate_movie,
         (".toml",): validate_plan,
         (".mrc", ".mrcs", ".st", ".ali", ".rec", ".map", ".preali", ".gz", ".bz2"): validate_mrc,
     }
@@ -59,7 +62,7 @@ def validate(
     Parameters
     ----------
     files
-        MRC, TIFF, EM, STAR or mdoc files, or an `eucentric.toml`
+        MRC (packed too), TIFF, EER, EM, STAR or mdoc files, or an `eucentric.toml`
     """
     del debug  # read by the program itself
     every = {str(path): _findings(path) for path in files}

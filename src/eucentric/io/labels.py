@@ -16,6 +16,11 @@ TOMOGRAM_VOXEL_SIZE = "eucTomogramVoxelSizeAngst"
 TOMOGRAM_SIZE_X = "eucTomogramSizeX"
 TOMOGRAM_SIZE_Y = "eucTomogramSizeY"
 TOMOGRAM_SIZE_Z = "eucTomogramSizeZ"
+MOTION_SIGMA = "eucMotionSigmaAngst"
+MOTION_RESIDUAL = "eucMotionResidualAngst"
+MOTION_BLUR = "eucMotionBlurAngst"
+DEFECT_FRACTION = "eucDefectFraction"
+MEAN_COUNTS = "eucMeanCounts"
 FIRST_FRAME = "eucFirstMovieFrame"
 END_FRAME = "eucEndMovieFrame"
 FRAME = "eucFrameIndex"
@@ -40,6 +45,11 @@ MEANINGS: dict[str, str] = {
     TOMOGRAM_SIZE_X: "width of the reconstruction, voxels",
     TOMOGRAM_SIZE_Y: "height of the reconstruction, voxels",
     TOMOGRAM_SIZE_Z: "depth of the reconstruction, voxels",
+    MOTION_SIGMA: "one standard deviation of a component of a frame's shift, root mean square over frames, A",
+    MOTION_RESIDUAL: "distance of frames from where they fit the others best, root mean square, A",
+    MOTION_BLUR: "motion within frames at the measured speed, root mean square of its standard deviation, A",
+    DEFECT_FRACTION: "part of the pixels that were replaced",
+    MEAN_COUNTS: "counts of a pixel in one frame, mean",
     FIRST_FRAME: "first frame of the movie that belongs to the tilt, from 0; absent where all do",
     END_FRAME: "frame after the last of the tilt, from 0",
     FRAME: "frame of the tilt, from 0",

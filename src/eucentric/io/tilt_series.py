@@ -20,7 +20,17 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io import labels
 from eucentric.io.mrc import read_mrc_header
 from eucentric.io.star import read_star_text, write_star
-from eucentric.models import CtfFit, ExcludedTilt, FrameShifts, Optics, Tilt, TiltPose, TiltSeries, Tomogram
+from eucentric.models import (
+    CtfFit,
+    ExcludedTilt,
+    FrameShifts,
+    MovieQuality,
+    Optics,
+    Tilt,
+    TiltPose,
+    TiltSeries,
+    Tomogram,
+)
 from eucentric.typing import PathLike
 
 _NAN = float("nan")
@@ -30,6 +40,15 @@ _UM = 1e4
 def relative_path(path: PathLike, root: PathLike) -> str:
     """A path as tables hold it: relative to the project's root, with `/`; upwards (`../`) where it lies outside."""
     return Path(os.path.relpath(Path(path).resolve(), Path(root).resolve())).as_posix()
+
+
+_QUALITY = {
+    labels.MOTION_SIGMA: "sigma_angstrom",
+    labels.MOTION_RESIDUAL: "residual_angstrom",
+    labels.MOTION_BLUR: "blur_angstrom",
+    labels.DEFECT_FRACTION: "defect_fraction",
+    labels.MEAN_COUNTS: "mean_counts",
+}
 
 
 class _Row:
@@ -103,6 +122,8 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
     parts = [None if t.motion is None else t.motion.early_and_late_angstrom(t.dose, t.pre_exposure) for t in tilts]
     for label, which in (("rlnAccumMotionEarly", 0), ("rlnAccumMotionLate", 1)):
         add(label, [None if p is None else p[which] for p in parts])
+    for label, name in _QUALITY.items():
+        part(label, "quality", name)
     part("rlnTomoXTilt", "pose", "x_tilt_deg")
     part("rlnTomoYTilt", "pose", "y_tilt_deg")
     part("rlnTomoZRot", "pose", "z_rot_deg")
@@ -302,9 +323,16 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         image_even=row.text("rlnMicrographNameEven"),
         image_odd=row.text("rlnMicrographNameOdd"),
         motion=motions.get(index),
+        quality=_quality(row),
         pose=_pose(row),
         ctf=_ctf(row),
     )
+
+
+def _quality(row: _Row) -> MovieQuality | None:
+    if row.optional(labels.MEAN_COUNTS) is None:
+        return None
+    return MovieQuality(**{name: row.number(label, _NAN) for label, name in _QUALITY.items()})
 
 
 def _frames(row: _Row) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "Frozen": "settings",
         "Optics": "optics",
         "FrameShifts": "tilt_series",
+        "MovieQuality": "tilt_series",
         "TiltPose": "tilt_series",
         "CtfFit": "tilt_series",
         "Tilt": "tilt_series",

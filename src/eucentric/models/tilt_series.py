@@ -39,12 +39,34 @@ class FrameShifts:
         ----------
         dose : e/A^2 of all frames; they are taken to have received it evenly
         pre_exposure : e/A^2 before the movie
+
+        Returns
+        -------
+        both in A, NaN where no dose is known
         """
+        if not dose > 0:
+            return float("nan"), float("nan")
         steps = np.linalg.norm(np.diff(self.shifts_angstrom, axis=0), axis=1)
         count = len(self.shifts_angstrom)
         until = pre_exposure + np.arange(2, count + 1) * (dose / max(count, 1))
         early = float(steps[until <= _EARLY_DOSE + 1e-9].sum())
         return early, float(steps.sum()) - early
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovieQuality:
+    """Figures of one movie; root mean squares over its frames, A."""
+
+    sigma_angstrom: float
+    """One standard deviation of a component of a frame's shift."""
+    residual_angstrom: float
+    """Distance of a frame from where it fits the others best."""
+    blur_angstrom: float
+    """Motion within a frame at the measured speed, a standard deviation."""
+    defect_fraction: float
+    """Part of the pixels that were replaced."""
+    mean_counts: float
+    """Of a pixel of one frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +126,7 @@ class Tilt:
     image_even: str | None = None
     image_odd: str | None = None
     motion: FrameShifts | None = None
+    quality: MovieQuality | None = None
     pose: TiltPose | None = None
     ctf: CtfFit | None = None
 

@@ -94,7 +94,7 @@ def motion_quality(
     found = [f"frame {r.frame + 1} was left out: {r.reason}" for r in result.rejected]
     if sigma > largest_sigma_angstrom:
         found.append(f"shifts are known to {sigma:.1f} A only")
-    if result.confidence < 0.5:
+    if result.confidence < 0.5 and len(shifts) > 1:
         found.append("no motion was found that the data support; the frames were summed as they are")
     if quality.total_angstrom > largest_total_angstrom:
         found.append(f"the specimen moved by {quality.total_angstrom:.0f} A")

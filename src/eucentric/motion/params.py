@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from eucentric.models.settings import Frozen
 
-GainOrder = Literal["auto", "as-stored", "90", "180", "270", "up-down", "left-right", "90-up-down", "90-left-right"]
+Turn = Literal["as-stored", "90", "180", "270", "up-down", "left-right", "90-up-down", "90-left-right"]
 
 
 class MotionParams(Frozen):
@@ -44,7 +44,8 @@ class MotionParams(Frozen):
     eer_fractions: int | None = Field(
         default=None,
         ge=1,
-        description="frames to sum an EER movie to; none takes 10: 0.3 e/A2 each at 3 e/A2 a tilt, as much as can be aligned",
+        description="frames to sum an EER movie to; 10 where no rule is given: 0.3 e/A2 each at 3 e/A2 a tilt, as much as can "
+        "be aligned",
     )
     eer_frames_per_fraction: int | None = Field(
         default=None, ge=1, description="frames of the sensor summed to one, instead of eer_fractions"
@@ -67,7 +68,7 @@ class MotionParams(Frozen):
         description="sums have pixels this many times larger than the movie's, by a crop in Fourier space: 2 takes "
         "super-resolution movies to the camera's own pixels",
     )
-    gain_orientation: GainOrder = Field(
+    gain_orientation: Literal["auto"] | Turn = Field(
         default="auto",
         description="how the gain reference is turned to lie on the frames: degrees counter-clockwise, then a flip; auto finds it "
         "in the fixed pattern of the movies, and stops where the reference does not fit",
@@ -76,6 +77,10 @@ class MotionParams(Frozen):
         default="auto",
         description="whether counts are multiplied or divided by the gain reference; auto finds it as well",
     )
+    dark_orientation: Turn = Field(
+        default="as-stored",
+        description="how the dark reference is turned to lie on the frames, in the words of gain_orientation",
+    )
     defect_sigma: float = Field(
         default=6.0,
         gt=3,
@@ -83,8 +88,8 @@ class MotionParams(Frozen):
     )
     magnification: tuple[float, float, float] | None = Field(
         default=None,
-        description="anisotropic magnification as major scale, minor scale and angle in degrees, as MotionCor's -Mag; undone in the "
-        "same interpolation as the motion",
+        description="anisotropic magnification as major scale, minor scale and angle in degrees, in MotionCor's convention (-Mag); "
+        "undone in the same interpolation as the motion",
     )
     halves: bool = Field(
         default=True, description="also write the sums of even and of odd frames, for denoising and FSC"
@@ -104,10 +109,14 @@ class MotionParams(Frozen):
     thumbnails: bool = Field(default=False, description="also write small PNG pictures of the sums")
 
     @model_validator(mode="after")
-    def _one_rule_for_fractions(self) -> "MotionParams":
+    def _that_fit_together(self) -> "MotionParams":
         chosen = (self.eer_fractions, self.eer_frames_per_fraction, self.eer_dose_per_fraction)
         if sum(value is not None for value in chosen) > 1:
             raise ValueError("give only one of eer_fractions, eer_frames_per_fraction and eer_dose_per_fraction")
+        if self.low_pass_angstrom >= self.high_pass_angstrom:
+            raise ValueError(
+                "low_pass_angstrom must be less than high_pass_angstrom: nothing would be left to align by"
+            )
         return self
 
     @property

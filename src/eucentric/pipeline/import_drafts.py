@@ -108,6 +108,10 @@ def read_movie_headers(draft: Draft) -> None:
                 "warning",
                 f"The mdoc says that `{tilt.movie.name}` has {tilt.frame_count} frames; the file has {recorded}, which are used.",
             )
+            if recorded < tilt.frame_count and tilt.dose:  # what the specimen received is not what is in the file
+                tilt.dose *= recorded / tilt.frame_count
+        if not tilt.dose and header.eer is not None and header.eer.dose:
+            tilt.dose = header.eer.dose
         if header.eer is None:  # what of an EER movie is left out depends on how it is read later
             for note in header.notes:
                 draft.say("note", f"`{tilt.movie.name}`: {note}")

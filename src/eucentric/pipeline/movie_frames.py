@@ -73,6 +73,7 @@ class Camera:
     defects: Path | None
     orientation: Orientation
     operation: Operation
+    dark_orientation: Orientation
     magnification: tuple[float, float, float] | None
     device: torch.device
     found: GainOrientation | None = None
@@ -94,6 +95,7 @@ class Camera:
             defects=None if project.defects is None else store.resolve(project.defects),
             orientation=_ORIENTATIONS.get(params.gain_orientation, AS_STORED),
             operation="divide" if params.gain_operation == "divide" else "multiply",
+            dark_orientation=_ORIENTATIONS[params.dark_orientation],
             magnification=params.magnification,
             device=device,
         )
@@ -111,6 +113,7 @@ class Camera:
         """
         if self.gain is None or "auto" not in (params.gain_orientation, params.gain_operation):
             return
+        prepare_gain(self.gain, (self.gain.shape[0], self.gain.shape[1]))  # what is wrong with the reference itself
         try:
             found = orient_gain(counts, self.gain)
         except InputError as error:
@@ -121,8 +124,25 @@ class Camera:
         self.found = found
         if params.gain_orientation == "auto":
             self.orientation = found.orientation
+        elif params.gain_operation == "auto":
+            # the evidence for the orientation that was asked for, not that of the best
+            own = [e for e in found.evidence if e.orientation.canonical() == self.orientation.canonical()]
+            self.operation = "divide" if own and own[0].slope < 0 else "multiply"
+            return
         if params.gain_operation == "auto":
             self.operation = found.operation
+
+    @property
+    def note(self) -> str | None:
+        """What was found of the gain reference, and what is done where that is something else; None where all is as stored."""
+        found = self.found
+        if found is None:
+            return None
+        chosen = (self.orientation.canonical(), self.operation)
+        if found.status != "flat" and chosen != (found.orientation.canonical(), found.operation):
+            verb = {"multiply": "multiplies", "divide": "divides"}[self.operation]
+            return f"As asked for, the gain reference, {self.orientation}, {verb} the counts. The movies say otherwise: {found.note}"
+        return found.note if found.status != "found" or chosen != (AS_STORED, "multiply") else None
 
     def detector(self, shape: tuple[int, int]) -> Detector:
         """For frames (y, x) of this shape."""
@@ -131,7 +151,7 @@ class Camera:
             if self.gain is not None:
                 gain = prepare_gain(self.gain, shape, operation=self.operation, orientation=self.orientation)
             if self.dark is not None:
-                dark = prepare_dark(self.dark, shape, orientation=self.orientation)
+                dark = prepare_dark(self.dark, shape, orientation=self.dark_orientation)
             if self.defects is not None:
                 defects = torch.from_numpy(read_defects(self.defects, shape)).to(self.device)
             if self.magnification is not None:
@@ -163,6 +183,8 @@ class MovieFrames:
     """Of the frames that can be used."""
     means: list[float]
     """Counts a pixel of all frames."""
+    skipped: int
+    """Frames left out before the first of them."""
     unusable: dict[int, str]
     """By place in `numbers`: frames that say nothing of the specimen, and why."""
     held: list[Tensor] | None
@@ -210,6 +232,7 @@ class MovieFrames:
             device=device,
             totals=totals,
             means=totals.frame_means,
+            skipped=skip,
             unusable=totals.unusable_frames(),
             held=held if keep else None,
         )
@@ -230,12 +253,31 @@ class MovieFrames:
         if and_frames:
             self.held = None
 
+    def kept_dose(self, dose: float) -> float:
+        """e/A^2 of these frames, of all that the tilt's frames brought: those left out at the start had as much each."""
+        return dose * len(self.numbers) / (len(self.numbers) + self.skipped)
+
     def doses(self, dose: float) -> np.ndarray:
-        """(frame,) e/A^2 of all frames, by their counts: a camera counts what comes."""
-        means = np.array(self.means)
-        if not means.sum() > 0:
-            return np.full(len(means), dose / len(means))
-        return np.asarray(dose * means / means.sum())
+        """(frame,) e/A^2 of all frames, by their counts: a camera counts what comes.
+
+        A frame without counts got no dose; a saturated one as much as the others, since its counts tell nothing.
+
+        Parameters
+        ----------
+        dose : e/A^2 of all of them
+        """
+        counts = np.array(self.means)
+        usable = self.usable
+        if usable:
+            counts[[i for i in self.unusable if counts[i] > counts[usable].max()]] = np.median(counts[usable])
+        if not counts.sum() > 0:
+            return np.full(len(counts), dose / len(counts))
+        return np.asarray(dose * counts / counts.sum())
+
+    @property
+    def mean_counts(self) -> float:
+        """Of a pixel of the frames that can be used."""
+        return float(np.mean([self.means[i] for i in self.usable]))
 
     def recorded(self, place: int) -> Tensor:
         """(1, y, x): one frame as recorded, by its place in `numbers`."""

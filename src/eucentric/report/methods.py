@@ -9,8 +9,8 @@ _SENTENCES: Mapping[str, str] = {
         "motion expected {rubinstein} {motioncor}, and summed."
     ),
     "local motion": (
-        "Motion that differed from place to place was fitted as a spline, and kept where it helped frames that took no part in the fit "
-        "{zivanov_motion}."
+        "Motion that differed from place to place was fitted as a spline, and kept where it helped frames that took no part "
+        "in the fit {zivanov_motion}."
     ),
     "align": (
         "Tilt series were aligned without fiducials: images were brought together coarsely by cross-correlation of "
@@ -124,7 +124,10 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if stage == "reconstruct":
         return _said_of_reconstruction(settings)
     if stage == "motion":
-        return {"motion": {}} | ({"local motion": {}} if settings.get("local", "off") == "auto" else {})
+        said: dict[str, dict[str, str]] = {"motion": {}}
+        if settings.get("local", "off") == "auto":
+            said["local motion"] = {}
+        return said
     choice = settings.get("method", "matching") if stage == "align" else "matching"
     return {stage if choice == "matching" else f"{stage} {choice}": {}}
 

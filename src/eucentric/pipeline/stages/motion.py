@@ -15,10 +15,10 @@ from eucentric.fourier.shells import radial_average
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.movies import MovieHeader, open_movie
 from eucentric.io.png import write_png
-from eucentric.models.tilt_series import FrameShifts, Tilt, TiltSeries
+from eucentric.models.tilt_series import FrameShifts, MovieQuality, Tilt, TiltSeries
 from eucentric.motion.band_spectra import transform_frames
 from eucentric.motion.correct_frames import correct_frames
-from eucentric.motion.detector import AS_STORED, Detector
+from eucentric.motion.detector import Detector
 from eucentric.motion.estimate_motion import estimate_shifts
 from eucentric.motion.find_defects import Defects
 from eucentric.motion.local_motion import estimate_local_motion
@@ -103,6 +103,9 @@ class _Estimate:
     unaligned: Tensor
     """Power of the frames as they were, in shells."""
     defects: Defects
+    dose: float
+    pre_exposure: float
+    """e/A^2 of the frames, and before the first of them."""
     pixel_size: float
     notes: tuple[str, ...]
 
@@ -193,7 +196,9 @@ class _Work:
             # of EER movies the electrons of all the finer pixels count, so that the rendering does not change the sums
             electrons = float(finer_by(header, params) ** 2)
             unaligned = _radial_power(electrons * _unaligned(frames, detector, defects, coarser))
-            all_doses = frames.doses(tilt.dose)
+            kept, before = frames.kept_dose(tilt.dose), tilt.pre_exposure
+            before += tilt.dose - kept
+            all_doses = frames.doses(kept)
             doses = all_doses[frames.usable]
             padded, coarse = transform_frames(
                 frames.corrected(detector, defects),
@@ -210,9 +215,9 @@ class _Work:
                 result = estimate_local_motion(coarse, result, params, doses=torch.from_numpy(doses))
             del coarse
             frames.let_go(and_frames=padded.kept is not None)
-            before = tilt.pre_exposure + float(all_doses[: frames.usable[0]].sum())
             voltage = self.series.optics.voltage_kv if self.series.optics else 300.0
-            weights = DoseWeights(doses=tuple(doses.tolist()), pre_exposure=before, voltage_kv=voltage)
+            until_used = before + float(all_doses[: frames.usable[0]].sum())
+            weights = DoseWeights(doses=tuple(doses.tolist()), pre_exposure=until_used, voltage_kv=voltage)
             matrix = None if detector.magnification is None else detector.magnification.numpy()
             sums = make_sums(
                 padded,
@@ -232,6 +237,8 @@ class _Work:
             frames=frames,
             unaligned=unaligned,
             defects=defects,
+            dose=kept,
+            pre_exposure=before,
             pixel_size=pixel * coarser,
             notes=header.notes,
         )
@@ -281,15 +288,15 @@ class _Work:
         motion = FrameShifts(
             shifts_angstrom=result.shifts_angstrom.cpu().numpy(), sigma_angstrom=result.sigma_angstrom.cpu().numpy()
         )
-        skipped = params.skip_frames / (len(frames.numbers) + params.skip_frames)
-        doses = torch.from_numpy(frames.doses(tilt.dose))
-        quality = motion_quality(result, doses, pre_exposure=tilt.pre_exposure + tilt.dose * skipped)
+        # without a dose, the counts still tell how long each frame was
+        doses = torch.from_numpy(frames.doses(estimate.dose or 1.0))
+        quality = motion_quality(result, doses, pre_exposure=estimate.pre_exposure)
         figures = {
             "sigma_angstrom": quality.sigma_angstrom,
             "residual_angstrom": float(quality.residual_angstrom.square().mean().sqrt()),
             "blur_angstrom": float(quality.blur_angstrom.square().mean().sqrt()),
             "local_angstrom": quality.local_angstrom,
-            "mean_counts": float(np.mean(frames.means)),
+            "mean_counts": frames.mean_counts,
             "defect_fraction": float(estimate.defects.mask.double().mean()),
             "confidence": result.confidence,
             "frames_left_out": float(len(result.rejected)),
@@ -301,9 +308,16 @@ class _Work:
             image_even=even,
             image_odd=odd,
             motion=motion,
+            quality=MovieQuality(
+                sigma_angstrom=quality.sigma_angstrom,
+                residual_angstrom=figures["residual_angstrom"],
+                blur_angstrom=figures["blur_angstrom"],
+                defect_fraction=figures["defect_fraction"],
+                mean_counts=figures["mean_counts"],
+            ),
             frame_count=len(frames.numbers),
-            dose=tilt.dose * (1.0 - skipped),
-            pre_exposure=tilt.pre_exposure + tilt.dose * skipped,
+            dose=estimate.dose,
+            pre_exposure=estimate.pre_exposure,
         )
         power = (_radial_power(total), estimate.unaligned)
         return _Summed(
@@ -337,14 +351,18 @@ class _Work:
         caveats = [
             f"{series.tilts[i].nominal_tilt_deg:.1f} degrees was left out: {why}" for i, why in sorted(reasons.items())
         ]
+        if self.params.local == "auto" and any(one.tilt.dose <= 0 for one in summed):
+            caveats.append(
+                "The dose is not known, so local motion was not looked for. Give it with `eucentric import --dose`."
+            )
         caveats += _several([note for one in summed for note in one.notes])
         metrics = self._metrics(summed)
         found = self.camera.found
         if found is not None:
             self._write_evidence()
             metrics["gain_significance"] = found.evidence[0].significance if found.evidence else 0.0
-            if found.status != "found" or (found.orientation, found.operation) != (AS_STORED, "multiply"):
-                caveats.append(found.note)
+            if (note := self.camera.note) is not None:
+                caveats.append(note)
         return Outcome(series=out, metrics=metrics, caveats=tuple(caveats))
 
     def _metrics(self, summed: list[_Summed]) -> dict[str, float]:
@@ -356,7 +374,7 @@ class _Work:
             "blur_median_angstrom": float(np.median([one.figures["blur_angstrom"] for one in summed])),
             "sigma_median_angstrom": float(np.median(sigma)),
             "defective_pixels_percent": 100.0 * max(one.figures["defect_fraction"] for one in summed),
-            "movies_told_by_others": float(self.shared),
+            "movies_helped_by_others": float(self.shared),
             "movies_with_local_motion": float(sum(one.result.field is not None for one in summed)),
             "frames_left_out": sum(one.figures["frames_left_out"] for one in summed),
             "tilts_left_out": float(len(self.reasons)),
@@ -372,10 +390,6 @@ class _Work:
             "power_aligned": np.stack([one.power[0].cpu().numpy() for one in summed]),
             "power_unaligned": np.stack([one.power[1].cpu().numpy() for one in summed]),
         }
-        parts = [
-            one.tilt.motion.early_and_late_angstrom(one.tilt.dose) for one in summed if one.tilt.motion is not None
-        ]
-        curves["early_angstrom"], curves["late_angstrom"] = np.array(parts).T
         for name in summed[0].figures:
             curves[name] = np.array([one.figures[name] for one in summed])
         shown = max(summed, key=lambda one: 0.0 if one.result.field is None else _local_size(one.result))
@@ -404,7 +418,8 @@ class _Work:
     def _write_evidence(self) -> None:
         found = self.camera.found
         if found is not None:
-            text = f"{found.note}\n\n{found.table()}\n" if found.evidence else f"{found.note}\n"
+            note = self.camera.note or found.note
+            text = f"{note}\n\n{found.table()}\n" if found.evidence else f"{note}\n"
             write_text_atomic(self.store.output("gain", f"{self.series.name}.txt"), text)
 
 
@@ -416,7 +431,7 @@ def _reason(error: InputError, movie: str) -> str:
 
 def _several(notes: list[str]) -> list[str]:
     """The notes, or the first of many."""
-    return notes if len(notes) <= 5 else [*notes[:4], f"and {len(notes) - 4} more such notes"]
+    return notes if len(notes) <= 12 else [*notes[:11], f"and {len(notes) - 11} more notes on single movies"]
 
 
 def _power_groups(doses: np.ndarray) -> list[int]:
