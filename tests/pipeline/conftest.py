@@ -20,6 +20,18 @@ def project(tmp_path):
 
 
 @pytest.fixture
+def program(capsys):
+    """Runs the program; gives exit code, output and errors."""
+    from eucentric.cli import main
+
+    def call(*arguments):
+        code = main.run([str(a) for a in arguments])
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
 def environment():
     """For processes of a test's own."""
     return {**os.environ, "PYTHONPATH": _HERE, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from eucentric.cli import main
 from eucentric.geometry import TiltGeometry
 from eucentric.io.mrc import read_mrc, write_mrc
 from eucentric.io.star import read_star, write_star
@@ -18,17 +17,6 @@ SHAPE = (96, 104)
 PHANTOM = asymmetric_phantom(110.0)
 PLACES = np.array([[30.0, -24.0, 18.0], [-36.0, 30.0, -12.0]])
 BOX = 24
-
-
-@pytest.fixture
-def program(capsys):
-    """Runs the program; gives exit code, output and errors."""
-
-    def call(*arguments):
-        code = main.run([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from eucentric.cli import main
 from eucentric.geometry import TiltGeometry
 from eucentric.io.imod import read_angles, write_angles
 from eucentric.io.mrc import read_mrc, write_mrc
@@ -20,17 +19,6 @@ from eucentric.simulation import asymmetric_phantom
 
 PHANTOM = asymmetric_phantom(150.0)
 VOXEL = 10.0
-
-
-@pytest.fixture
-def program(capsys):
-    """Runs the program; gives exit code, output and errors."""
-
-    def call(*arguments):
-        code = main.run([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import toy_stages
 
-from eucentric.cli import demo_command, main
+from eucentric.cli import demo_command
 from eucentric.io.movies import read_movie
 from eucentric.io.truth import read_truth
 from eucentric.pipeline.summary import Failure, RunSummary, StageTally
@@ -33,17 +33,6 @@ ROWS = [
     types.SimpleNamespace(series="TS_01", metric="motion error", value=1.23456, unit="A", note="rms over [3] frames"),
     types.SimpleNamespace(series="TS_01", metric="hand", value=float("nan"), unit="", note=""),
 ]
-
-
-@pytest.fixture
-def program(capsys):
-    """Runs the program; gives exit code, output and errors."""
-
-    def call(*arguments):
-        code = main.run([str(a) for a in arguments])
-        return code, *capsys.readouterr()
-
-    return call
 
 
 @pytest.fixture

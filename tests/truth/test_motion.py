@@ -11,6 +11,7 @@ from eucentric.compute import seeded_generator
 from eucentric.errors import InputError, ShapeError
 from eucentric.evaluation import motion_error
 from eucentric.io import read_gain, read_movie
+from eucentric.models import FrameShifts
 from eucentric.motion import MotionParams, correct_movie, dose_weighted_sum, estimate_motion, sum_frames
 from eucentric.motion.motion_quality import motion_quality
 from eucentric.motion.results import MotionResult, RejectedFrame
@@ -235,14 +236,17 @@ def test_quality_figures_of_a_known_path():
     )
     quality = motion_quality(result, torch.full((4,), 1.5))
     assert quality.total_angstrom == pytest.approx(7.0)
-    assert quality.early_angstrom == pytest.approx(5.0)  # frames 1 and 2 end at 3 e/A2, frame 3 at 4.5
-    assert quality.late_angstrom == pytest.approx(2.0)
+    path = FrameShifts(shifts_angstrom=shifts.numpy(), sigma_angstrom=np.zeros(4))
+    assert path.early_and_late_angstrom(6.0) == pytest.approx(
+        (5.0, 2.0)
+    )  # frames 1 and 2 end at 3 e/A2, frame 3 at 4.5
+    assert path.early_and_late_angstrom(6.0, 60.0)[0] == 0.0
+    assert np.isnan(path.early_and_late_angstrom(0.0)).all()
     assert quality.sigma_angstrom == pytest.approx(np.sqrt(0.03))
     # 5 A within one frame at the start, spread evenly
     assert float(quality.blur_angstrom[0]) == pytest.approx(5 / np.sqrt(12))
     assert float(quality.blur_angstrom[3]) == pytest.approx(0.0)
     assert quality.suspicious == ("frame 4 was left out: it is dark",)
-    assert motion_quality(result, torch.full((4,), 1.5), pre_exposure=60.0).early_angstrom == 0.0
 
 
 @pytest.mark.parametrize("tilt", [0, 20, 34])

@@ -19,18 +19,12 @@ class MotionQuality:
 
     total_angstrom: float
     """Length of the way from frame to frame, as rlnAccumMotionTotal."""
-    early_angstrom: float
-    """Of it, within the first 4 e/A^2 that the specimen received, as rlnAccumMotionEarly."""
-    late_angstrom: float
-    """The rest, as rlnAccumMotionLate."""
     sigma_angstrom: float
     """One standard deviation of a component of a frame's shift, root mean square over the frames used."""
     residual_angstrom: Float[Tensor, " frame"]
     """Distance of each frame from where it fits the sum of the others best."""
     blur_angstrom: Float[Tensor, " frame"]
     """Standard deviation along its way of the motion within each frame: its speed times the frame over the root of 12."""
-    blur_b_factor: float
-    """A^2, what that and the shifts' own error do to the sum: exp(-B k^2 / 4)."""
     local_angstrom: float
     """Root mean square over places and frames of what the place adds."""
     frame_correlation: Float[Tensor, " shell"]
@@ -44,8 +38,6 @@ def motion_quality(
     result: MotionResult,
     doses: Float[Tensor, " frame"],
     *,
-    pre_exposure: float = 0.0,
-    early_dose: float = 4.0,
     largest_sigma_angstrom: float = 2.0,
     largest_blur_angstrom: float = 5.0,
     largest_total_angstrom: float = 100.0,
@@ -55,8 +47,6 @@ def motion_quality(
     Parameters
     ----------
     doses : e/A^2 of every frame
-    pre_exposure : e/A^2 before the movie; of a later tilt nothing is early
-    early_dose : e/A^2 up to which motion is called early
     largest_sigma_angstrom : shifts less sure than this are named
     largest_blur_angstrom : a frame smeared by more, as a standard deviation, is named
     largest_total_angstrom : a longer way is named
@@ -66,26 +56,17 @@ def motion_quality(
         raise ShapeError(f"{len(doses)} doses were given for {len(shifts)} frames; expected one for each.")
     given = doses.double().cpu()
     steps = torch.linalg.vector_norm(shifts.diff(dim=0), dim=1)
-    ends = pre_exposure + torch.cumsum(given, 0)[1:]
-    early = float(steps[ends <= early_dose + 1e-9].sum())
     used = result.used
     sigma = float(result.sigma_angstrom.double().cpu()[used].square().mean().sqrt())
     blur = _blur(shifts, given)
-    weights = given * used
-    smear = float((weights * blur.square()).sum() / weights.sum())
-    # along the way alone; 8 pi^2 times the mean square of a component
-    b_factor = 8 * math.pi**2 * (0.5 * smear + sigma**2)
     residual = result.residual_angstrom
     quality = MotionQuality(
         total_angstrom=float(steps.sum()),
-        early_angstrom=early,
-        late_angstrom=float(steps.sum()) - early,
         sigma_angstrom=sigma,
         residual_angstrom=torch.zeros(len(shifts), dtype=torch.float64)
         if residual is None
         else residual.double().cpu(),
         blur_angstrom=blur,
-        blur_b_factor=b_factor,
         local_angstrom=_local(result),
         frame_correlation=result.frame_correlation,
         correlation_frequency=result.frequency,

@@ -11,6 +11,7 @@ from torch import Tensor
 from eucentric.projection import line_kernels
 from eucentric.projection.bends import Bends
 from eucentric.projection.cpu import is_fast, run_blocks
+from eucentric.projection.resampling import read_torch
 from eucentric.projection.splines import cubic_weights
 from eucentric.typing import FloatArray
 
@@ -66,24 +67,7 @@ def read_displaced(
     column = torch.arange(width, dtype=torch.float64, device=out.device)
     u = places[:, 0:1] + column * places[:, 1:2] + bend[..., 0]
     v = places[:, 2:3] + column * places[:, 3:4] + bend[..., 1]
-    out.copy_(_read(coefficients, u, v, inside))
-
-
-def _read(samples: Tensor, u: Tensor, v: Tensor, inside: FloatArray) -> Tensor:
-    within = (u >= inside[0]) & (u <= inside[1]) & (v >= inside[2]) & (v <= inside[3])
-    height, width = samples.shape
-    u0, v0 = u.floor(), v.floor()
-    wx, wy = cubic_weights((u - u0).to(samples.dtype)), cubic_weights((v - v0).to(samples.dtype))
-    column, row = u0.long().clamp(1, width - 3), v0.long().clamp(1, height - 3)
-    flat = samples.reshape(-1)
-    total = torch.zeros_like(wx[0])
-    for j in range(4):
-        line = torch.zeros_like(total)
-        for i in range(4):
-            line += wx[i] * flat[(row + j - 1) * width + column + (i - 1)]
-        total += wy[j] * line
-    inner: Tensor = total * within
-    return inner
+    out.copy_(read_torch(coefficients, u, v, inside, cubic_weights))
 
 
 def white_prefilter(

@@ -1,6 +1,7 @@
 """One interpolation from the recorded images to the frame of the projector: tilt axis on +y, shift removed."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -377,10 +378,10 @@ def sample_lines_torch(
     if bend is not None:
         u, v = u + bend[..., 0], v + bend[..., 1]
     inside, tail_map, tail_inside = read_limits(plan)
-    out = _read_torch(fine, u, v, inside)
+    out = read_torch(fine, u, v, inside)
     if tail is not None:
         within = _within(u, v, inside)
-        beyond = _read_torch(tail, u * tail_map[0] + tail_map[2], v * tail_map[1] + tail_map[3], tail_inside)
+        beyond = read_torch(tail, u * tail_map[0] + tail_map[2], v * tail_map[1] + tail_map[3], tail_inside)
         out = torch.where(within, out, beyond)
     return out
 
@@ -392,11 +393,23 @@ def _within(u: Tensor, v: Tensor, inside: FloatArray) -> Tensor:
     return torch.logical_and(across, down)
 
 
-def _read_torch(samples: Tensor, u: Tensor, v: Tensor, inside: FloatArray) -> Tensor:
+def read_torch(
+    samples: Float[Tensor, "rows columns"],
+    u: Tensor,
+    v: Tensor,
+    inside: FloatArray,
+    weights: Callable[[Tensor], tuple[Tensor, ...]] = tap_weights,
+) -> Tensor:
+    """Samples at columns u and rows v by 4 x 4 taps on any device; zero outside of `inside` (first and last column, row).
+
+    Parameters
+    ----------
+    weights : of the four taps, (4, ...) for the part of the way between two samples
+    """
     within = _within(u, v, inside)
     height, width = samples.shape
     u0, v0 = u.floor(), v.floor()
-    wx, wy = tap_weights((u - u0).to(samples.dtype)), tap_weights((v - v0).to(samples.dtype))
+    wx, wy = weights((u - u0).to(samples.dtype)), weights((v - v0).to(samples.dtype))
     column, row = u0.long().clamp(1, width - 3), v0.long().clamp(1, height - 3)
     flat = samples.reshape(-1)
     total = torch.zeros_like(wx[0])

@@ -290,7 +290,7 @@ class _Work:
         )
         # without a dose, the counts still tell how long each frame was
         doses = torch.from_numpy(frames.doses(estimate.dose or 1.0))
-        quality = motion_quality(result, doses, pre_exposure=estimate.pre_exposure)
+        quality = motion_quality(result, doses)
         figures = {
             "sigma_angstrom": quality.sigma_angstrom,
             "residual_angstrom": float(quality.residual_angstrom.square().mean().sqrt()),
