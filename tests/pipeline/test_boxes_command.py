@@ -113,6 +113,22 @@ def test_wrong_input_is_told_in_words(program, table, tmp_path, arguments, words
     assert words in err
 
 
+def test_origins_are_taken_off_and_places_that_no_image_shows_are_named(program, table, tmp_path):
+    labels = [f"rln{kind}{axis}Angst" for kind in ("CenteredCoordinate", "Origin") for axis in "XYZ"]
+    values = [[30.0, 99999.0], [-24.0, 0.0], [18.0, 0.0], [12.0, 0.0], [-6.0, 0.0], [0.0, 0.0]]
+    write_star(tmp_path / "p.star", {"particles": dict(zip(labels, values, strict=True))})
+    words = ("--box-size", 16, "--no-ctf", "--output")
+    code, out, err = program("boxes", table, "--positions", tmp_path / "p.star", *words, tmp_path / "a")
+    assert code == 0, err
+    assert "Box 2 is empty" in out
+    assert program("boxes", table, "--at", 18, -18, 18, *words, tmp_path / "b")[0] == 0
+    first, second = (read_mrc(tmp_path / name / "TS_01_0001.mrc")[0] for name in "ab")
+    assert np.array_equal(first, second)
+    code, _, err = program("boxes", table, "--at", 0, 0, 0, "--pixel-size", -1, *words, tmp_path / "c")
+    assert code == 2
+    assert "positive" in err
+
+
 def test_nothing_is_replaced_unasked(program, table, tmp_path):
     arguments = ["boxes", table, "--at", "0", "0", "0", "--no-ctf", "--box-size", "16", "--output", tmp_path / "out"]
     assert program(*arguments)[0] == 0

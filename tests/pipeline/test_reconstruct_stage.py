@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from eucentric.cli import main
 from eucentric.geometry import TiltGeometry
@@ -414,8 +414,9 @@ def test_settings_that_change_nothing_are_named(project):
     chosen = ("--subsets", 5, "--iterations", 2, *SLIGHT)
     folder = reconstruct(project, "--method", "wbp", *chosen, "--bead-diameter-angstrom", 100, "--output", "idle")
     words = " ".join(read_record(folder, NAME).caveats)
-    for name in ("subsets", "iterations", "bead_diameter_angstrom"):
+    for name in ("subsets", "iterations"):
         assert f"The setting {name} changes nothing with the method wbp." in words
+    assert "The setting bead_diameter_angstrom changes nothing unless beads are erased." in words
     folder = reconstruct(project, "--method", "sirt", *chosen, "--output", "used")
     assert read_record(folder, NAME).caveats == ()
 
@@ -443,3 +444,28 @@ def test_iterative_methods_fade_what_radiation_destroyed(project, method):
         ratio[name] = power["--dose-weighting"][fine].sum() / power["--no-dose-weighting"][fine].sum()
     # exp(-N / Nc) of the power at 1/20 A is 0.74 after 12 e/A^2, the last tilts' exposure, and 0.98 after 1
     assert ratio["late"] < 0.85 < 0.93 < ratio["early"]
+
+
+@pytest.mark.parametrize("voxel", [30.0, 40.0, 55.0])
+def test_voxels_much_coarser_than_the_pixels_show_what_fine_ones_show(project, voxel):
+    words = ("--method", "wbp", "--no-half-volumes", "--no-dose-weighting")
+    fine = volume(reconstruct(project, *words, "--pixel-size-angstrom", PIXEL, "--output", "fine"))
+    found = volume(reconstruct(project, *words, "--pixel-size-angstrom", voxel, "--output", "coarse"))
+    # what coarse voxels hold, of both
+    smooth, found = gaussian_filter(fine, 0.8 * voxel / PIXEL), gaussian_filter(found, 0.8)
+    places = [(np.arange(n) - n // 2) * voxel / PIXEL + m // 2 for n, m in zip(found.shape, fine.shape, strict=True)]
+    expected = map_coordinates(smooth, np.meshgrid(*places, indexing="ij"), order=1)
+    inside = (slice(1, -1), slice(2, -2), slice(2, -2))
+    right = np.corrcoef(found[inside].ravel(), expected[inside].ravel())[0, 1]
+    assert right > 0.9
+    assert np.corrcoef(found[:, :, ::-1][inside].ravel(), expected[inside].ravel())[0, 1] < right - 0.3
+
+
+def test_voxels_that_leave_hardly_a_volume_are_refused(project, capsys):
+    reconstruct(project, "--method", "wbp", "--pixel-size-angstrom", 200, code=2)
+    assert "Choose a smaller --pixel-size-angstrom" in capsys.readouterr().err
+
+
+def test_purposes_suit_the_fourier_inversion():
+    chosen = ReconstructParams(purpose="averaging", method="fourier").resolved(has_ctf=True, has_halves=True)
+    assert chosen.ctf_correction == "wiener"

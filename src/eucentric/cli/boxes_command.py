@@ -78,9 +78,11 @@ def boxes(
         overwrite=overwrite,
     )
     sys.stdout.write(
-        f"Wrote {len(made.boxes)} boxes of {box_size} voxels of {made.voxel_size_angstrom:g} A to {output}, and their "
-        f"places to {made.table}.\n"
+        f"Wrote {len(made.boxes)} box{'es' * (len(made.boxes) != 1)} of {box_size} voxels of "
+        f"{made.voxel_size_angstrom:g} A to {output}, and where each was to {made.table}.\n"
     )
+    for number in made.empty:
+        sys.stdout.write(f"Box {number} is empty: no image shows its place.\n")
     if as_json:
         show_json({"exit_code": 0, "boxes": [str(p) for p in made.boxes], "table": str(made.table)})
     return 0

@@ -19,6 +19,8 @@ from eucentric.reconstruction.fourier_inversion import reconstruct_boxes
 from eucentric.typing import FloatArray
 
 _COORDINATES = ("rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst")
+_ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
+_TURNS = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 _TOMOGRAM = "rlnTomoName"
 
 
@@ -29,6 +31,8 @@ class BoxesMade:
     boxes: tuple[Path, ...]
     table: Path
     voxel_size_angstrom: float
+    empty: tuple[int, ...]
+    """Numbers, from 1, of the places that no image shows."""
 
 
 def read_positions(path: Path, series: str) -> FloatArray:
@@ -36,7 +40,8 @@ def read_positions(path: Path, series: str) -> FloatArray:
 
     Parameters
     ----------
-    path : `.star` with `rlnCenteredCoordinateX/Y/ZAngst` (rows of other tomograms are passed over), or text
+    path : `.star` with `rlnCenteredCoordinateX/Y/ZAngst` (rows of other tomograms are passed over, and
+        `rlnOriginX/Y/ZAngst` taken off), or text
     series : whose particles are wanted
 
     Raises
@@ -54,6 +59,14 @@ def read_positions(path: Path, series: str) -> FloatArray:
         if _TOMOGRAM in table:
             table = table[table[_TOMOGRAM] == series]
         places = table[list(_COORDINATES)].to_numpy(dtype=np.float64)
+        if all(c in table for c in _ORIGINS):
+            origins = table[list(_ORIGINS)].to_numpy(dtype=np.float64)
+            if origins.any() and any(c in table and table[c].to_numpy(dtype=np.float64).any() for c in _TURNS):
+                raise FormatError(
+                    f"`{path}` has origins in turned frames ({_TURNS[0]} and others), which are not taken into account. "
+                    "Give the coordinates without them."
+                )
+            places = places - origins
     else:
         try:
             places = np.loadtxt(path, ndmin=2, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
@@ -106,6 +119,8 @@ def reconstruct_box_files(
         raise InputError(f"Boxes of {box_size} voxels were asked for; expected 8 or more.")
     centres = read_positions(positions, found.name) if isinstance(positions, Path) else positions
     voxel = found.pixel_size_angstrom if voxel_size is None else voxel_size
+    if not voxel > 0:
+        raise InputError(f"The pixel size is {voxel:g} A; expected a positive number.")
     paths = tuple(output / f"{found.name}_{i + 1:04d}.mrc" for i in range(len(centres)))
     listing = output / "boxes.star"
     refuse_to_replace([*paths, listing], [table], overwrite)
@@ -115,7 +130,8 @@ def reconstruct_box_files(
     columns = {name: centres[:, axis].tolist() for axis, name in enumerate(_COORDINATES)}
     names = [path.name for path in paths]
     write_star(listing, {"particles": {_TOMOGRAM: [found.name] * len(paths), **columns, "rlnImageName": names}})
-    return BoxesMade(boxes=paths, table=listing, voxel_size_angstrom=voxel)
+    empty = tuple(i + 1 for i, box in enumerate(boxes) if not bool(box.any()))
+    return BoxesMade(boxes=paths, table=listing, voxel_size_angstrom=voxel, empty=empty)
 
 
 def _reconstruct(

@@ -229,7 +229,9 @@ def fine_samples(
     narrow = _filtered(spectrum, _fine_band(plan), gains, across, spread=-spread, inverse=factors)
     if tail is not None:
         far = _far_reach(spectrum, plan, gains, across, spread, tail)
-        rows, many = (plan.padded_shape[0] // COARSE + 1) // 2, min(far.shape[1] - 1, narrow.shape[1])
+        # voxels much coarser than the pixels hold less detail than the coarse samples do
+        rows = min((plan.padded_shape[0] // COARSE + 1) // 2, narrow.shape[0] // 2)
+        many = min(far.shape[1] - 1, narrow.shape[1])
         far = far[:, :many] * torch.from_numpy(factors[1][:many]).to(padded)
         scale_y = torch.from_numpy(factors[0]).to(padded)[:, None]
         narrow[:rows, :many] += far[:rows] * scale_y[:rows]

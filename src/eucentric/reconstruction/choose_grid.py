@@ -7,6 +7,7 @@ from eucentric.reconstruction.results import VolumeGrid
 
 _COMFORTABLE_VOXEL = 10.0  # A
 _USUAL_THICKNESS = 3000.0  # A
+_FEWEST_VOXELS = 8
 
 
 def choose_grid(
@@ -25,7 +26,7 @@ def choose_grid(
 
     Raises
     ------
-    InputError : a pixel size or thickness that is not positive
+    InputError : a pixel size or thickness that is not positive, or a pixel size that leaves hardly a voxel
     """
     if not pixel_size > 0:
         raise InputError(f"The pixel size is {pixel_size:g} A; expected a positive number.")
@@ -36,4 +37,9 @@ def choose_grid(
             f"The thickness is {thickness:g} A; expected a positive number. Give it with --thickness-angstrom."
         )
     y, x = rescaled_shape(image_shape, pixel_size, voxel)
+    if min(y, x) < _FEWEST_VOXELS:
+        raise InputError(
+            f"Voxels of {voxel:g} A would make a volume of {x} x {y} voxels across; expected {_FEWEST_VOXELS} or more. "
+            "Choose a smaller --pixel-size-angstrom."
+        )
     return VolumeGrid(voxel_size_angstrom=voxel, shape_zyx=(max(2, 2 * round(thickness / voxel / 2)), y, x))

@@ -111,6 +111,8 @@ def reconstruct_boxes(
             f"The centres have shape {centres.shape}; expected (box, 3), finite, x, y and z in A from the specimen centre."
         )
     shape = (box_size, box_size, box_size)
+    # the boxes, and for every tilt some planes of the padded windows
+    _check_memory(len(centres) * box_size**3 + 6 * len(geometry) * int(padding * box_size) ** 2, images)
     job = _plan(
         images,
         geometry,
@@ -127,7 +129,6 @@ def reconstruct_boxes(
         warp,
         partly=False,
     )
-    _check_memory(len(centres) * box_size**3, images)
     out = images.new_empty((len(centres), *shape))
 
     def fill(index: int) -> None:

@@ -45,7 +45,7 @@ def normalise_intensity(images: Float[Tensor, "tilt y x"]) -> tuple[Float[Tensor
     the median of their means, all images show the specimen alike, and a tilt with half the electrons weighs half. Images
     without a positive mean, such as filtered ones, have only their mean removed.
     """
-    means = images.double().mean((1, 2)).cpu().numpy()
+    means = images.mean((1, 2), dtype=torch.float64).cpu().numpy()
     middle = float(np.median(means))
     if middle <= 0.0 or means.min() < 0.05 * middle:
         return images - images.mean((1, 2), keepdim=True), np.ones(len(means))

@@ -61,7 +61,7 @@ class ReconstructParams(Frozen):
     )
     ctf_by_depth: bool = Field(
         default=False,
-        description="correct for every depth of the specimen (3D-CTF), with wbp; ctf does it where the detail needs it",
+        description="correct for every depth of the specimen (3D-CTF), with wbp and sirt-like; ctf does it where the detail needs it",
     )
     iterations: int | None = Field(
         default=None,
@@ -196,14 +196,19 @@ class ReconstructParams(Frozen):
             method = preset.get("method", "ctf" if has_halves else "wbp")
             changes["method"] = "wbp" if method == "ctf" and not has_ctf else method
         if self.ctf_correction == "auto":
-            changes["ctf_correction"] = preset.get("ctf_correction", "none") if has_ctf else "none"
+            correction = preset.get("ctf_correction", "none") if has_ctf else "none"
+            # the Fourier inversion divides by the CTF or leaves it alone
+            by_fourier = changes.get("method", self.method) == "fourier" and correction != "none"
+            changes["ctf_correction"] = "wiener" if by_fourier else correction
         return self.model_copy(update=changes)
 
-    def idle(self, method: str) -> list[str]:
-        """Settings that were changed from their default and do nothing with a method."""
-        idle = [name for name, methods in METHODS_OF.items() if method not in methods]
+    def idle(self, method: str) -> dict[str, str]:
+        """Settings that were changed from their default and do nothing, with the reason in words."""
+        why = {name: f"with the method {method}" for name, methods in METHODS_OF.items() if method not in methods}
         if not self.erase_beads:
-            idle.append("bead_diameter_angstrom")
+            why["bead_diameter_angstrom"] = "unless beads are erased"
         if self.volume_type != "int8":
-            idle.append("int8_deviations")
-        return [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]
+            why["int8_deviations"] = "for volumes that are not int8"
+        if not self.half_volumes:
+            why["halves"] = "where no halves are made"
+        return {n: w for n, w in why.items() if getattr(self, n) != type(self).model_fields[n].default}

@@ -61,7 +61,7 @@ class Reconstruct(ItemStage):
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
         levelled: dict[str, float] = {}
-        caveats = _idle_settings(params, _resolved(series, params))
+        caveats: tuple[str, ...] = ()
         if params.auto_level:
             series, levelled, found = level_series(series, read_images(series, store, device))
             caveats += found
@@ -72,11 +72,16 @@ class Reconstruct(ItemStage):
                 f"No image of {series.name} is tilted by {params.max_tilt_deg:g} degrees or less. "
                 "Choose a larger max_tilt_deg."
             )
-        work = _Work.prepare(used, _resolved(used, params), store, device)
         grid = _grid(series, params, None)
+        others = {f"{size:.2f}": _grid(series, params, size) for size in params.more_pixel_sizes_angstrom}
+        others.pop(f"{grid.voxel_size_angstrom:.2f}", None)
+        caveats += _idle_settings(params, _resolved(used, params))
+        if len(used.tilts) == 1:
+            caveats += ("Only one image is used: the volume is that image smeared out along the beam.",)
+        work = _Work.prepare(used, _resolved(used, params), store, device)
         tomogram = work.reconstruct(grid, series.name)
-        for size in params.more_pixel_sizes_angstrom:
-            work.reconstruct(_grid(series, params, size), f"{series.name}_{size:.2f}A")
+        for size, other in others.items():
+            work.reconstruct(other, f"{series.name}_{size}A")
         metrics = {"voxel_size_angstrom": grid.voxel_size_angstrom, "tilts": float(len(used.tilts)), **levelled}
         metrics.update(work.metrics)
         if tomogram.half1 is not None:
@@ -90,7 +95,7 @@ class Reconstruct(ItemStage):
         return Outcome(
             series=series.replace(tomogram=tomogram, volume_size_px=size_px),
             metrics=metrics,
-            caveats=caveats,
+            caveats=caveats + tuple(work.caveats),
         )
 
 
@@ -100,10 +105,7 @@ def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParam
 
 def _idle_settings(params: ReconstructParams, resolved: ReconstructParams) -> tuple[str, ...]:
     """Words on settings that were chosen and change nothing."""
-    return tuple(
-        f"The setting {name} changes nothing with the method {resolved.method}."
-        for name in params.idle(resolved.method)
-    )
+    return tuple(f"The setting {name} changes nothing {why}." for name, why in params.idle(resolved.method).items())
 
 
 def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
@@ -145,6 +147,7 @@ class _Work:
     signal_to_noise: SpectralRatio | None
     files: VolumeFiles
     metrics: dict[str, float]
+    caveats: list[str]
     curves: dict[str, Any]
 
     @classmethod
@@ -161,8 +164,14 @@ class _Work:
                 doses=series.doses,
             )
         tilts: dict[str, slice] = {}
-        if params.half_volumes and params.halves == "tilts" and len(series.tilts) > 3:
-            tilts = {"_half1": slice(0, None, 2), "_half2": slice(1, None, 2)}
+        caveats: list[str] = []
+        if params.half_volumes and params.halves == "tilts":
+            if len(series.tilts) > 3:
+                tilts = {"_half1": slice(0, None, 2), "_half2": slice(1, None, 2)}
+            else:
+                caveats.append(
+                    f"{len(series.tilts)} tilts are too few for halves of every other tilt; none were made so."
+                )
         endings: tuple[str, ...] = ("",)
         if tilts or (params.half_volumes and series.has_halves):
             endings = ("", "_half1", "_half2")
@@ -182,6 +191,7 @@ class _Work:
             signal_to_noise=None,
             files=VolumeFiles(folder=store.output("tomograms", "x").parent, params=params, labels=(label,)),
             metrics={},
+            caveats=caveats,
             curves={},
         )
         if params.erase_beads:
@@ -216,6 +226,7 @@ class _Work:
         self.metrics["beads"] = float(len(beads.points_angstrom))
         self.metrics["bead_diameter_angstrom"] = 2.0 * beads.radius_px * pixel_size
         if beads.radius_px <= 0:
+            self.caveats.append("No gold beads were found, and nothing was erased.")
             return
         generator = seeded_generator(self.store.seed)
         for ending in ("_half1", "_half2") if self.series.has_halves else ("",):
@@ -246,7 +257,7 @@ class _Work:
         """Write the volume and its halves."""
         paths: dict[str, str] = {}
         if self.params.method == "ctf" and len(self.endings) > 1 and not self.tilts:
-            # the solution is linear in the images: the whole is the sum of its halves
+            # the solution is all but linear in the images: the whole is the sum of its halves
             halves = {}
             for i, ending in enumerate(("_half1", "_half2")):
                 slabs = list(self._slabs(grid, ending, 0.5 * i, 0.5, name))
