@@ -10,9 +10,8 @@ from eucentric.errors import FormatError, InputError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import write_mrc
 from eucentric.io.star import read_star, write_star
-from eucentric.io.warps import read_image_warp
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.pipeline.images import read_images
+from eucentric.pipeline.images import read_images, read_warp
 from eucentric.pipeline.reprojecting import project_of, read_geometry, refuse_to_replace
 from eucentric.pipeline.store import ItemStore
 from eucentric.reconstruction.fourier_inversion import reconstruct_boxes
@@ -145,14 +144,11 @@ def _reconstruct(
     device: torch.device,
 ) -> torch.Tensor:
     fits = [t.ctf for t in series.tilts if t.ctf is not None]
-    if correct_ctf and (len(fits) < len(series.tilts) or series.optics is None):
+    if correct_ctf and not series.has_ctf:
         raise InputError(
             f"No contrast transfer is known of {series.name} in `{table}`. Give `ctf/tilt_series.star`, or --no-ctf."
         )
     store = ItemStore(project_of(table), "", series.name)
-    warp = None
-    if series.warp is not None:
-        warp = read_image_warp(store.resolve(series.warp), [t.acquisition for t in series.tilts])
     return reconstruct_boxes(
         read_images(series, store, device),
         TiltGeometry.from_poses(series.poses),
@@ -165,5 +161,5 @@ def _reconstruct(
         hand=series.hand,
         pre_exposures=series.pre_exposures if dose_weighting else None,
         doses=series.doses if dose_weighting else None,
-        warp=warp,
+        warp=read_warp(series, store),
     )

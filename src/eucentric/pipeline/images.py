@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from eucentric.errors import InputError, ShapeError
+from eucentric.geometry.warp import ImageWarp
 from eucentric.io.movies import read_movie
 from eucentric.io.mrc import read_mrc
+from eucentric.io.warps import read_image_warp
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.pipeline.store import ItemStore
 
@@ -63,3 +65,10 @@ def _stack(path: Path) -> np.ndarray:
     if path.suffix.lower() in {".tif", ".tiff"}:
         return read_movie(path)[0]
     return read_mrc(path)[0]
+
+
+def read_warp(series: TiltSeries, store: ItemStore) -> ImageWarp | None:
+    """Local deformation of the images of all tilts; None where there is none."""
+    if series.warp is None:
+        return None
+    return read_image_warp(store.resolve(series.warp), [t.acquisition for t in series.tilts])

@@ -1,6 +1,5 @@
 """Movies and the references of their camera on disk, as corrected frames that come one at a time."""
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -43,14 +42,14 @@ _ORIENTATIONS: dict[str, Orientation] = {
 }
 
 
-def eer_rendering(params: MotionParams, dose: float, *, upsampling: int | None = None) -> EerRendering:
+def eer_rendering(params: MotionParams, dose: float) -> EerRendering:
     """How the settings want EER movies of so many e/A^2 read."""
     return EerRendering(
         frames_per_fraction=params.eer_frames_per_fraction,
         fractions=params.eer_fractions,
         dose_per_fraction=params.eer_dose_per_fraction,
         dose=dose if dose > 0 else None,
-        upsampling=params.eer_grid if upsampling is None else upsampling,
+        upsampling=params.eer_grid,
     )
 
 
@@ -111,7 +110,7 @@ class Camera:
         ------
         InputError : it does not fit, or not in one way alone
         """
-        if self.gain is None or "auto" not in (params.gain_orientation, params.gain_operation):
+        if self.gain is None:
             return
         prepare_gain(self.gain, (self.gain.shape[0], self.gain.shape[1]))  # what is wrong with the reference itself
         try:
@@ -314,7 +313,7 @@ def _blocks(movie: Movie, numbers: range, device: torch.device, *, whole: bool) 
     if whole:
         yield _tensor(movie.read(numbers.start, numbers.stop), device)
         return
-    for start in itertools.islice(numbers, None, None, 2):
+    for start in numbers[::2]:
         yield _tensor(movie.read(start, min(start + 2, numbers.stop)), device)
 
 

@@ -14,9 +14,8 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.mrc import read_mrc
 from eucentric.io.png import write_png
-from eucentric.io.warps import read_image_warp
 from eucentric.models.tilt_series import CtfFit, TiltSeries, Tomogram
-from eucentric.pipeline.images import read_images
+from eucentric.pipeline.images import read_images, read_warp
 from eucentric.pipeline.levelling import level_series
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
@@ -186,7 +185,7 @@ class _Work:
             tilts=tilts,
             erased={},
             geometry=TiltGeometry.from_poses(series.poses),
-            warp=_read_warp(series, store),
+            warp=read_warp(series, store),
             optics=optics,
             signal_to_noise=None,
             files=VolumeFiles(folder=store.output("tomograms", "x").parent, params=params, labels=(label,)),
@@ -311,12 +310,6 @@ class _Work:
             self.metrics["iterations"] = float(len(residuals))
             self.metrics["last_residual"] = residuals[-1]
             self.curves["residual"] = np.array(residuals)
-
-
-def _read_warp(series: TiltSeries, store: ItemStore) -> ImageWarp | None:
-    if series.warp is None:
-        return None
-    return read_image_warp(store.resolve(series.warp), [t.acquisition for t in series.tilts])
 
 
 def _halves_agreement(store: ItemStore, tomogram: Tomogram) -> tuple[dict[str, float], dict[str, np.ndarray]]:
