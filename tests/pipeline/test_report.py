@@ -116,7 +116,7 @@ def test_all_series_have_pages_and_the_failed_one_says_why(tmp_path):
     assert "Failed in align" in failed
     assert pictures(failed) == []
     page = read(tmp_path, "TS_01.html")
-    for heading in ("Motion", "Shifts and tilt axis", "Excluded tilts", "Contrast transfer", "Tomogram"):
+    for heading in ("Motion", "Alignment", "Excluded tilts", "Contrast transfer", "Tomogram"):
         assert f"<h2>{heading}</h2>" in page
     assert "<td>40.00°</td><td>5</td><td>dark: 1 % of the mean intensity</td>" in page
     images = pictures(page)
@@ -142,7 +142,7 @@ def test_series_without_motion_and_ctf_have_pages_without_them(tmp_path):
     page = read(tmp_path, "stack.html")
     assert "<h2>Motion</h2>" not in page
     assert "<h2>Contrast transfer</h2>" not in page
-    assert "<h2>Shifts and tilt axis</h2>" in page
+    assert "<h2>Alignment</h2>" in page
     assert len(pictures(page)) == 1
     # A tomogram that is gone and curves that are cut short are told of, not stumbled over.
     assert len(outcome.caveats) == 2

@@ -14,6 +14,7 @@ from eucentric.models import (
     FrameShifts,
     MovieQuality,
     Optics,
+    Specimen,
     Tilt,
     TiltPose,
     TiltSeries,
@@ -124,6 +125,9 @@ def series(draw, name):
             )
         ),
         warp=draw(st.none() | st.just("align/warps/x.npz")),
+        specimen=draw(
+            st.none() | st.builds(Specimen, **{field.name: numbers for field in dataclasses.fields(Specimen)})
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 import torch
 
-from eucentric.ctf import CtfResult, estimate_image_ctf, estimate_series_ctf
+from eucentric.ctf import CtfParams, CtfResult, diagnose_geometry, estimate_image_ctf, estimate_series_ctf
 from eucentric.geometry import TiltGeometry
 from eucentric.models import Optics
 
@@ -27,7 +27,7 @@ class Scene:
     angle: float
 
 
-def contrast_transfer(shape, pixel_size, defocus, astigmatism, angle):
+def contrast_transfer(shape, pixel_size, defocus, astigmatism, angle, phase_deg=0.0):
     """-sin chi written out anew with numpy, in volts and metres where the product uses kilovolts and A."""
     volts, metre = 300e3, 1e10
     planck, electron, mass, light = 6.62607015e-34, 1.602176634e-19, 9.1093837015e-31, 2.99792458e8
@@ -38,6 +38,7 @@ def contrast_transfer(shape, pixel_size, defocus, astigmatism, angle):
     direction = np.arctan2(fy, fx)
     local = (defocus + 0.5 * astigmatism * np.cos(2 * (direction - np.deg2rad(angle)))) / metre
     chi = np.pi * wavelength * squared * local - 0.5 * np.pi * 2.7e-3 * wavelength**3 * squared**2 + np.arcsin(0.07)
+    chi += np.deg2rad(phase_deg)
     return -np.sin(chi), squared * metre**-2
 
 
@@ -55,10 +56,15 @@ def tilted_series(
     inclination=0.0,
     shift=(0.0, 0.0),
     seed=1,
+    phase_deg=0.0,
+    height=0.0,
+    bend=0.0,
 ) -> Scene:
     """White noise through the CTF of the height under each pixel, plus white noise of `noise` standard deviations.
 
-    The tilt axis runs at `axis` + 90 degrees from x; the specimen plane rises by -tan(tilt) across it.
+    The tilt axis runs at `axis` + 90 degrees from x; the specimen plane rises by -tan(tilt) across it. `astigmatism` and
+    `phase_deg` may be one number a tilt; `height` lifts all matter along the specimen's z; a `bend` lifts the ends of the
+    tilt axis by so many A in camera z.
     """
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -66,9 +72,12 @@ def tilted_series(
     y = (y - shape[0] // 2) * pixel_size - shift[1]
     across = x * math.cos(math.radians(axis)) + y * math.sin(math.radians(axis))
     centres = defocus + rng.normal(0.0, 800.0, len(tilts))
+    along = (-x * math.sin(math.radians(axis)) + y * math.cos(math.radians(axis))) / (0.5 * shape[0] * pixel_size)
     images = []
-    for tilt, centre in zip(tilts, centres, strict=True):
-        offset = hand * -math.tan(math.radians(tilt + inclination)) * across
+    each = np.broadcast_to(astigmatism, len(tilts)), np.broadcast_to(phase_deg, len(tilts))
+    for tilt, centre, strength, shifted in zip(tilts, centres, *each, strict=True):
+        offset = hand * (-math.tan(math.radians(tilt + inclination)) * across + bend * along**2)
+        offset = offset + hand * height / math.cos(math.radians(tilt))
         levels = np.linspace(offset.min(), offset.max() + 1e-3, 2 + int(np.ptp(offset) / 150.0))
         nearest = np.rint((offset - levels[0]) / (levels[1] - levels[0])).astype(int)
         spectrum = np.fft.rfft2(rng.normal(size=shape))
@@ -76,7 +85,7 @@ def tilted_series(
         for level, value in enumerate(levels):
             here = nearest == level
             if here.any():
-                ctf, squared = contrast_transfer(shape, pixel_size, centre + value, astigmatism, angle)
+                ctf, squared = contrast_transfer(shape, pixel_size, centre + value, strength, angle, shifted)
                 image[here] = np.fft.irfft2(spectrum * ctf * np.exp(-25.0 * squared), s=shape)[here]
         images.append(100.0 + image + noise * rng.normal(size=shape))
     return Scene(
@@ -195,6 +204,115 @@ def test_untilted_image():
     assert got.fit.defocus_u_angstrom - got.fit.defocus_v_angstrom == pytest.approx(1500.0, abs=200.0)
     assert got.fit.astigmatism_angle_deg == pytest.approx(-70.0, abs=4.0)
     assert got.curves.spectrum.shape == got.curves.quality.shape == (1, len(got.curves.frequency))
+
+
+@pytest.mark.parametrize("phase", [55.0, 110.0])
+def test_phase_shift_of_a_phase_plate(phase):
+    shape, tilts = (512, 512), np.arange(-40, 41, 20.0)
+    scene = tilted_series(
+        shape=shape, pixel_size=2.5, tilts=tilts, axis=84.0, hand=-1.0, defocus=18000.0, noise=0.5, phase_deg=phase
+    )
+    params = CtfParams(phase_shift="fit", thickness=False)
+    got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=2.5, optics=OPTICS, params=params)
+    shifts = np.array([f.phase_shift_deg for f in got.fits])
+    assert np.abs(shifts - phase).max() < 15.0
+    assert abs(shifts.mean() - phase) < 8.0
+    assert (got.phase_shift_sigma_deg > 0).all()
+    assert np.median(np.abs(errors(got, scene.defocus))) < 200.0
+    off = estimate_series_ctf(scene.images, scene.geometry, pixel_size=2.5, optics=OPTICS)
+    assert {f.phase_shift_deg for f in off.fits} == {0.0}
+    assert np.abs(errors(off, scene.defocus)).mean() > 2 * np.abs(errors(got, scene.defocus)).mean()
+
+
+def test_astigmatism_drifts_in_the_order_of_acquisition():
+    """In the order of tilt the same course would jump to and fro: the prior in the true order follows it better."""
+    tilts = np.arange(-36, 37, 6.0)
+    acquisition = np.argsort(np.argsort(np.abs(tilts) + 0.1 * (tilts < 0)))
+    truth = 200.0 + 60.0 * acquisition
+    scene = tilted_series(
+        shape=(512, 512),
+        pixel_size=4.0,
+        tilts=tilts,
+        axis=84.0,
+        hand=-1.0,
+        defocus=34000.0,
+        noise=1.5,
+        astigmatism=truth,
+    )
+    params = CtfParams(thickness=False)
+    wrong = []
+    for order in (acquisition, (acquisition * 7) % len(tilts)):
+        got = estimate_series_ctf(
+            scene.images, scene.geometry, pixel_size=4.0, optics=OPTICS, params=params, acquisition=order
+        )
+        found = np.array([f.defocus_u_angstrom - f.defocus_v_angstrom for f in got.fits])
+        wrong.append(np.sqrt(np.mean((found - truth) ** 2)))
+    assert wrong[0] < 0.8 * wrong[1]
+    assert wrong[0] < 150.0
+
+
+def test_height_of_the_matter_goes_into_steep_tilts_unless_told():
+    tilts = np.arange(-60, 61, 15.0)
+    scene = tilted_series(
+        shape=(512, 512), pixel_size=4.0, tilts=tilts, axis=84.0, hand=-1.0, defocus=34000.0, noise=1.0, height=800.0
+    )
+    params = CtfParams(thickness=False, inclination=False)
+    arguments = {"pixel_size": 4.0, "optics": OPTICS, "params": params}
+    told = estimate_series_ctf(scene.images, scene.geometry, **arguments, specimen_height_angstrom=800.0)
+    left = estimate_series_ctf(scene.images, scene.geometry, **arguments)
+    assert np.median(np.abs(errors(told, scene.defocus))) < 120.0
+    expected = -800.0 / np.cos(np.deg2rad(tilts))
+    assert np.median(np.abs(errors(left, scene.defocus) - expected)) < 120.0
+
+
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_pixel_size_wrong_by_two_is_said(scale):
+    scene = tilted_series(
+        shape=(640, 640),
+        pixel_size=3.0,
+        tilts=np.arange(-50, 51, 10.0),
+        axis=84.0,
+        hand=-1.0,
+        defocus=30000.0,
+        noise=0.7,
+    )
+    wide = CtfParams(
+        minimum_defocus_angstrom=3000.0, maximum_defocus_angstrom=200000.0, tile_angstrom=512.0, thickness=False
+    )
+    geometry = scene.geometry
+    right = estimate_series_ctf(scene.images, geometry, pixel_size=3.0, optics=OPTICS, params=wide)
+    assert right.likely_pixel_scale == 1.0
+    got = estimate_series_ctf(scene.images, geometry, pixel_size=3.0 / scale, optics=OPTICS, params=wide)
+    assert got.likely_pixel_scale == scale
+    assert any("--pixel-size" in caveat for caveat in got.caveats)
+
+
+def test_diagnosis_finds_a_turned_axis_and_a_bend():
+    scene = tilted_series(
+        shape=(768, 768),
+        pixel_size=4.0,
+        tilts=np.arange(-45, 46, 15.0),
+        axis=84.0,
+        hand=-1.0,
+        defocus=34000.0,
+        noise=0.7,
+        bend=3500.0,
+    )
+    turned = scene.geometry.replace(z_rot_deg=scene.geometry.z_rot_deg - 7.0)
+    params = CtfParams(thickness=False, inclination=False)
+    result = estimate_series_ctf(scene.images, turned, pixel_size=4.0, optics=OPTICS, params=params)
+    got = diagnose_geometry(scene.images, turned, result, pixel_size=4.0, optics=OPTICS, params=params)
+    steep = np.abs(scene.geometry.y_tilt_deg) > 20
+    assert np.abs(got.tilt_axis_deg - 84.0)[steep].max() < 4.0
+    assert got.axis_offset_deg == pytest.approx(7.0, abs=2.0)
+    assert np.abs(got.tilt_angle_deg - np.abs(scene.geometry.y_tilt_deg))[steep].max() < 4.0
+    assert any("axis" in finding for finding in got.findings)
+    along = got.places_angstrom @ [-math.sin(math.radians(84.0)), math.cos(math.radians(84.0))]
+    ends, middle = np.abs(along) > 700, np.abs(along) < 400
+    # matter at the ends of the axis lies higher by the bend of the cells' middles
+    rise = 3500.0 * (np.mean(along[ends] ** 2) - np.mean(along[middle] ** 2)) / 1536.0**2
+    assert got.bend_angstrom[ends].mean() - got.bend_angstrom[middle].mean() == pytest.approx(rise, rel=0.35)
+    assert any("plane" in finding for finding in got.findings)
 
 
 def practice_sums(folder: Path, name: str) -> tuple[torch.Tensor, TiltGeometry, dict]:

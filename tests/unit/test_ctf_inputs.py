@@ -7,10 +7,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from eucentric.ctf import CtfParams, estimate_image_ctf, estimate_series_ctf, plane_heights
+from eucentric.ctf import CtfParams, HandTest, estimate_image_ctf, estimate_series_ctf, plane_heights
+from eucentric.ctf.acquisition_order import AcquisitionOrder
+from eucentric.ctf.describe_fit import hand_caveats
 from eucentric.ctf.prepare_images import crop_to_scale, replace_outliers, working_scale
 from eucentric.ctf.specimen_plane import plane_normal, plane_slopes
-from eucentric.ctf.tile_spectra import SECTORS, SpectrumBins, tile_starts
+from eucentric.ctf.tile_spectra import SECTORS, SpectrumBins, tile_starts, without_ice
 from eucentric.ctf.votes import agreement_sigmas
 from eucentric.errors import InputError, ProcessingError, ShapeError
 from eucentric.fourier import frequency_grid
@@ -124,13 +126,13 @@ def test_plane_heights_put_the_plane_at_z_zero():
         x_tilt_deg=[0.0, 4.0, -3.0],
         shifts_angstrom=[[5.0, 80.0], [0, 0], [-200.0, 30.0]],
     )
-    for angles in ((0.0, 0.0), (7.0, -4.0)):
+    for angles, height in (((0.0, 0.0), 0.0), ((7.0, -4.0), 0.0), ((7.0, -4.0), 250.0)):
         normal = plane_normal(*angles)
         along = np.cross(normal, [0.3, 1.0, 0.2])
-        points = np.array([along, np.cross(normal, along), 0 * along]) * 500.0
+        points = np.array([along, np.cross(normal, along), 0 * along]) * 500.0 + [0.0, 0.0, height]
         camera = geometry.project(points)
         for t in range(3):
-            found = plane_heights(camera[t, :, :2], geometry, normal)[t]
+            found = plane_heights(camera[t, :, :2], geometry, normal, height)[t]
             np.testing.assert_allclose(found, camera[t, :, 2], atol=1e-9)
     assert np.isnan(plane_slopes(TiltGeometry.build(90.0))).all()
 
@@ -186,7 +188,71 @@ def test_sector_bins_count_each_sample_of_the_plane_once(side):
     np.testing.assert_allclose(got[bins.count > 0], bins.cosine[bins.count > 0], atol=1e-12)
 
 
+def test_order_of_acquisition():
+    with pytest.raises(ShapeError, match="order of acquisition"):
+        estimate(series(), acquisition=[0, 1])
+    order = AcquisitionOrder.build([3, 0, 1, 7, 2, 2])
+    covariance = np.linalg.inv(order.persistence.numpy())
+    np.testing.assert_allclose(covariance, np.exp(-order.distance.numpy() / 10.0), atol=1e-12)
+    assert float(order.distance[0, 3]) == 4.0
+
+
+def test_hand_against_what_was_given_names_the_fix():
+    test = HandTest(hand=1.0, given=-1.0, decided=True, log_likelihood_ratio=80.0, sigmas=8.0)
+    assert test.axis_sign == -1.0
+    assert "--tilt-axis -96.0" in hand_caveats(test, 84.0)[0]
+    assert "--tilt-axis 84.0" in hand_caveats(test, -96.0)[0]
+    agreed = HandTest(hand=-1.0, given=-1.0, decided=True, log_likelihood_ratio=-80.0, sigmas=8.0)
+    assert hand_caveats(agreed, 84.0) == []
+    assert agreed.axis_sign == 1.0
+
+
+def test_empty_and_thick_images_are_told_apart():
+    generator = torch.Generator().manual_seed(5)
+    flat = 100.0 + torch.randn(512, 512, generator=generator)
+    with pytest.raises(ProcessingError, match="empty"):
+        estimate_image_ctf(flat, pixel_size=4.0, optics=Optics())
+    fade = torch.exp(-400.0 * frequency_grid((512, 512), 4.0) ** 2)
+    matter = 6.0 * torch.fft.irfft2(torch.fft.rfft2(torch.randn(512, 512, generator=generator)) * fade, s=(512, 512))
+    with pytest.raises(ProcessingError, match="too thick"):
+        estimate_image_ctf(flat + matter, pixel_size=4.0, optics=Optics())
+    with pytest.raises(ProcessingError, match="blank"):
+        estimate_image_ctf(torch.full((512, 512), 3.0), pixel_size=4.0, optics=Optics())
+
+
+def rings_and_ice(ice, size=768, pixel=1.1):
+    generator = torch.Generator().manual_seed(9)
+    k = frequency_grid((size, size), pixel)
+    filters = ctf_2d((size, size), pixel, 15000.0, 15000.0, 0.0, Optics()) * torch.exp(-12.0 * k**2)
+    filters = filters + ice * torch.exp(-0.5 * ((k - 1 / 3.67) * size * pixel / 1.5) ** 2)
+    spectrum = torch.fft.rfft2(torch.randn(size, size, generator=generator))
+    return 9.0 + torch.fft.irfft2(spectrum * filters, s=(size, size)) + torch.randn(size, size, generator=generator)
+
+
+def test_ice_rings_are_named_and_do_no_harm():
+    params = CtfParams(high_resolution_angstrom=3.0)
+    clean = estimate_image_ctf(rings_and_ice(0.0), pixel_size=1.1, optics=Optics(), params=params)
+    icy = estimate_image_ctf(rings_and_ice(4.0), pixel_size=1.1, optics=Optics(), params=params)
+    assert "icy" not in clean.verdicts
+    assert "icy" in icy.verdicts
+    assert any("crystalline" in caveat for caveat in icy.caveats)
+    assert icy.fit.defocus_angstrom == pytest.approx(15000.0, abs=80.0)
+    assert np.isnan(estimate_image_ctf(series()[0], pixel_size=4.0, optics=Optics()).ice)
+    bins = SpectrumBins.build(128, 1.1, 0.05, 0.4, torch.device("cpu"))
+    masked = without_ice(bins)
+    gone = (masked.count.sum(0) == 0).numpy()
+    np.testing.assert_array_equal(gone, ((1 / bins.frequency > 3.35) & (1 / bins.frequency < 4.0)).numpy())
+
+
 def test_agreement_of_tilts():
     assert agreement_sigmas(np.array([8.0, 8.0, 2.0, 2.0])) == pytest.approx(3.0 / (2 / 3**0.5 / 2))
     assert agreement_sigmas(np.array([-8.0, -8.0, -2.0, -2.0])) < -5
     assert agreement_sigmas(np.array([50.0])) == 0.0
+    # votes 4, 2, 0 of tilts expected to give 2, 1, 0 agree but for rounding; 0, 2, 4 do not
+    uneven = np.array([8.0, 2.0, 0.02])
+    assert (
+        agreement_sigmas(uneven, np.array([2.0, 1.0, 0.0]))
+        > 20
+        > 3
+        > agreement_sigmas(uneven[::-1], np.array([2.0, 1.0, 0.0]))
+    )

@@ -1,6 +1,7 @@
-"""From images in arbitrary places to one geometry: neighbours, projection matching, tilt axis."""
+"""Alignment of a tilt series by whatever evidence its images hold."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,19 +9,106 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from eucentric.alignment.coarse import coarse_shifts, in_axis_frame, in_camera_frame, search_axis_coarsely
+from eucentric.alignment.align_by_beads import BeadAlignment, TooFewBeadsError, align_by_beads
+from eucentric.alignment.align_by_patches import PatchAlignment, align_by_patches
+from eucentric.alignment.align_by_projection import align_by_projection, score_geometry
+from eucentric.alignment.bundle_adjustment import BundleResult
+from eucentric.alignment.coarse import CoarseAlignment, align_coarsely
+from eucentric.alignment.judge_tilts import TiltQuality, judge_tilts
 from eucentric.alignment.params import AlignParams
-from eucentric.alignment.projection_matching import MatchRound, ProjectionMatcher
 from eucentric.alignment.results import AlignmentResult
-from eucentric.errors import InputError, ShapeError
+from eucentric.errors import InputError, ProcessingError, ShapeError
 from eucentric.geometry.tilt import TiltGeometry
-from eucentric.projection.resampling import resample_tilts
+from eucentric.models.tracks import Tracks
 from eucentric.typing import FloatArray
 
-_DONE_PX = 0.05
-_FIRST_ROUNDS = 3
-_CLEARLY_BETTER = 1.15
-_FAR_DEG = 15.0
+_FEWEST = 3
+_POOR = 0.2
+"""Of the median score: an image below it matches by chance."""
+_MATCHED = 0.1
+"""Median score below which no image can be told from the others."""
+_MOST_POOR = 0.2
+Progress = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FirstLook:
+    """Which tilts can be used, and a first geometry of those."""
+
+    quality: TiltQuality
+    """Of all tilts; `quality.kept` are used."""
+    coarse: CoarseAlignment
+    """Of those."""
+
+
+def look_first(
+    images: Float[Tensor, "tilt y x"],
+    tilt_angles_deg: ArrayLike,
+    *,
+    pixel_size: float,
+    axis_deg: float | None,
+    params: AlignParams,
+    doses: ArrayLike | None = None,
+) -> FirstLook:
+    """Judge the tilts, and align those that can be used by their neighbours.
+
+    Parameters
+    ----------
+    images : (tilt, y, x) in ascending angle, as recorded
+    doses : (tilt,), e/A^2 of each image
+    others : as `align_tilt_series`
+
+    Raises
+    ------
+    InputError : fewer than three tilts can be used; the message says why
+    """
+    tilts = np.asarray(tilt_angles_deg, dtype=np.float64)
+
+    def judge(coarse: CoarseAlignment | None, among: list[int]) -> TiltQuality:
+        return judge_tilts(
+            images[among],
+            tilts[among],
+            pixel_size=pixel_size,
+            doses=None if doses is None else np.asarray(doses)[among],
+            coarse=coarse,
+            dark_fraction=params.dark_fraction,
+            dark_area=params.dark_area,
+        )
+
+    def align(kept: list[int]) -> CoarseAlignment:
+        light = quality.intensity
+        return align_coarsely(
+            images[kept],
+            tilts[kept],
+            pixel_size,
+            axis_deg=axis_deg,
+            coarse_pixel_angstrom=params.coarse_pixel_angstrom,
+            max_shift_fraction=params.max_shift_fraction,
+            pre_tilt_deg=None if light is None or light.pre_tilt_deg == 0 else light.pre_tilt_deg,
+        )
+
+    quality = judge(None, list(range(len(tilts))))
+    kept = quality.kept
+    _require(kept, tilts, quality)
+    coarse = align(kept)
+    again = judge(coarse, kept)
+    if again.reasons:
+        more = {kept[i]: why for i, why in again.reasons.items()}
+        quality = replace(quality, reasons=dict(sorted((quality.reasons | more).items())))
+        kept = quality.kept
+        _require(kept, tilts, quality)
+        coarse = align(kept)
+    return FirstLook(quality=quality, coarse=coarse)
+
+
+def _require(kept: list[int], tilts: FloatArray, quality: TiltQuality) -> None:
+    if len(kept) >= _FEWEST:
+        return
+    why = [f"{tilts[i]:.1f} degrees: {reason}" for i, reason in list(quality.reasons.items())[:3]]
+    raise InputError(
+        f"Only {len(kept)} of {len(tilts)} tilts can be used; expected at least three to align a tilt series."
+        + (f" Left out were {'; '.join(why)}{' ...' if len(quality.reasons) > len(why) else ''}." if why else "")
+    )
 
 
 def align_tilt_series(
@@ -30,223 +118,251 @@ def align_tilt_series(
     pixel_size: float,
     axis_deg: float | None,
     params: AlignParams,
-    progress: Callable[[float, str], None] | None = None,
+    exposures: ArrayLike | None = None,
+    coarse: CoarseAlignment | None = None,
+    start: TiltGeometry | None = None,
+    tracks: Tracks | None = None,
+    progress: Progress | None = None,
 ) -> AlignmentResult:
-    """Shifts of all tilts and the direction of the tilt axis.
+    """Geometry and local deformation of a tilt series.
+
+    Neighbours come first. Gold beads are used where there are enough (`method` auto or beads); otherwise projections are
+    matched, and patches refine what comes out. `reasons` of the result say which, and why.
 
     Parameters
     ----------
-    images : (tilt, y, x) in ascending angle, dark tilts left out
+    images : (tilt, y, x) in ascending angle, tilts that cannot be used left out, features dark
     tilt_angles_deg : (tilt,), as the stage gave them; a common offset is a rotation of the specimen and stays as given
     pixel_size : A
     axis_deg : rlnTomoZRot as the microscope gave it, or None to search the half circle
+    exposures : (tilt,), e/A^2 received by the time each image was taken; None takes the specimen as rigid
+    coarse : of the same tilts, where it is there already (`look_first`)
+    start : of the same tilts, to be refined, in place of what neighbours tell
+    tracks : corrected by hand: the geometry is fitted to them, whatever `params.method` says
     progress : called with the part done and what is being done
 
     Raises
     ------
     ShapeError, InputError : images and angles that do not fit together, fewer than three tilts, values that are not finite
+    ProcessingError : `method` beads, and there are too few
     """
+    tilts = _checked(images, tilt_angles_deg)
+    tell = progress or (lambda _part, _text: None)
+    caveats: tuple[str, ...] = ()
+    if start is None:
+        if coarse is None:
+            tell(0.0, "neighbouring tilts")
+            coarse = align_coarsely(
+                images,
+                tilts,
+                pixel_size,
+                axis_deg=axis_deg,
+                coarse_pixel_angstrom=params.coarse_pixel_angstrom,
+                max_shift_fraction=params.max_shift_fraction,
+            )
+        caveats = coarse.caveats
+    first = start or coarse.geometry if coarse is not None else start
+    assert first is not None
+    bend = None if params.local == "off" or exposures is None else np.asarray(exposures, dtype=np.float64)
+    work = _Work(images, tilts, pixel_size, bend, params, first, start is not None, tell)
+    return _by_evidence(work, tracks, caveats)
+
+
+def _by_evidence(work: "_Work", tracks: Tracks | None, caveats: tuple[str, ...]) -> AlignmentResult:
+    why: tuple[str, ...] = ()
+    method = work.params.method
+    if tracks is not None or method in ("auto", "beads"):
+        try:
+            found = work.by_beads(tracks)
+            poor = _poor(found.scores)
+            if poor and tracks is None:
+                found = _narrowed(work.without(poor, found).by_beads(None), found, poor)
+            return replace(found, caveats=caveats + found.caveats)
+        except TooFewBeadsError as error:
+            if method == "beads":
+                raise
+            why = (f"No beads were used. {_first_sentence(error)}",)
+    matched = work.by_projection(0.6 if method != "projection" else 1.0)
+    if poor := _poor(matched.scores):
+        work = work.without(poor, matched)
+        matched = _narrowed(work.by_projection(0.6), matched, poor)
+    if method == "projection":
+        why = ("Projection matching was asked for.",)
+    matched = replace(matched, reasons=why, caveats=caveats + matched.caveats)
+    return matched if method == "projection" else work.by_patches(matched)
+
+
+def _poor(scores: FloatArray) -> dict[int, str]:
+    """Tilts that share nothing with the others after alignment, with the reason; none where they are many or all match badly."""
+    middle = float(np.median(scores))
+    poor = np.flatnonzero(scores < _POOR * middle)
+    if middle < _MATCHED or len(poor) > _MOST_POOR * len(scores) or len(scores) - len(poor) < _FEWEST:
+        return {}
+    return {
+        int(i): f"no match: its agreement with what the other images predict is {scores[i]:.2f}, that of a usual one "
+        f"{middle:.2f}"
+        for i in poor
+    }
+
+
+def _narrowed(again: AlignmentResult, before: AlignmentResult, poor: dict[int, str]) -> AlignmentResult:
+    """The alignment without poor tilts, with the axis search that was made with them."""
+    return replace(
+        again,
+        rejected=poor,
+        axis_sigma_deg=before.axis_sigma_deg,
+        axis_angles_deg=before.axis_angles_deg,
+        axis_scores=before.axis_scores,
+    )
+
+
+def _checked(images: Tensor, tilt_angles_deg: ArrayLike) -> FloatArray:
     tilts = np.asarray(tilt_angles_deg, dtype=np.float64)
     if images.ndim != 3 or len(images) != len(tilts):
         raise ShapeError(
             f"Images of shape {tuple(images.shape)} and {len(tilts)} angles were given; expected one each."
         )
-    if len(tilts) < 3:
+    if len(tilts) < _FEWEST:
         raise InputError(f"Only {len(tilts)} tilts are left; expected at least three to align a tilt series.")
     if not bool(torch.isfinite(images).all()):
         raise InputError("An image holds values that are not numbers (NaN or infinity). Make its sum of frames again.")
-    tell = progress or (lambda _part, _text: None)
-    levels = _Levels(images, pixel_size, params)
-    caveats: list[str] = []
-    tell(0.02, "tilt axis, first look")
-    axis = _starting_axis(levels, tilts, axis_deg, params, caveats)
-    tell(0.1, "neighbouring tilts")
-    coarse = coarse_shifts(
-        levels.coarse,
-        tilts,
-        axis,
-        levels.coarse_pixel,
-        low_pass_angstrom=max(40.0, 3.3 * levels.coarse_pixel),
-        high_pass_angstrom=min(600.0, levels.high_pass),
-        max_shift_fraction=params.max_shift_fraction,
+    return tilts
+
+
+def _first_sentence(error: Exception) -> str:
+    return str(error).partition(". ")[0].rstrip(".") + "."
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A series with its first geometry."""
+
+    images: Tensor
+    tilts: FloatArray
+    pixel_size: float
+    exposures: FloatArray | None
+    params: AlignParams
+    first: TiltGeometry
+    near: bool
+    """The first geometry is one to be refined, not what neighbours tell."""
+    tell: Progress
+
+    def without(self, poor: dict[int, str], aligned: AlignmentResult) -> "_Work":
+        """The series less some tilts, about the geometry and tilt axis that were found."""
+        keep = [i for i in range(len(self.tilts)) if i not in poor]
+        return replace(
+            self,
+            images=self.images[keep],
+            tilts=self.tilts[keep],
+            exposures=None if self.exposures is None else self.exposures[keep],
+            params=self.params.replace(axis_search_deg=0.0),
+            first=aligned.geometry[keep],
+            near=True,
+        )
+
+    def by_projection(self, share: float) -> AlignmentResult:
+        """Projection matching; `share` is its part of the progress."""
+        return align_by_projection(
+            self.images,
+            self.tilts,
+            self.first,
+            pixel_size=self.pixel_size,
+            params=self.params,
+            near=self.near,
+            fine_axis=self.params.method == "projection",
+            progress=lambda part, text: self.tell(share * part, text),
+        )
+
+    def by_beads(self, tracks: Tracks | None) -> AlignmentResult:
+        """The answer of beads, or of tracks that were given; errors as `align_by_beads`."""
+        found = align_by_beads(
+            self.images,
+            self.first,
+            pixel_size=self.pixel_size,
+            pre_exposures=self.exposures,
+            diameter_angstrom=self.params.bead_diameter_angstrom,
+            tracks=tracks,
+            hold_axis=self.params.axis_search_deg == 0,
+            max_shift_fraction=self.params.max_shift_fraction,
+            progress=lambda part, text: self.tell(0.9 * part, text),
+        )
+        why = (
+            _words_on_beads(found)
+            if tracks is None
+            else f"The tracks that were given were used: {len(found.tracks.names)} points."
+        )
+        self.tell(0.9, "scores")
+        scores = score_geometry(self.images, self.tilts, found.geometry, pixel_size=self.pixel_size, params=self.params)
+        before = AlignmentResult(
+            geometry=found.geometry,
+            coarse_geometry=self.first,
+            sigma_angstrom=np.full(len(self.tilts), np.nan),
+            scores=scores,
+            axis_angles_deg=np.zeros(0),
+            axis_scores=np.zeros(0),
+            last_change_angstrom=float("nan"),
+            caveats=found.caveats,
+        )
+        return _with_bundle(before, found.bundle, found.tracks, "beads", why)
+
+    def by_patches(self, matched: AlignmentResult) -> AlignmentResult:
+        """The answer of patches, where images then agree better with what the others show."""
+        params = self.params
+        coarser = max(1.0, self.pixel_size / params.match_pixel_angstrom)
+        try:
+            found = align_by_patches(
+                self.images,
+                matched.geometry,
+                pixel_size=self.pixel_size,
+                doses=self.exposures,
+                local={"auto": None, "on": True, "off": False}[params.local],
+                hold_axis=params.axis_search_deg == 0,
+                patch_angstrom=coarser * params.patch_angstrom,
+                match_pixel_size=params.match_pixel_angstrom,
+                thickness=coarser * params.thickness_angstrom,
+                low_pass=coarser * params.low_pass_angstrom[3],
+                high_pass=coarser * params.high_pass_angstrom,
+                progress=lambda part, text: self.tell(0.6 + 0.4 * part, text),
+            )
+        except ProcessingError as error:
+            return replace(matched, reasons=(*matched.reasons, f"Patches told nothing. {_first_sentence(error)}"))
+        if not found.improved:
+            why = "Patches were followed, and what they told did not make the images agree better: it was not used."
+            return replace(matched, reasons=(*matched.reasons, why))
+        aligned = _with_bundle(matched, found.bundle, found.tracks, "patches", _words_on_patches(found))
+        return replace(aligned, scores=found.scores)
+
+
+def _words_on_patches(found: PatchAlignment) -> str:
+    words = (
+        f"Patches were followed: {len(found.tracks.names)}, in {found.rounds} rounds; the mean score rose from "
+        f"{found.start_scores.mean():.3f} to {found.scores.mean():.3f}."
     )
-    matcher = levels.matcher(images, tilts, pixel_size, 0)
-    focused = _focus(matcher, coarse, levels.low_pass[0])
-    current = _rounds(matcher, focused, _FIRST_ROUNDS, levels.low_pass[0], levels.match_pixel)
-    tell(0.2, "projection matching")
-    matcher = levels.matcher(images, tilts, pixel_size, 1)
-    current = _rounds(matcher, current.geometry, params.passes[0], levels.low_pass[1], levels.match_pixel)
-    tell(0.4, "tilt axis")
-    tried: dict[float, float] = {}
-    if params.axis_search_deg > 0:
-        matcher = levels.matcher(images, tilts, pixel_size, 2)
-        current = _search_axis(matcher, current, params.axis_search_deg, levels, tried, tell)
-    tell(0.85, "projection matching")
-    matcher = levels.matcher(images, tilts, pixel_size, 3)
-    current = _rounds(matcher, current.geometry, params.passes[1], levels.low_pass[2] / 2, levels.match_pixel)
-    tell(1.0, "")
-    _judge(current, tilts, caveats)
-    axes = np.array(sorted(tried), dtype=np.float64)
-    return AlignmentResult(
-        geometry=current.geometry,
-        coarse_geometry=coarse,
-        sigma_angstrom=current.sigma_angstrom,
-        scores=current.scores,
-        axis_angles_deg=axes,
-        axis_scores=np.array([tried[a] for a in axes], dtype=np.float64),
-        last_change_angstrom=current.largest_move_angstrom,
-        caveats=tuple(caveats),
+    if found.gain_by_local is None:
+        return words
+    kept = "was kept" if found.warp is not None else "was not kept"
+    return f"{words} Local deformation {kept}: it raises the score by {found.gain_by_local:.4f} +- {found.error_of_gain:.4f}."
+
+
+def _words_on_beads(found: BeadAlignment) -> str:
+    return (
+        f"Gold beads were used: {len(found.bundle.points)} of {2 * found.radius_angstrom:.0f} A, "
+        f"{float(np.median(found.beads_per_tilt)):.0f} in a usual tilt, leave-one-out error "
+        f"{found.bundle.leave_one_out_rms_angstrom:.1f} A."
     )
 
 
-class _Levels:
-    """Samplings and bands for a pixel size and a field of view."""
-
-    def __init__(self, images: Tensor, pixel_size: float, params: AlignParams) -> None:
-        field = min(images.shape[1:]) * pixel_size
-        # small fields keep at least 96 pixels; coarse pixels stay as they are
-        finest = max(pixel_size, min(field / 96, params.match_pixel_angstrom))
-        self.match_pixel = finest
-        self.coarse_pixel = max(pixel_size, min(field / 96, params.coarse_pixel_angstrom))
-        scale = max(1.0, pixel_size / params.match_pixel_angstrom)
-        self.low_pass = tuple(scale * length for length in params.low_pass_angstrom)
-        self.high_pass = min(params.high_pass_angstrom * scale, field / 3)
-        self.thickness = params.thickness_angstrom * scale
-        shape = tuple(max(16, 2 * round(n * pixel_size / self.coarse_pixel / 2)) for n in images.shape[1:])
-        still = TiltGeometry.build(np.zeros(len(images)))
-        centred = images - images.mean((-2, -1), keepdim=True)
-        centred = centred / centred.std((-2, -1), keepdim=True).clamp(min=1e-20)
-        self.coarse = resample_tilts(
-            centred, still, pixel_size, out_shape=(shape[0], shape[1]), out_pixel_size=self.coarse_pixel
-        )
-
-    def matcher(self, images: Tensor, tilts: FloatArray, pixel_size: float, stage: int) -> ProjectionMatcher:
-        return ProjectionMatcher(
-            images,
-            tilts,
-            pixel_size,
-            match_pixel_size=self.match_pixel,
-            thickness=self.thickness,
-            low_pass=max(self.low_pass[stage], 2.2 * self.match_pixel),
-            high_pass=self.high_pass,
-        )
-
-
-def _starting_axis(
-    levels: _Levels, tilts: FloatArray, given: float | None, params: AlignParams, caveats: list[str]
-) -> float:
-    axes, scores = search_axis_coarsely(
-        levels.coarse,
-        tilts,
-        levels.coarse_pixel,
-        low_pass_angstrom=max(60.0, 4 * levels.coarse_pixel),
-        high_pass_angstrom=min(600.0, levels.high_pass),
-        max_shift_fraction=params.max_shift_fraction,
+def _with_bundle(
+    first: AlignmentResult, bundle: BundleResult, tracks: Tracks, method: str, why: str
+) -> AlignmentResult:
+    return replace(
+        first,
+        geometry=bundle.geometry,
+        warp=bundle.warp,
+        sigma_angstrom=np.sqrt(0.5 * (bundle.shift_sigma_angstrom**2).sum(1)),
+        axis_sigma_deg=float(np.median(bundle.axis_sigma_deg)),
+        method=method,
+        reasons=(*first.reasons, why),
+        tracks=tracks,
+        bundle=bundle,
     )
-    best = float(axes[int(scores.argmax())])
-    if given is None:
-        caveats.append(
-            f"No tilt axis was given: {best:.0f} degrees was found in the images, and its opposite {best + 180:.0f} fits as well. "
-            "If the specimen comes out mirrored, give --tilt-axis."
-        )
-        return best
-    apart = abs((best - given + 90.0) % 180.0 - 90.0)
-    nearest = float(scores[int(np.abs((axes - given + 90.0) % 180.0 - 90.0).argmin())])
-    if apart > _FAR_DEG and float(scores.max()) > _CLEARLY_BETTER * nearest:
-        found = best if np.cos(np.deg2rad(best - given)) >= 0 else best + 180.0
-        caveats.append(
-            f"The given tilt axis of {given:.1f} degrees does not fit the images, which show {found:.0f} degrees; that was used. "
-            "Check the tilt axis in the mdoc."
-        )
-        return found
-    return given
-
-
-def _focus(matcher: ProjectionMatcher, geometry: TiltGeometry, low_pass: float) -> TiltGeometry:
-    """Shifts across the axis with their smooth errors taken out, by the sharpness of the reconstruction.
-
-    Neighbours leave an error free that changes slowly from tilt to tilt: each step of it is small, their sum is not. Its
-    even and its odd part beyond what a displacement of the specimen explains, which go with the square and the cube of
-    the angle, are tried in turn.
-    """
-    angle = np.deg2rad(geometry.y_tilt_deg)
-    free = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    best = geometry
-    top = matcher.sharpness(geometry)
-    for power, step, reach in ((2, 0.2, 1.6), (3, 0.2, 1.6), (2, 0.1, 0.3), (3, 0.1, 0.3)):
-        mode = angle**power
-        mode = mode - free @ np.linalg.lstsq(free, mode, rcond=None)[0]
-        if float(np.abs(mode).max()) < 1e-9:
-            continue
-        mode = mode / np.abs(mode).max()
-        start = in_axis_frame(best)
-        for amount in np.arange(-reach, reach + step / 2, step) * low_pass:
-            shifts = start.copy()
-            shifts[:, 0] += amount * mode
-            tried = in_camera_frame(geometry.y_tilt_deg, float(geometry.z_rot_deg[0]), shifts)
-            sharp = matcher.sharpness(tried)
-            if sharp > top:
-                best, top = tried, sharp
-    return best
-
-
-def _rounds(matcher: ProjectionMatcher, geometry: TiltGeometry, rounds: int, reach: float, pixel: float) -> MatchRound:
-    current = matcher.run_round(geometry, reach_angstrom=reach)
-    for _ in range(rounds - 1):
-        if current.largest_move_angstrom < _DONE_PX * pixel:
-            break
-        current = matcher.run_round(current.geometry, reach_angstrom=reach)
-    return current
-
-
-def _search_axis(
-    matcher: ProjectionMatcher,
-    start: MatchRound,
-    reach_deg: float,
-    levels: _Levels,
-    tried: dict[float, float],
-    tell: Callable[[float, str], None],
-) -> MatchRound:
-    """Climb the score over the axis, first by steps of 2 degrees, then of 0.7; end on the summit of a parabola."""
-    centre = float(start.geometry.z_rot_deg[0])
-    kept: dict[float, MatchRound] = {}
-
-    def score(axis: float) -> float:
-        axis = round(axis, 4)
-        if axis not in kept:
-            near = min(kept.values(), key=lambda m: abs(float(m.geometry.z_rot_deg[0]) - axis), default=start)
-            kept[axis] = _rounds(matcher, _turn(near.geometry, axis), 2, levels.low_pass[2] / 2, levels.match_pixel)
-            tried[axis] = float(kept[axis].scores.mean())
-            tell(min(0.8, 0.4 + 0.04 * len(kept)), f"tilt axis {axis:.2f} degrees")
-        return tried[axis]
-
-    best = centre
-    for step in (2.0, 0.7):
-        while True:
-            values = [score(best - step), score(best), score(best + step)]
-            winner = int(np.argmax(values))
-            if winner == 1 or abs(best + (winner - 1) * step - centre) > reach_deg:
-                break
-            best += (winner - 1) * step
-        bend = values[0] - 2 * values[1] + values[2]
-        best = round(best + (0.5 * step * (values[0] - values[2]) / bend if bend < 0 else 0.0), 4)
-        best = float(np.clip(best, centre - reach_deg, centre + reach_deg))
-    score(best)
-    return kept[round(best, 4)]
-
-
-def _turn(geometry: TiltGeometry, axis_deg: float) -> TiltGeometry:
-    """The same shifts on the camera with another tilt axis."""
-    return geometry.replace(z_rot_deg=np.full(len(geometry), axis_deg))
-
-
-def _judge(current: MatchRound, tilts: FloatArray, caveats: list[str]) -> None:
-    middle = float(np.median(current.scores))
-    poor = [i for i in range(len(tilts)) if current.scores[i] < 0.35 * middle]
-    if poor:
-        names = ", ".join(f"{tilts[i]:.1f}" for i in poor)
-        caveats.append(f"The images at {names} degrees match the others poorly; look at them, or exclude them.")
-    if middle < 0.1:
-        caveats.append(
-            f"The images match weakly (median score {middle:.2f}): the specimen shows few features, and shifts may be wrong."
-        )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from eucentric.alignment.coarse import in_axis_frame, in_camera_frame
@@ -27,6 +27,7 @@ from eucentric.fourier.filters import band_pass, taper_edges
 from eucentric.fourier.grid import frequency_grid, frequency_vectors
 from eucentric.fourier.shells import radial_average, shell_index
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.projection.operators import back_project, project
 from eucentric.projection.resampling import resample_tilts
 from eucentric.signal.correlation import correlation_peak
@@ -47,6 +48,17 @@ class MatchRound:
     scores: FloatArray
     sigma_angstrom: FloatArray
     largest_move_angstrom: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ViewReferences:
+    """Images of a series turned into the frame of the tilt axis, and what the other images expect each to show."""
+
+    turned: Float[Tensor, "tilt y x"]
+    expected: Float[Tensor, "tilt y x"]
+    """Features of the reconstruction without the image, projected as that image sees them."""
+    inside: Float[Tensor, "tilt y x"]
+    """1 where an image was recorded, falling to 0 towards its edges."""
 
 
 class ProjectionMatcher:
@@ -140,6 +152,76 @@ class ProjectionMatcher:
         filtered = torch.stack([self._filtered(image, i) for i, image in enumerate(turned)])
         return filtered, back_project(filtered, self._tilts, self._volume_shape)
 
+    @property
+    def pixel_size(self) -> float:
+        """A, of images and volume while matching."""
+        return self._pixel
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """(y, x) of the turned images."""
+        return self._frame
+
+    @property
+    def whitening(self) -> Float[Tensor, "tilt y half_x"]:
+        """Gains on the rfft of a turned image that make its power even over the band."""
+        return self._band.sqrt() / self._power[:, self._shells].sqrt()
+
+    @property
+    def band(self) -> Float[Tensor, "y half_x"]:
+        """Gains, 0 to 1, of the band used, on power."""
+        return self._band
+
+    @property
+    def shells(self) -> Int64[Tensor, "y half_x"]:
+        """Number of the shell of each frequency."""
+        return self._shells
+
+    def references(self, geometry: TiltGeometry, *, warp: ImageWarp | None = None) -> ViewReferences:
+        """What each image should show by all others, for all images at once.
+
+        All images are back-projected together, the features projected, and each image's own part taken off again: its filtered
+        self times the length of its rays within features. That is exact but for the interpolation of the projector. What
+        is left of an image in its own reference, some hundredths, is not displaced against it and moves no maximum.
+
+        Parameters
+        ----------
+        geometry : of the same tilts; its tilt angles and x-tilts are used, whatever the matcher was made with
+        warp : local deformation, given over the images as recorded
+        """
+        own_warp = None if warp is None else self._coarser(warp)
+        turned = self._resampled(self._images, geometry, own_warp)
+        edge = max(2, min(self._shape) // 12)
+        ones = taper_edges(torch.ones_like(self._images[0]), edge)
+        inside = self._resampled(ones.expand_as(self._images).contiguous(), geometry, own_warp)
+        filtered = torch.stack([self._filtered(image, i) for i, image in enumerate(turned)])
+        x_tilts = geometry.x_tilt_deg if geometry.x_tilt_deg.any() else None
+        volume = back_project(filtered, geometry.y_tilt_deg, self._volume_shape, x_tilts_deg=x_tilts)
+        mask = self._features(volume)
+        expected = project(volume * mask, geometry.y_tilt_deg, self._frame, x_tilts_deg=x_tilts)
+        expected -= filtered * project(mask, geometry.y_tilt_deg, self._frame, x_tilts_deg=x_tilts)
+        return ViewReferences(turned=turned, expected=expected, inside=inside.clamp(0.0, 1.0))
+
+    def _resampled(self, images: Tensor, geometry: TiltGeometry, warp: ImageWarp | None) -> Tensor:
+        return resample_tilts(
+            images, geometry, self._pixel, out_shape=self._frame, out_pixel_size=self._pixel, warp=warp
+        )
+
+    def _coarser(self, warp: ImageWarp) -> ImageWarp:
+        """The same field on a grid over the images at the matcher's sampling."""
+        rows, columns = (
+            torch.linspace(0.0, n - 1.0, g, dtype=torch.float64) - n // 2
+            for n, g in zip(self._shape, warp.displacement_angstrom.shape[1:3], strict=True)
+        )
+        y, x = torch.meshgrid(rows * self._pixel, columns * self._pixel, indexing="ij")
+        places = torch.stack([x, y], dim=-1)
+        fields = np.stack([warp.at(t, places).numpy() for t in range(len(warp))])
+        return ImageWarp.build(fields, self._shape, self._pixel)
+
+    def _features(self, volume: Tensor) -> Tensor:
+        neighbourhood = round(_NEIGHBOURHOOD_ANGSTROM / self._pixel)
+        return strong_features(volume, threshold=self._threshold, neighbourhood_px=neighbourhood)
+
     def sharpness(self, geometry: TiltGeometry) -> float:
         """Kurtosis of the reconstruction: features that all views agree on are few and strong, smeared ones many and weak."""
         _, volume = self._reconstructed(self._turned(i, geometry[[i]]) for i in range(len(self._tilts)))
@@ -152,9 +234,7 @@ class ProjectionMatcher:
         count = len(self._tilts)
         turned = [self._turned(i, geometry[[i]]) for i in range(count)]
         filtered, volume = self._reconstructed(turned)
-        mask = strong_features(
-            volume, threshold=self._threshold, neighbourhood_px=round(_NEIGHBOURHOOD_ANGSTROM / self._pixel)
-        )
+        mask = self._features(volume)
         shifts = in_axis_frame(geometry)
         axis = float(geometry.z_rot_deg[0])
         scores, sigma = np.zeros(count), np.full(count, np.nan)

@@ -28,6 +28,8 @@ def write_project(project: Path, plan: ImportPlan) -> Path:
             chosen: dict[str, dict[str, object]] = {"project": given} if given else {}
             if plan.series and all(one.tilts and all(t.pose for t in one.tilts) for one in plan.series):
                 chosen["align"] = {"method": "none"}
+            elif any(t.pose for one in plan.series for t in one.tilts):
+                chosen["align"] = {"start": "imported"}
             elif plan.series and all(one.optics is None for one in plan.series):
                 # a lone needle gives projection matching nothing to hold on to
                 chosen["align"] = {"method": "centre-of-mass"}
@@ -71,6 +73,8 @@ def import_files(
     scanning: bool | None = None,
     pre_image: _Many = [],  # noqa: B006
     pre_dose: float = 0.0,
+    alignment: _Many = [],  # noqa: B006
+    alignment_pixel_size: float | None = None,
     exclude: _Many = [],  # noqa: B006
     as_json: AsJson = False,
     debug: Debug = False,
@@ -121,6 +125,11 @@ def import_files(
         images exposed before each series
     pre_dose
         e/A2 received before each series
+    alignment
+        alignments of IMOD (.xf), AreTomo (.aln), Warp (.xml) or RELION-5 (.star): files or folders. They are kept as they are;
+        `eucentric align --start imported --method auto` refines them
+    alignment_pixel_size
+        A, of the images that were aligned, where they were binned and the files do not tell
     exclude
         names of series to leave out
     """
@@ -149,6 +158,8 @@ def import_files(
         scanning=scanning,
         pre_exposure_images=pre_image,
         pre_exposure_dose=pre_dose,
+        alignments=alignment,
+        alignment_pixel_size=alignment_pixel_size,
         exclude=exclude,
     )
     table = write_project(project, plan)

@@ -5,6 +5,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
+from eucentric.cli.ctf_command import ctf_command
 from eucentric.cli.options import SETTINGS, RunOptions, run_and_show
 from eucentric.cli.setting_groups import GROUPS, grouped_settings
 from eucentric.pipeline.stages import STAGES, StageEntry, load_settings
@@ -15,6 +16,8 @@ _DEFAULT = RunOptions()
 @cache
 def stage_command(entry: StageEntry) -> Callable[..., int]:
     """The command of a stage."""
+    if entry.name == "ctf":
+        return ctf_command(load_settings(entry))
 
     def command(
         target: Path, /, *, output: str | None = None, settings: Any = None, options: RunOptions = _DEFAULT

@@ -1,4 +1,4 @@
-"""Defocus, astigmatism and hand of a tilt series from its Thon rings."""
+"""Defocus, astigmatism, phase shift, hand, plane and thickness of a tilt series from its Thon rings."""
 
 from eucentric._lazy import lazy_names
 
@@ -8,10 +8,13 @@ __getattr__, __dir__, __all__ = lazy_names(
         "CtfParams": "params",
         "CtfCurves": "results",
         "CtfResult": "results",
+        "GeometryDiagnosis": "results",
         "HandTest": "results",
         "ImageCtf": "results",
+        "ThicknessFit": "results",
+        "diagnose_geometry": "map_defocus",
         "estimate_series_ctf": "estimate_ctf",
-        "estimate_image_ctf": "estimate_ctf",
+        "estimate_image_ctf": "estimate_image",
         "plane_heights": "specimen_plane",
     },
 )

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eucentric.ctf.acquisition_order import AcquisitionOrder
 from eucentric.ctf.params import CtfParams
 from eucentric.ctf.ring_model import (
     RingModel,
@@ -27,6 +28,8 @@ _LEAST_SPREAD = 300.0  # A; focusing scatters at least this much
 _STARTS = 3  # best separated coarse peaks that are followed up
 LEAST_EVIDENCE = 3.0
 """Standard deviations that a tilt's rings must stand out, given where the series expects them."""
+_PHASE_SHIFT_STEP = 15.0  # degrees
+_PHASE_SHIFT_SPREAD = math.radians(20.0)  # of one tilt about the series: a phase plate charges as it is used
 _ASTIGMATISM_ANGLES = 8
 _ASTIGMATISM_TILTS = 12  # enough to tell the coarse astigmatism of the series
 
@@ -36,8 +39,9 @@ class DefocusFit:
     """The fitted model, how sure each tilt is, and what the series expected of it."""
 
     model: RingModel
-    information: Float[Tensor, "tilt 3 3"]
-    """Of defocus and the two astigmatism components, from the data alone, 1/A^2."""
+    information: Float[Tensor, "tilt unknown unknown"]
+    """Of defocus and the two astigmatism components (1/A^2) and, where it is fitted, the phase shift (radians), from the
+    data alone."""
     precision: Float[Tensor, " tilt"]
     """Of the defocus, from the scatter of the series, 1/A^2."""
     spread: float
@@ -46,6 +50,14 @@ class DefocusFit:
     """A, what its neighbours say of each tilt's defocus."""
     evidence: Float[Tensor, " tilt"]
     """How many standard deviations of noise the rings of each tilt stand out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where the refinement of a whole series begins."""
+
+    defocus_angstrom: float
+    phase_shift_deg: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,8 +77,8 @@ class _Expectation:
 
 def coarse_defocus(
     statistics: RingStatistics, optics: Optics, params: CtfParams, nominal_defocus_angstrom: float | None
-) -> list[float]:
-    """Best separated defocus values for the series as a whole, best first.
+) -> list[Start]:
+    """Best separated defocus values for the series as a whole, best first, each with its best phase shift.
 
     Each tilt gives its best value within `defocus_spread_angstrom` of the trial: scatter of focus costs nothing.
     A nominal defocus counts as a broad belief (half width 1 um) that decides only where the data hardly do.
@@ -80,24 +92,38 @@ def coarse_defocus(
     )
     count = len(statistics.total)
     middle = torch.full((count,), float(trials.mean()), dtype=torch.float64, device=trials.device)
-    rings = collapse(statistics, start_model(statistics, middle), optics)
-    gains = torch.cat([rings.gain(part.expand(count, -1), optics) for part in torch.split(trials, 64)], dim=1)
+    model = start_model(statistics, middle)
+    shifts = [0.0]
+    if params.phase_shift == "fit":
+        low, high = params.phase_shift_range_deg
+        shifts = list(np.linspace(low, high, 1 + math.ceil((high - low) / _PHASE_SHIFT_STEP)))
     reach = round(params.defocus_spread_angstrom / _COARSE_STEP)
-    near = torch.nn.functional.max_pool1d(gains[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
-    # the mean with the gain at the trial itself puts the peak at the middle of the tilts' own peaks
-    total = 0.5 * (near + gains).sum(0)
+    totals = []
+    for shift in shifts:
+        rings = collapse(statistics, model.replace(phase_shift=torch.full_like(middle, math.radians(shift))), optics)
+        gains = torch.cat([rings.gain(part.expand(count, -1), optics) for part in torch.split(trials, 64)], dim=1)
+        near = torch.nn.functional.max_pool1d(gains[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
+        # the mean with the gain at the trial itself puts the peak at the middle of the tilts' own peaks
+        totals.append(0.5 * (near + gains).sum(0))
+    total, which = torch.stack(totals).max(0)
     if nominal_defocus_angstrom is not None and math.isfinite(nominal_defocus_angstrom):
         total = total - torch.log1p(((trials - nominal_defocus_angstrom) / 10_000.0) ** 2)
-    out: list[float] = []
+    out: list[Start] = []
     for _ in range(_STARTS):
         best = int(total.argmax())
-        out.append(float(trials[best]))
+        out.append(Start(defocus_angstrom=float(trials[best]), phase_shift_deg=float(shifts[int(which[best])])))
         total = torch.where((trials - trials[best]).abs() < 2500.0, torch.full_like(total, -torch.inf), total)
     return out
 
 
 def fit_defocus(
-    statistics: RingStatistics, start_angstrom: float, optics: Optics, params: CtfParams, *, rounds: int = 4
+    statistics: RingStatistics,
+    start: Start,
+    order: AcquisitionOrder,
+    optics: Optics,
+    params: CtfParams,
+    *,
+    rounds: int = 4,
 ) -> DefocusFit:
     """Fit every tilt from one common start, alternating between curves, defocus and astigmatism.
 
@@ -105,9 +131,11 @@ def fit_defocus(
     """
     count = len(statistics.total)
     device = statistics.total.device
-    start = torch.full((count,), start_angstrom, dtype=torch.float64, device=device)
-    model = start_model(statistics, start)
-    expectation = _Expectation(centre=start, spread=params.defocus_spread_angstrom)
+    centre = torch.full((count,), start.defocus_angstrom, dtype=torch.float64, device=device)
+    model = start_model(statistics, centre).replace(
+        phase_shift=torch.full_like(centre, math.radians(start.phase_shift_deg))
+    )
+    expectation = _Expectation(centre=centre, spread=params.defocus_spread_angstrom)
     for step in range(rounds):
         model = search_defocus(statistics, model, expectation, optics, params)
         model = update_curves(statistics, model, optics)
@@ -115,10 +143,10 @@ def fit_defocus(
             model = _search_astigmatism(statistics, model, expectation, optics, params)
             model = update_curves(statistics, model, optics)
         for _ in range(2):
-            model = _newton_step(statistics, model, expectation, optics, params)
+            model = _newton_step(statistics, model, expectation, order, optics, params)
         evidence = ring_evidence(statistics, model, optics)
-        information = fisher_information(statistics, model, optics)
-        expectation = _expect(model.defocus, information[:, 0, 0], evidence, params)
+        information = fisher_information(statistics, model, optics, params)
+        expectation = _expect(model.defocus, information[:, 0, 0], evidence, order, params)
     return DefocusFit(
         model=model,
         information=information,
@@ -178,61 +206,84 @@ def _search_astigmatism(
 
 
 def _derivatives(
-    statistics: RingStatistics, model: RingModel, optics: Optics
-) -> tuple[Float[Tensor, "tilt 3"], Float[Tensor, "tilt 3 3"]]:
-    """Gradient and expected curvature of each tilt's log-likelihood in defocus and the two astigmatism components."""
+    statistics: RingStatistics, model: RingModel, optics: Optics, params: CtfParams
+) -> tuple[Float[Tensor, "tilt unknown"], Float[Tensor, "tilt unknown unknown"]]:
+    """Gradient and expected curvature of each tilt's log-likelihood in defocus, astigmatism and phase shift."""
     bins = statistics.bins
     factor = model.calibration * statistics.independence
     phase = ring_phases(statistics, model, optics)
     turn = torch.polar(torch.ones_like(phase), phase)
     m = model.modulation[:, None, :]
-    rate = ring_offset_rates(bins.squared, optics)
     double = turn * turn * statistics.twice[:, None, :] * bins.count
-    slope = factor * rate * (m * (turn * deviations(statistics, model)).imag + 0.5 * m**2 * double.imag)
+    slope = factor * (m * (turn * deviations(statistics, model)).imag + 0.5 * m**2 * double.imag)
     samples = statistics.tiles[:, None, None] * bins.count
-    bend = factor * rate**2 * m**2 * 0.5 * (samples - double.real)
-    directions = torch.stack([torch.ones_like(bins.cosine), bins.cosine, bins.sine])
-    gradient = torch.einsum("tas,das->td", slope, directions)
-    return gradient, torch.einsum("tas,das,eas->tde", bend, directions, directions)
+    bend = factor * m**2 * 0.5 * (samples - double.real)
+    rate = ring_offset_rates(bins.squared, optics)
+    directions = [rate, rate * bins.cosine, rate * bins.sine]
+    if params.phase_shift == "fit":
+        directions.append(torch.full_like(rate, 2.0))
+    change = torch.stack(directions)
+    gradient = torch.einsum("tas,das->td", slope, change)
+    return gradient, torch.einsum("tas,das,eas->tde", bend, change, change)
 
 
-def fisher_information(statistics: RingStatistics, model: RingModel, optics: Optics) -> Float[Tensor, "tilt 3 3"]:
-    """What the data alone know of each tilt's defocus and astigmatism, 1/A^2."""
-    return _derivatives(statistics, model, optics)[1]
+def fisher_information(
+    statistics: RingStatistics, model: RingModel, optics: Optics, params: CtfParams
+) -> Float[Tensor, "tilt unknown unknown"]:
+    """What the data alone know of each tilt's defocus (A), astigmatism (A) and, if fitted, phase shift (radians)."""
+    return _derivatives(statistics, model, optics, params)[1]
+
+
+def drift_precision(params: CtfParams) -> list[float]:
+    """1 over the variances of a tilt's two astigmatism components and, if fitted, its phase shift about the series'."""
+    tie = 4.0 / params.astigmatism_spread_angstrom**2  # of half the difference of the two defocus values
+    return [tie, tie] + ([_PHASE_SHIFT_SPREAD**-2] if params.phase_shift == "fit" else [])
 
 
 def _newton_step(
-    statistics: RingStatistics, model: RingModel, expectation: _Expectation, optics: Optics, params: CtfParams
+    statistics: RingStatistics,
+    model: RingModel,
+    expectation: _Expectation,
+    order: AcquisitionOrder,
+    optics: Optics,
+    params: CtfParams,
 ) -> RingModel:
-    """One Gauss-Newton step for all tilts and the astigmatism they share."""
-    gradient, information = _derivatives(statistics, model, optics)
-    count = len(gradient)
-    tie = 4.0 / params.astigmatism_spread_angstrom**2  # of half the difference of the two defocus values
-    shared = model.astigmatism.mean(0)
+    """One Gauss-Newton step for all tilts; what drifts in time is tied to its neighbours in time and to the series."""
+    gradient, information = _derivatives(statistics, model, optics, params)
+    count, unknowns = gradient.shape
+    drifting = torch.cat([model.astigmatism, model.phase_shift[:, None]], dim=1)
+    ties = drift_precision(params)
     pull = expectation.precision(model.defocus)
-    size = 3 * count + 2
-    normal = torch.zeros(size, size, dtype=torch.float64, device=gradient.device)
-    right = torch.zeros(size, dtype=torch.float64, device=gradient.device)
-    tied = torch.diag(information.new_tensor([0.0, tie, tie]))
+    size = unknowns * count
+    normal = torch.zeros(size + len(ties), size + len(ties), dtype=torch.float64, device=gradient.device)
+    right = torch.zeros(size + len(ties), dtype=torch.float64, device=gradient.device)
     for t in range(count):
-        at = slice(3 * t, 3 * t + 3)
-        normal[at, at] = information[t] + tied
-        normal[3 * t, 3 * t] += pull[t]
-        right[at] = gradient[t]
-        right[3 * t] += pull[t] * (expectation.centre[t] - model.defocus[t])
-        right[3 * t + 1 : 3 * t + 3] += tie * (shared - model.astigmatism[t])
-        for axis in range(2):
-            normal[3 * t + 1 + axis, 3 * count + axis] = normal[3 * count + axis, 3 * t + 1 + axis] = -tie
-            right[3 * count + axis] += tie * (model.astigmatism[t, axis] - shared[axis])
+        at = slice(unknowns * t, unknowns * (t + 1))
+        normal[at, at] = information[t]
+    right[:size] = gradient.reshape(-1)
+    normal[:size:unknowns, :size:unknowns] += torch.diag(pull)
+    right[:size:unknowns] += pull * (expectation.centre - model.defocus)
     weak = 1.0 / params.maximum_astigmatism_angstrom**2
-    for axis in range(2):
-        normal[3 * count + axis, 3 * count + axis] = count * tie + weak
-        right[3 * count + axis] -= weak * shared[axis]
-    step = torch.linalg.solve(normal, right)[: 3 * count].reshape(count, 3).clamp(-300.0, 300.0)
+    total = order.persistence.sum(1)
+    for part, tie in enumerate(ties):
+        own, shared = slice(part + 1, size, unknowns), size + part
+        mean = (total @ drifting[:, part]) / total.sum()
+        normal[own, own] += tie * order.persistence
+        normal[own, shared] -= tie * total
+        normal[shared, own] -= tie * total
+        normal[shared, shared] += tie * total.sum() + weak
+        right[own] += tie * (order.persistence @ (mean - drifting[:, part]))
+        right[shared] -= weak * mean if part < 2 else 0.0
+    step = torch.linalg.solve(normal, right)[:size].reshape(count, unknowns)
     low, high = params.minimum_defocus_angstrom, params.maximum_defocus_angstrom
-    return model.replace(
-        defocus=(model.defocus + step[:, 0]).clamp(low, high), astigmatism=model.astigmatism + step[:, 1:]
+    model = model.replace(
+        defocus=(model.defocus + step[:, 0].clamp(-300.0, 300.0)).clamp(low, high),
+        astigmatism=model.astigmatism + step[:, 1:3].clamp(-300.0, 300.0),
     )
+    if params.phase_shift == "off":
+        return model
+    first, last = (math.radians(a) for a in params.phase_shift_range_deg)
+    return model.replace(phase_shift=(model.phase_shift + step[:, 3].clamp(-0.3, 0.3)).clamp(first, last))
 
 
 def ring_evidence(statistics: RingStatistics, model: RingModel, optics: Optics) -> Float[Tensor, " tilt"]:
@@ -260,9 +311,10 @@ def _expect(
     defocus: Float[Tensor, " tilt"],
     information: Float[Tensor, " tilt"],
     evidence: Float[Tensor, " tilt"],
+    order: AcquisitionOrder,
     params: CtfParams,
 ) -> _Expectation:
-    """What its neighbours say of each tilt: their median within five tilts, each counting by what it knows."""
+    """What its neighbours in time say of each tilt: their median within five images, each counting by what it knows."""
     count = len(defocus)
     known = torch.where(
         evidence > LEAST_EVIDENCE,
@@ -271,12 +323,10 @@ def _expect(
     )
     if count < 3 or int((known > 0).sum()) < 3:
         return _Expectation(centre=defocus.clone(), spread=params.defocus_spread_angstrom)
-    index = torch.arange(count, device=defocus.device)
-    distance = (index[:, None] - index).abs()
-    weight = known * torch.exp(-0.5 * (distance / 5.0) ** 2) * (distance > 0)
-    order = defocus.argsort()
-    climb = torch.cumsum(weight[:, order], dim=1)
-    centre = defocus[order][(climb >= 0.5 * climb[:, -1:]).to(torch.int8).argmax(1)]
+    weight = known * torch.exp(-0.5 * (order.distance / 5.0) ** 2) * (order.distance > 0)
+    ascending = defocus.argsort()
+    climb = torch.cumsum(weight[:, ascending], dim=1)
+    centre = defocus[ascending][(climb >= 0.5 * climb[:, -1:]).to(torch.int8).argmax(1)]
     sure = known > 0
     spread = 1.4826 * float((defocus - centre)[sure].abs().median())
     return _Expectation(centre=centre, spread=min(max(spread, _LEAST_SPREAD), params.defocus_spread_angstrom))

@@ -1,7 +1,7 @@
 """How the specimen plane lies to the geometry's z = 0, from the defocus gradient in every tilt."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ LEVEL = Inclination(x_deg=0.0, y_deg=0.0, x_sigma_deg=float("nan"), y_sigma_deg=
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _TileRings:
+class TileRings:
     """Each tile's rings with astigmatism undone: what a trial plane needs to be scored."""
 
     ring: Complex[Tensor, "tilt tile shell"]
@@ -76,15 +76,24 @@ class _TileRings:
             factor=self.factor,
         )
 
+    def at_tilt(self, offsets: Float[Tensor, "trial tile"], tilt: int) -> CollapsedRings:
+        """The rings of one tilt for several trials of the offsets of its tiles, one row each."""
+        return self.at(offsets, [tilt] * len(offsets))
 
-def _tile_rings(spectra: TileSpectra, statistics: RingStatistics, model: RingModel, optics: Optics) -> _TileRings:
+    def only(self, tiles: Tensor) -> "TileRings":
+        """Some of the tiles."""
+        return replace(self, ring=self.ring[:, tiles], weight=self.weight[:, tiles])
+
+
+def tile_rings(spectra: TileSpectra, statistics: RingStatistics, model: RingModel, optics: Optics) -> TileRings:
+    """Rings of single tiles, at the astigmatism and phase shift of a fit."""
     bins = spectra.bins
     plain = 2 * phase_aberration(bins.frequency**2, model.defocus[:, None], optics)[:, None, :]
     phase = ring_phases(statistics, model, optics) - plain
     turn = torch.polar(bins.count.expand_as(phase).contiguous(), phase)
     single = turn.to(torch.complex64)
     ring = torch.stack([(power * part).sum(1) for power, part in zip(spectra.power, single, strict=True)])
-    return _TileRings(
+    return TileRings(
         ring=ring,
         weight=spectra.weight.to(torch.float32),
         background=torch.exp(-model.log_background).to(torch.float32),
@@ -105,11 +114,12 @@ def fit_inclination(
     model: RingModel,
     geometry: TiltGeometry,
     hand: float,
+    height_angstrom: float,
     optics: Optics,
     params: CtfParams,
 ) -> Inclination:
     """The two angles that bring the rings of all tiles of all tilts into step; each tilt's defocus follows them."""
-    rings = _tile_rings(spectra, statistics, model, optics)
+    rings = tile_rings(spectra, statistics, model, optics)
     positions = spectra.positions_angstrom.cpu().numpy()
     used = [t for t in range(len(geometry)) if float(spectra.weight[t].sum()) > 0]
     limit = params.maximum_inclination_deg
@@ -117,7 +127,7 @@ def fit_inclination(
     def gains(angles: FloatArray, tilts: list[int]) -> FloatArray:
         """(tilt,) best log-likelihood gain near the fitted defocus."""
         heights = np.nan_to_num(
-            plane_heights(positions, geometry[tilts], plane_normal(float(angles[0]), float(angles[1])))
+            plane_heights(positions, geometry[tilts], plane_normal(float(angles[0]), float(angles[1])), height_angstrom)
         )
         offsets = torch.from_numpy(hand * heights).to(rings.defocus.device)
         # the plane turns about the specimen centre: where that lies off the image centre, defocus and angle are linked

@@ -1,6 +1,6 @@
 """Settings of CTF estimation."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -40,10 +40,26 @@ class CtfParams(Frozen):
     astigmatism_spread_angstrom: float = Field(
         default=100.0,
         gt=0,
-        description="A, one standard deviation of a tilt's astigmatism about the series'; charging changes it a little",
+        description="A, one standard deviation of a tilt's astigmatism about the series'; it changes slowly in time",
     )
     maximum_astigmatism_angstrom: float = Field(
         default=3000.0, gt=0, description="A, largest difference of the two defocus values that is searched"
+    )
+    phase_shift: Literal["off", "fit"] = Field(
+        default="off", description="`fit` where a phase plate was used; without one it is zero"
+    )
+    phase_shift_range_deg: tuple[float, float] = Field(
+        default=(10.0, 170.0),
+        description="degrees, smallest and largest; rings repeat after 180, and 0 and 180 look alike",
+    )
+    thickness: bool = Field(
+        default=True, description="also look for the nodes that the depth of the specimen leaves in the rings"
+    )
+    maximum_thickness_angstrom: float = Field(
+        default=5000.0, gt=300, description="A; through thicker specimens hardly an electron keeps its energy"
+    )
+    ice_ring_masks: bool = Field(
+        default=True, description="leave out the bands of crystalline ice (4.0 to 3.3 and 2.3 to 2.2 A) where reached"
     )
     inclination: bool = Field(
         default=True,
@@ -67,4 +83,7 @@ class CtfParams(Frozen):
             raise ValueError("maximum_defocus_angstrom must be larger than minimum_defocus_angstrom")
         if self.high_resolution_angstrom >= self.low_resolution_angstrom:
             raise ValueError("high_resolution_angstrom must be a smaller number than low_resolution_angstrom")
+        low, high = self.phase_shift_range_deg
+        if not 0.0 <= low < high <= 180.0:
+            raise ValueError("phase_shift_range_deg must be two numbers from 0 to 180, the smaller first")
         return self

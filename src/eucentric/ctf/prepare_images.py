@@ -26,7 +26,8 @@ def replace_outliers(image: Float[Tensor, "y x"], sigmas: float) -> Float[Tensor
     spread = _MAD * (rows[:, 1:] - rows[:, :-1]).abs().median() / 2**0.5
     if not spread > 0:
         return image
-    suspects = torch.nonzero((image - rows.median()).abs() > 0.5 * sigmas * spread)
+    middle, reach = rows.median(), 0.5 * sigmas * spread
+    suspects = torch.nonzero((image > middle + reach) | (image < middle - reach))
     padded = functional.pad(image[None, None], (2, 2, 2, 2), mode="reflect")[0, 0]
     y, x = suspects[:, 0] + 2, suspects[:, 1] + 2
     beside = 0.25 * (padded[y - 1, x] + padded[y + 1, x] + padded[y, x - 1] + padded[y, x + 1])
@@ -51,6 +52,15 @@ def working_scale(pixel_size: float, high_resolution_angstrom: float) -> tuple[i
     return keep, pixel_size * _STEPS / keep
 
 
+def _cut_shape(shape: Sequence[int]) -> list[int]:
+    return [n // (2 * _STEPS) * 2 * _STEPS for n in shape]
+
+
+def scaled_shape(shape: Sequence[int], keep: int) -> list[int]:
+    """Shape of what :func:`crop_to_scale` returns."""
+    return list(shape) if keep == _STEPS else [n * keep // _STEPS for n in _cut_shape(shape)]
+
+
 def crop_to_scale(image: Float[Tensor, "y x"], keep: int) -> Float[Tensor, "y x"]:
     """Sample an image more coarsely by ``32 / keep``, exactly alike along both axes; n // 2 stays the centre.
 
@@ -58,9 +68,9 @@ def crop_to_scale(image: Float[Tensor, "y x"], keep: int) -> Float[Tensor, "y x"
     """
     if keep == _STEPS:
         return image
-    cut: Sequence[int] = [n // (2 * _STEPS) * 2 * _STEPS for n in image.shape]
+    cut = _cut_shape(image.shape)
     (y, x), (ny, nx) = [n // 2 - c // 2 for n, c in zip(image.shape, cut, strict=True)], cut
     part = image[y : y + ny, x : x + nx]
     level = part.mean()
-    scaled: Tensor = fourier_crop(part - level, [c * keep // _STEPS for c in cut])
+    scaled: Tensor = fourier_crop(part - level, scaled_shape(image.shape, keep))
     return scaled + level

@@ -7,7 +7,8 @@ With :math:`S = B (1 - m \cos 2\chi)` and modulation m well below one, this is t
 .. math:: \log L = -\sum n [\log B + P/B + m (P/B - 1) \cos 2\chi + \tfrac12 m^2 \cos^2 2\chi],
 
 which the sums of :mod:`eucentric.ctf.ring_statistics` give for every defocus. B is smooth in frequency and differs
-between tilts; m is one smooth curve of the series times a strength for each tilt.
+between tilts; m is one smooth curve of the series times a strength for each tilt, and times what the change of defocus
+across a tile and through the depth of the specimen leaves of it.
 """
 
 from dataclasses import dataclass, replace
@@ -36,9 +37,11 @@ class RingModel:
     """A, mean of both axes, at the specimen centre."""
     astigmatism: Float[Tensor, "tilt 2"]
     """A, half the difference of the two defocus values times (cos, sin) of twice the angle."""
+    phase_shift: Float[Tensor, " tilt"]
+    """Radians, of a phase plate."""
     log_background: Float[Tensor, "tilt shell"]
     modulation: Float[Tensor, "tilt shell"]
-    """m, the blur of the tiles included."""
+    """m, the blur of the tiles and of the depth included: negative where the depth has turned the rings over."""
     calibration: float
     """Part of the independent samples that the scatter about the model grants."""
 
@@ -50,6 +53,7 @@ class RingModel:
         return self.replace(
             defocus=self.defocus[tilts],
             astigmatism=self.astigmatism[tilts],
+            phase_shift=self.phase_shift[tilts],
             log_background=self.log_background[tilts],
             modulation=self.modulation[tilts],
         )
@@ -81,6 +85,7 @@ def start_model(statistics: RingStatistics, defocus: Float[Tensor, " tilt"]) -> 
     return RingModel(
         defocus=defocus,
         astigmatism=torch.zeros(len(defocus), 2, dtype=torch.float64, device=defocus.device),
+        phase_shift=torch.zeros(len(defocus), dtype=torch.float64, device=defocus.device),
         log_background=_weighted_fit(basis, log_mean, samples.clamp(min=1e-6)),
         modulation=0.3 * fade * statistics.blur,
         calibration=0.5,
@@ -111,7 +116,7 @@ def ring_phases(statistics: RingStatistics, model: RingModel, optics: Optics) ->
         + model.astigmatism[:, 0, None, None] * bins.cosine
         + model.astigmatism[:, 1, None, None] * bins.sine
     )
-    chi: Tensor = phase_aberration(bins.squared, defocus, optics)
+    chi: Tensor = phase_aberration(bins.squared, defocus, optics) + model.phase_shift[:, None, None]
     return 2 * chi
 
 
@@ -153,7 +158,7 @@ class CollapsedRings:
 
 
 def collapse(statistics: RingStatistics, model: RingModel, optics: Optics) -> CollapsedRings:
-    """Undo the model's astigmatism and sum over sectors."""
+    """Undo the model's astigmatism and phase shift, and sum over sectors."""
     bins = statistics.bins
     # each bin's phase at its own frequency and with astigmatism, less the ring's own phase without it
     plain = 2 * phase_aberration(bins.frequency**2, model.defocus[:, None], optics)[:, None, :]
@@ -219,7 +224,7 @@ def _fit_modulation(
         # a strength that the data do not know is drawn to the series' own
         prior = 0.02 * power.median() + 1e-9
         strength = (((shape * ring).sum(1) + prior) / (power + prior)).clamp(0.02, 3.0)
-    return (strength[:, None] * curve * blur).clamp(max=_LARGEST_MODULATION)
+    return (strength[:, None] * curve * blur).clamp(-_LARGEST_MODULATION, _LARGEST_MODULATION)
 
 
 def log_likelihood(statistics: RingStatistics, model: RingModel, optics: Optics) -> Float[Tensor, " tilt"]:

@@ -26,8 +26,29 @@ def plane_slopes(geometry: TiltGeometry, normal: ArrayLike = (0.0, 0.0, 1.0)) ->
 
 
 def plane_heights(
-    positions_angstrom: ArrayLike, geometry: TiltGeometry, normal: ArrayLike = (0.0, 0.0, 1.0)
+    positions_angstrom: ArrayLike,
+    geometry: TiltGeometry,
+    normal: ArrayLike = (0.0, 0.0, 1.0),
+    height_angstrom: float = 0.0,
 ) -> FloatArray:
-    """(tilt, point) camera z in A of the plane through the specimen centre, at camera positions (point, 2) in A."""
+    """(tilt, point) camera z in A of the specimen plane, at camera positions (point, 2) in A.
+
+    The plane passes through the specimen point (0, 0, height). NaN where a tilt sees it edge-on.
+    """
+    direction = np.asarray(normal, dtype=np.float64)
+    slopes = plane_slopes(geometry, direction)
     from_centre = np.asarray(positions_angstrom, dtype=np.float64) - geometry.shifts_angstrom[:, None, :]
-    return np.asarray(np.einsum("tpc,tc->tp", from_centre, plane_slopes(geometry, normal)))
+    # n' . (x - shift - R (0, 0, h)) = 0 with n' = R n, so h adds h n_z / n'_z
+    along = path_factors(geometry, direction, signed=True)
+    return np.asarray(np.einsum("tpc,tc->tp", from_centre, slopes) + height_angstrom * direction[2] * along[:, None])
+
+
+def path_factors(geometry: TiltGeometry, normal: ArrayLike = (0.0, 0.0, 1.0), *, signed: bool = False) -> FloatArray:
+    """(tilt,) path of the beam through a slab over its thickness, ``1 / |n'_z|``; NaN where it is seen edge-on.
+
+    With `signed`, negative for a slab that is seen from below.
+    """
+    across = (geometry.matrices @ np.asarray(normal, dtype=np.float64))[:, 2]
+    steep = np.abs(across) < _STEEPEST
+    factors = np.where(steep, np.nan, 1.0 / np.where(steep, 1.0, across))
+    return np.asarray(factors if signed else np.abs(factors))

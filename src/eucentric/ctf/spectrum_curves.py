@@ -32,9 +32,10 @@ def measure_curves(
         profiles.append(profile)
         samples.append(weight)
     spectrum, weight = torch.stack(profiles), torch.stack(samples)
-    phase = 2 * phase_aberration(frequency**2, model.defocus[:, None], optics)
+    phase = 2 * (phase_aberration(frequency**2, model.defocus[:, None], optics) + model.phase_shift[:, None])
     fitted = -model.modulation * torch.cos(phase)
-    quality = _ring_quality(spectrum, -torch.cos(phase), weight, phase)
+    # past a node of the depth the rings are turned over
+    quality = _ring_quality(spectrum, -torch.sign(model.modulation) * torch.cos(phase), weight, phase)
     curves = CtfCurves(
         frequency=frequency.cpu().numpy(),
         spectrum=spectrum.cpu().numpy(),

@@ -1,7 +1,7 @@
 """Power spectra of tiles, averaged over small sectors of each ring."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -9,12 +9,14 @@ from torch import Tensor
 
 from eucentric.compute import good_size
 from eucentric.ctf.params import CtfParams
-from eucentric.ctf.prepare_images import crop_to_scale, replace_outliers, working_scale
+from eucentric.ctf.prepare_images import crop_to_scale, replace_outliers, scaled_shape, working_scale
 from eucentric.errors import ShapeError
 from eucentric.fourier import frequency_vectors
 
 SECTORS = 16  # 11 degrees each: astigmatism of 3000 A changes the phase by less than a radian within one at 8 A
 _LEAST_TILE_PX = 64
+ICE_BANDS = ((4.0, 3.35), (2.3, 2.2))
+"""A, ends of the bands that hold the strong rings of hexagonal and cubic ice: 3.90, 3.67, 3.44 and 2.25."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -114,7 +116,7 @@ def measure_series_spectra(images: Float[Tensor, "tilt y x"], pixel_size: float,
     ShapeError : images too small to be cut into tiles
     """
     keep, spacing = working_scale(pixel_size, params.high_resolution_angstrom)
-    shape = crop_to_scale(images[0].float(), keep).shape
+    shape = scaled_shape(images.shape[1:], keep)
     side = min(good_size(round(params.tile_angstrom / spacing)), min(shape) // 2 * 2)
     if side < _LEAST_TILE_PX:
         raise ShapeError(
@@ -172,6 +174,14 @@ def measure_tile_spectra(tiles: Float[Tensor, "tile y x"], pixel_size: float, pa
     )
 
 
+def without_ice(bins: SpectrumBins) -> SpectrumBins:
+    """No sample counts where the rings of crystalline ice lie."""
+    outside = torch.ones_like(bins.frequency)
+    for long, short in ICE_BANDS:
+        outside[(bins.frequency > 1 / long) & (bins.frequency < 1 / short)] = 0.0
+    return replace(bins, count=bins.count * outside)
+
+
 def _bins(side: int, spacing: float, params: CtfParams, device: torch.device) -> SpectrumBins:
     high = min(1.0 / params.high_resolution_angstrom, 0.5 / spacing / 1.05)
     low = max(1.0 / params.low_resolution_angstrom, 4.0 / (side * spacing))
@@ -180,7 +190,8 @@ def _bins(side: int, spacing: float, params: CtfParams, device: torch.device) ->
             f"Tiles of {side} pixels of {spacing:g} A show detail from {1 / low:.1f} to {1 / high:.1f} A; CTF "
             "estimation needs a band twice as wide as that. Give larger or less binned images."
         )
-    return SpectrumBins.build(side, spacing, low, high, device)
+    bins = SpectrumBins.build(side, spacing, low, high, device)
+    return without_ice(bins) if params.ice_ring_masks else bins
 
 
 def _tile_power(
@@ -189,7 +200,7 @@ def _tile_power(
     """Relative power of each tile, and which tiles show specimen."""
     area = window[:, None] * window
     level = (tiles * area).sum((1, 2)) / area.sum()
-    power = bins.average(torch.fft.rfft2((tiles - level[:, None, None]) * area).abs().square())
+    power = bins.average(torch.view_as_real(torch.fft.rfft2((tiles - level[:, None, None]) * area)).square().sum(-1))
     count = bins.count.to(power.dtype)
     band = (power * count).sum((1, 2)) / count.sum()
     scale = (tiles**2).mean((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation as SciPyRotation
 
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.warp import ImageWarp
 from eucentric.io.truth import TiltTruth
 from eucentric.typing import FloatArray
 
@@ -35,8 +37,10 @@ class AlignmentError:
         return np.asarray(points @ self.rotation.T + _terms(u, v) @ self.bend_angstrom)
 
 
-def alignment_error(truth: TiltTruth, tilts: list[int], estimate: TiltGeometry) -> AlignmentError:
-    """Error of an estimated geometry.
+def alignment_error(
+    truth: TiltTruth, tilts: list[int], estimate: TiltGeometry, warp: ImageWarp | None = None
+) -> AlignmentError:
+    """Error of an estimated geometry, with its local deformation where there is one.
 
     Random points fill the central 70% of the field and the thickness. One rotation of the specimen and one static
     displacement of it that is quadratic in x and y (a rigid shift included) are free, since no tilt series shows them.
@@ -46,6 +50,7 @@ def alignment_error(truth: TiltTruth, tilts: list[int], estimate: TiltGeometry) 
     truth : of the whole series
     tilts : positions in the truth's ascending list of the tilts of `estimate`
     estimate : one geometry a kept tilt
+    warp : of the same tilts
     """
     generator = np.random.default_rng(0)
     half = 0.5 * _FIELD * max(truth.image_shape) * truth.pixel_size_angstrom
@@ -58,7 +63,10 @@ def alignment_error(truth: TiltTruth, tilts: list[int], estimate: TiltGeometry) 
     def predicted(unknowns: FloatArray) -> FloatArray:
         turned = points @ SciPyRotation.from_rotvec(unknowns[:3]).as_matrix().T
         moved = turned + basis @ (_HUNDRED * unknowns[3:].reshape(6, 3))
-        return np.asarray(np.einsum("tij,pj->tpi", matrices, moved) + shifts)
+        rigid = torch.from_numpy(np.einsum("tij,pj->tpi", matrices, moved) + shifts)
+        if warp is not None:
+            rigid = torch.stack([places + warp.at(t, places) for t, places in enumerate(rigid)])
+        return rigid.numpy()
 
     def residuals(unknowns: FloatArray) -> FloatArray:
         return (predicted(unknowns) - true).ravel()

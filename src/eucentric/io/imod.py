@@ -1,5 +1,6 @@
-"""IMOD's plain tables: tilt angles (`.tlt`, `.rawtlt`, `.xtilt`) and linear transforms (`.xf`)."""
+"""IMOD's text files: tilt angles (`.tlt`, `.rawtlt`, `.xtilt`), linear transforms (`.xf`) and `tilt.com`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,9 @@ def write_angles(path: PathLike, angles_deg: FloatArray) -> None:
 
 
 def read_transforms(path: PathLike) -> tuple[FloatArray, FloatArray]:
-    """An `.xf` file: x' = A x + d in pixels about the image centre, from the raw to the aligned image.
+    """An `.xf` file: x' = A x + d in pixels about the middle of the image, from the raw to the aligned image.
+
+    The middle of n pixels is (n - 1) / 2, counted from 0: half a pixel beside our centre where n is even.
 
     Returns
     -------
@@ -105,3 +108,100 @@ def write_transforms(path: PathLike, matrices: FloatArray, shifts_px: FloatArray
         for matrix, shift in zip(linear, shifts, strict=True)
     ]
     write_text_atomic(path, "".join(line + "\n" for line in lines))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiltCommand:
+    """What `tilt.com` adds to the alignment of an IMOD data set. Lengths in pixels of the unbinned stack."""
+
+    angle_offset_deg: float = 0.0
+    """OFFSET, added to every angle."""
+    axis_offset_px: float = 0.0
+    """Second value of OFFSET: where the tilt axis lies beside the middle of the aligned images."""
+    x_axis_tilt_deg: float = 0.0
+    """XAXISTILT: the reconstruction is turned by this about x; the specimen's x-tilt is minus this."""
+    shift_x_px: float = 0.0
+    shift_z_px: float = 0.0
+    """SHIFT, x and z."""
+    excluded: tuple[int, ...] = ()
+    """EXCLUDELIST and EXCLUDELIST2, views from 0."""
+    binning: int = 1
+    """IMAGEBINNED"""
+    full_image: tuple[int, int] | None = None
+    """FULLIMAGE, x and y."""
+    thickness_px: int | None = None
+    """THICKNESS of the reconstruction, not of the specimen."""
+    tilt_file: str | None = None
+    x_tilt_file: str | None = None
+    has_local: bool = False
+    """LOCALFILE: a local alignment is in a file of its own."""
+    has_z_factors: bool = False
+
+
+def _view_list(text: str, path: Path) -> list[int]:
+    """Views of a list such as `1-3,7`, counted from 1 there and from 0 here."""
+    views: list[int] = []
+    for part in text.replace(",", " ").split():
+        ends = part.split("-")
+        try:
+            first, last = int(ends[0]), int(ends[-1])
+        except ValueError as error:
+            raise FormatError(f"`{path}` lists views as `{text[:60]}`; expected numbers such as 1-3,7.") from error
+        if not 1 <= first <= last or len(ends) > 2:
+            raise FormatError(f"`{path}` lists views as `{text[:60]}`; expected numbers from 1 such as 1-3,7.")
+        views += range(first - 1, last)
+    return views
+
+
+def read_tilt_command(path: PathLike) -> TiltCommand:
+    """The entries of a `tilt.com` that change the geometry; others are passed over.
+
+    Raises
+    ------
+    InputError : no such file
+    FormatError : not a command file of `tilt`, or a value that is no number
+    """
+    place = Path(path)
+    if not place.is_file():
+        raise InputError(f"`{place}` does not exist, or is not a file. Check the name and the folder.")
+    entries: dict[str, str] = {}
+    excluded: list[int] = []
+    is_tilt = False
+    for raw in place.read_text(encoding="latin-1").splitlines():
+        line = raw.strip()
+        if line.startswith("$"):
+            is_tilt = is_tilt or line[1:].split()[:1] == ["tilt"]
+            continue
+        name, value = [*line.split(None, 1), "", ""][:2]
+        if not name or name.startswith("#"):
+            continue
+        if name.upper().startswith("EXCLUDE"):
+            excluded += _view_list(value, place)
+        entries[name.upper()] = value.strip()
+    if not is_tilt:
+        raise FormatError(f"`{place}` does not run `tilt`; expected IMOD's tilt.com.")
+
+    def numbers(name: str, count: int) -> list[float]:
+        words = entries.get(name, "").replace(",", " ").split()[:count]
+        try:
+            values = [float(word) for word in words]
+        except ValueError as error:
+            raise FormatError(f"`{place}` has `{entries[name][:60]}` for {name}; expected numbers.") from error
+        return values + [0.0] * (count - len(values))
+
+    offset, shift, full = numbers("OFFSET", 2), numbers("SHIFT", 2), numbers("FULLIMAGE", 2)
+    return TiltCommand(
+        angle_offset_deg=offset[0],
+        axis_offset_px=offset[1],
+        x_axis_tilt_deg=numbers("XAXISTILT", 1)[0],
+        shift_x_px=shift[0],
+        shift_z_px=shift[1],
+        excluded=tuple(sorted(set(excluded))),
+        binning=max(1, int(numbers("IMAGEBINNED", 1)[0])),
+        full_image=(int(full[0]), int(full[1])) if min(full) > 0 else None,
+        thickness_px=int(numbers("THICKNESS", 1)[0]) or None,
+        tilt_file=entries.get("TILTFILE"),
+        x_tilt_file=entries.get("XTILTFILE"),
+        has_local="LOCALFILE" in entries,
+        has_z_factors="ZFACTORFILE" in entries,
+    )

@@ -27,6 +27,36 @@ FRAME = "eucFrameIndex"
 FRAME_SHIFT_X = "eucFrameShiftXAngst"
 FRAME_SHIFT_Y = "eucFrameShiftYAngst"
 FRAME_SHIFT_SIGMA = "eucFrameShiftSigmaAngst"
+TRACK_POINT = "eucTrackPoint"
+TRACK_X = "eucTrackXAngst"
+TRACK_Y = "eucTrackYAngst"
+TRACK_SIGMA_X = "eucTrackSigmaXAngst"
+TRACK_SIGMA_Y = "eucTrackSigmaYAngst"
+TRACK_CORRELATION = "eucTrackCorrelation"
+
+SPECIMEN: dict[str, tuple[str, str]] = {
+    "thickness_angstrom": (
+        "eucSpecimenThicknessAngst",
+        "thickness of the specimen between its faces, all methods together, A",
+    ),
+    "thickness_sigma_angstrom": ("eucSpecimenThicknessSigmaAngst", "one standard deviation of it, A"),
+    "pre_tilt_x_deg": ("eucPretiltXDeg", "inclination of the specimen across the tilt axis at stage tilt 0, degrees"),
+    "pre_tilt_x_sigma_deg": ("eucPretiltXSigmaDeg", "one standard deviation of it, degrees"),
+    "pre_tilt_y_deg": ("eucPretiltYDeg", "inclination of the specimen about the tilt axis at stage tilt 0, degrees"),
+    "pre_tilt_y_sigma_deg": ("eucPretiltYSigmaDeg", "one standard deviation of it, degrees"),
+    "x_tilt_deg": ("eucSpecimenTiltXDeg", "inclination about x in the frame of the poses, degrees"),
+    "y_tilt_deg": ("eucSpecimenTiltYDeg", "inclination about y in the frame of the poses, degrees"),
+    "z_angstrom": ("eucSpecimenHeightAngst", "height of the middle of the specimen above the specimen centre, A"),
+    "z_sigma_angstrom": ("eucSpecimenHeightSigmaAngst", "one standard deviation of it, A"),
+    "features_thickness_angstrom": ("eucThicknessFromFeaturesAngst", "thickness from what a reconstruction shows, A"),
+    "features_thickness_sigma_angstrom": ("eucThicknessFromFeaturesSigmaAngst", "one standard deviation of it, A"),
+    "intensity_thickness_angstrom": ("eucThicknessFromIntensityAngst", "thickness from how images darken with tilt, A"),
+    "intensity_thickness_sigma_angstrom": ("eucThicknessFromIntensitySigmaAngst", "one standard deviation of it, A"),
+    "mean_free_paths": ("eucThicknessMeanFreePaths", "thickness over the mean free path"),
+    "ctf_thickness_angstrom": ("eucThicknessFromCtfAngst", "thickness from nodes of the Thon rings, A"),
+    "ctf_thickness_sigma_angstrom": ("eucThicknessFromCtfSigmaAngst", "one standard deviation of it, A"),
+}
+"""Of each number of `eucentric.models.Specimen`: its label, and what it means."""
 
 MEANINGS: dict[str, str] = {
     DOSE: "dose of this image alone, e/A^2 (rlnMicrographPreExposure holds what came before it)",
@@ -56,4 +86,11 @@ MEANINGS: dict[str, str] = {
     FRAME_SHIFT_X: "where the content of the frame was displaced to along x, A",
     FRAME_SHIFT_Y: "where the content of the frame was displaced to along y, A",
     FRAME_SHIFT_SIGMA: "one standard deviation of a component of the displacement, A",
+    TRACK_POINT: "name of a point that is seen in several tilts, a whole number from 0",
+    TRACK_X: "where the point is seen along x from the image centre (pixel n // 2), A",
+    TRACK_Y: "where the point is seen along y from the image centre, upwards, A",
+    TRACK_SIGMA_X: "one standard deviation of eucTrackXAngst, A",
+    TRACK_SIGMA_Y: "one standard deviation of eucTrackYAngst, A",
+    TRACK_CORRELATION: "correlation of the errors of x and y, -1 to 1; 0 where absent",
+    **dict(SPECIMEN.values()),
 }

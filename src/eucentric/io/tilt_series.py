@@ -26,6 +26,7 @@ from eucentric.models import (
     FrameShifts,
     MovieQuality,
     Optics,
+    Specimen,
     Tilt,
     TiltPose,
     TiltSeries,
@@ -227,7 +228,19 @@ def _global_row(series: TiltSeries, files: dict[str, str | None], group: int) ->
         labels.EXCLUDED_FILE: files[labels.EXCLUDED_FILE],
         labels.MOTION_FILE: files[labels.MOTION_FILE],
         labels.WARP_FILE: series.warp,
+        **_specimen_values(series.specimen),
     }
+
+
+def _specimen_values(specimen: Specimen | None) -> dict[str, float | None]:
+    values = {name: math.nan if specimen is None else getattr(specimen, name) for name in labels.SPECIMEN}
+    return {labels.SPECIMEN[name][0]: float(v) if math.isfinite(v) else None for name, v in values.items()}
+
+
+def _specimen(row: _Row) -> Specimen | None:
+    found = {name: row.optional(label) for name, (label, _) in labels.SPECIMEN.items()}
+    known = {name: value for name, value in found.items() if value is not None}
+    return Specimen(**known) if known else None
 
 
 _ALWAYS = {"rlnTomoName", "rlnTomoTiltSeriesStarFile"}
@@ -467,6 +480,7 @@ def _series(row: _Row, place: Path, root: Path) -> TiltSeries:
         thickness_angstrom=row.optional(labels.THICKNESS),
         tomogram=_tomogram(row, pixel_size, root),
         warp=row.text(labels.WARP_FILE),
+        specimen=_specimen(row),
     )
 
 

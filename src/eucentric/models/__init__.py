@@ -15,5 +15,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ExcludedTilt": "tilt_series",
         "TiltSeries": "tilt_series",
         "Tomogram": "tilt_series",
+        "Specimen": "specimen",
+        "Tracks": "tracks",
     },
 )

@@ -13,6 +13,7 @@ import numpy as np
 
 from eucentric.errors import InputError
 from eucentric.models.optics import Optics
+from eucentric.models.specimen import Specimen
 from eucentric.typing import FloatArray
 
 _EARLY_DOSE = 4.0  # e/A^2; as RELION's rlnAccumMotionEarly
@@ -173,6 +174,8 @@ class TiltSeries:
     tomogram: Tomogram | None = None
     warp: str | None = None
     """File of the images' local deformation (`eucentric.geometry.ImageWarp`), from the project's root."""
+    specimen: Specimen | None = None
+    """Where the specimen lies and how thick it is, once measured."""
 
     def __post_init__(self) -> None:
         if not self.pixel_size_angstrom > 0:

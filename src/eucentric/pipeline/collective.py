@@ -18,7 +18,7 @@ from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.pipeline.steps import Step, TaskMaker
 from eucentric.pipeline.store import StageStore
 from eucentric.pipeline.tables import write_global_table
-from eucentric.pipeline.work import PeakMemory, project_values, replace_results
+from eucentric.pipeline.work import PeakMemory, item_mark, project_values, replace_results
 
 
 def run_collective(
@@ -52,7 +52,7 @@ def run_collective(
                 for n in names
             ]
             outcome = stage().run(items, step.params, store, executor, resolve_device(maker.device))
-            return _finish(step, store, outcome, replace(draft, peak_memory_bytes=peak.bytes), clock)
+            return _finish(maker, step, store, outcome, replace(draft, peak_memory_bytes=peak.bytes), clock)
     except (EucentricError, OSError) as error:
         message = str(error)
     except Exception as error:  # noqa: BLE001 - the results of all items are there; the record keeps where it stopped
@@ -123,8 +123,12 @@ def _draft(
     )
 
 
-def _finish(step: Step, store: StageStore, outcome: CollectiveOutcome, draft: Record, clock: float) -> Record:
+def _finish(
+    maker: TaskMaker, step: Step, store: StageStore, outcome: CollectiveOutcome, draft: Record, clock: float
+) -> Record:
     items = outcome.items or ()
+    # what comes after is done again only for the series that changed, not for all because one was added
+    marks = {s.name: item_mark(maker.upstream(step, s.name)[0], s) for s in items}
     for series in items:
         table = f"{step.folder}/tilt_series.star"
         write_tilt_series_set(store.copy_root / table, [series], store.copy_root)
@@ -140,7 +144,16 @@ def _finish(step: Step, store: StageStore, outcome: CollectiveOutcome, draft: Re
     )
     for series in items:
         digest = records.table_digest(step.path, series.name)
-        records.write_record(step.path, replace(record, series=series.name, outputs=(), table_digest=digest))
+        row = replace(
+            record,
+            series=series.name,
+            outputs=(),
+            table_digest=digest,
+            fingerprint=marks[series.name],
+            metrics={**outcome.item_metrics.get(series.name, {})},
+            caveats=outcome.item_caveats.get(series.name, ()),
+        )
+        records.write_record(step.path, row)
     if items:
         write_global_table(step.path, [s.name for s in items])
     records.write_record(step.path, record)

@@ -7,7 +7,7 @@ movies alone, by the pattern of their names; a separate exposure before a series
 import fnmatch
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from eucentric.errors import InputError, ShapeError
+from eucentric.geometry.warp import ImageWarp
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.defects import read_defects
 from eucentric.io.findings import Finding
 from eucentric.io.movies import MOVIE_ENDINGS, has_ending, read_gain
 from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import relative_path, write_tilt_series_set
+from eucentric.io.warps import write_image_warp
 from eucentric.models import Tilt, TiltSeries
+from eucentric.pipeline.import_alignment import attach_given
 from eucentric.pipeline.import_continuous import (
     FrameTable,
     draft_from_continuous,
@@ -63,6 +66,8 @@ class ImportPlan:
     findings: tuple[Finding, ...] = ()
     left_out: tuple[str, ...] = ()
     """Names of series that cannot be processed; the findings of severity `error` tell why."""
+    warps: Mapping[str, ImageWarp] = field(default_factory=dict)
+    """Local deformation by series, of alignments that were given."""
     pre_exposure_images: tuple[tuple[str, Path, float], ...] = ()
     """(series, image, e/A2): exposures taken before a series; their dose is in the pre-exposure of its tilts."""
 
@@ -73,6 +78,7 @@ class ImportPlan:
 
 
 _SCALES = (1, 2, 4)
+ALIGNMENT_ENDINGS = (".xf", ".aln", ".xml", ".star")
 _TABLE_ENDINGS = (".csv", ".tsv", ".txt", ".tlt", ".rawtlt")
 
 
@@ -316,6 +322,8 @@ def plan_import(
     scanning: bool | None = None,
     pre_exposure_images: Sequence[str | Path] = (),
     pre_exposure_dose: float = 0.0,
+    alignments: Sequence[str | Path] = (),
+    alignment_pixel_size: float | None = None,
     exclude: Sequence[str] = (),
 ) -> ImportPlan:
     """Find the files of tilt series, check them against each other, and say what is missing or odd. Nothing is written.
@@ -334,6 +342,8 @@ def plan_import(
     pattern : how movie names are made, such as `{series}_{order}_{tilt}`; None tries those of the usual programs
     scanning : True where contrast transfer does not apply; None asks the files
     pre_exposure_dose : e/A2 received before each series; with `pre_exposure_images`, only by the series named in theirs
+    alignments : files or folders with alignments of other programs (:mod:`eucentric.pipeline.import_alignment`)
+    alignment_pixel_size : A, of the images that were aligned, where they were binned and the files do not tell
     exclude : names of series to leave out, wildcards allowed
 
     Returns
@@ -396,6 +406,7 @@ def plan_import(
         )
         collector.add(series_name(path), make)
     _add_tomograms(collector, expand_paths(tomograms, TOMOGRAM_ENDINGS, "tomogram"))
+    warps = _add_alignments(collector, alignments, alignment_pixel_size)
     _check_between_series(collector)
     _conclude(collector)
     for kind, file in (("dark reference", dark_path), ("list of defects", defects_path)):
@@ -412,8 +423,37 @@ def plan_import(
         defects=defects_path,
         findings=tuple(collector.findings),
         left_out=tuple(dict.fromkeys(collector.left_out)),
+        warps=warps,
         pre_exposure_images=tuple(exposures),
     )
+
+
+def _add_alignments(
+    collector: _Collector, places: Sequence[str | Path], pixel_size: float | None
+) -> dict[str, ImageWarp]:
+    """Give every series its alignment among those that were named; a series without one is told of."""
+    paths = [p for p in (Path(place) for place in places) if p.is_dir()]
+    paths += expand_paths([p for p in places if not Path(p).is_dir()], ALIGNMENT_ENDINGS, "alignment") if places else []
+    warps: dict[str, ImageWarp] = {}
+    if not paths:
+        return warps
+    for i, series in enumerate(collector.series):
+        try:
+            found = attach_given(series, paths, series_count=len(collector.series), pixel_size_angstrom=pixel_size)
+        except InputError as error:
+            collector.findings.append(
+                Finding(severity="warning", series=series.name, text=f"Its alignment was not taken: {error}")
+            )
+            continue
+        if found is None:
+            words = "None of the alignments given is of this series; it will be aligned from its images."
+            collector.findings.append(Finding(severity="warning", series=series.name, text=words))
+            continue
+        collector.series[i] = found.series
+        collector.findings += [Finding(severity="note", series=series.name, text=text) for text in found.caveats]
+        if found.warp is not None:
+            warps[series.name] = found.warp
+    return warps
 
 
 def _convert(series: TiltSeries, folder: Path) -> TiltSeries:
@@ -488,6 +528,11 @@ def write_import(project_root: PathLike, plan: ImportPlan) -> Path:
     root = Path(project_root)
     folder = root / "import"
     series = [_relative(_convert(one, folder), root) for one in plan.series]
+    for i, one in enumerate(series):
+        if one.name in plan.warps:
+            path = folder / "warps" / f"{one.name}.npz"
+            write_image_warp(path, plan.warps[one.name], [t.acquisition for t in one.tilts])
+            series[i] = one.replace(warp=relative_path(path, root))
     report = {
         **plan.references(root),
         "left_out": list(plan.left_out),

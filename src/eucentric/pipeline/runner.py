@@ -114,7 +114,7 @@ def run_stage(
     plan = Plan.load(root, kinds)
     kind = plan.stage(stage)
     varied = plan.with_changes(stage, changes or {})
-    table = place.resolve() if is_table else _table_before(root, kind)
+    table = place.resolve() if is_table else _table_before(root, kind, plan)
     folder = _output_folder(root, output or stage, table)
     source = table.relative_to(root).as_posix() if table.is_relative_to(root) else str(table)
     step = Step(root=root, stage=kind, params=varied.params(kind), folder=folder, source=source)
@@ -132,8 +132,11 @@ def _root_of(table: Path) -> Path:
     return next((p for p in parents if (p / PLAN_FILE).is_file()), Path.cwd())
 
 
-def _table_before(root: Path, kind: AnyStage) -> Path:
+def _table_before(root: Path, kind: AnyStage, plan: Plan) -> Path:
     table = root / kind.after / "tilt_series.star"
+    before = None if kind.after == "import" else plan.stage(kind.after)
+    if not table.is_file() and before is not None and issubclass(before, CollectiveStage) and before.may_be_passed_over:
+        return _table_before(root, before, plan)
     if not table.is_file():
         raise InputError(
             f"{kind.name} reads the results of {kind.after}, and `{table}` is not there. "

@@ -12,9 +12,10 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.io.truth import TiltTruth, read_truth
+from eucentric.io.warps import read_image_warp
 from eucentric.models.tilt_series import Tilt, TiltSeries
 
-_STAGES = ("reconstruct", "ctf", "align", "motion", "import")
+_STAGES = ("reconstruct", "ctf", "axis", "align", "motion", "import")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +77,19 @@ def _score_series(root: Path, series: TiltSeries, truth: TiltTruth) -> list[Scor
     aligned: AlignmentError | None = None
     if len(posed) >= 3:
         geometry = TiltGeometry.from_poses([t.pose for t, _ in posed if t.pose is not None])
-        aligned = alignment_error(truth, [i for _, i in posed], geometry)
+        rigid = aligned = alignment_error(truth, [i for _, i in posed], geometry)
+        if series.warp is not None:
+            warp = read_image_warp(root / series.warp, [t.acquisition for t, _ in posed])
+            aligned = alignment_error(truth, [i for _, i in posed], geometry, warp)
         exact = TiltGeometry.build(
             truth.true_tilts_deg, z_rot_deg=truth.tilt_axis_deg, shifts_angstrom=truth.shifts_angstrom
         )
         floor = alignment_error(truth, [i for _, i in posed], exact[[i for _, i in posed]])
-        add("alignment rms", aligned.rms_angstrom, "A", f"true rigid geometry {floor.rms_angstrom:.2f} A")
+        without = "" if aligned is rigid else f"{rigid.rms_angstrom:.2f} A without local deformation, "
+        add("alignment rms", aligned.rms_angstrom, "A", f"{without}true rigid geometry {floor.rms_angstrom:.2f} A")
         add("alignment 95th percentile", aligned.percentile_95_angstrom, "A")
-        add("tilt axis error", float(np.median(geometry.z_rot_deg)) - truth.tilt_axis_deg, "degrees")
+        turn = float(np.median(geometry.z_rot_deg)) - truth.tilt_axis_deg
+        add("tilt axis error", (turn + 180.0) % 360.0 - 180.0, "degrees")
     fitted = [(t, i) for t, i in kept if t.ctf is not None]
     if fitted:
         true = 0.5 * (truth.defocus_u_angstrom + truth.defocus_v_angstrom)

@@ -10,6 +10,8 @@ from eucentric.models.settings import Frozen
 from eucentric.models.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from eucentric.pipeline.executors import Executor
@@ -37,6 +39,9 @@ class CollectiveOutcome:
     """The series with what the stage added; None for a stage that adds nothing to them, such as a report."""
     metrics: dict[str, float] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
+    item_metrics: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By series: figures of those for which the stage did something."""
+    item_caveats: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class _Stage:
@@ -64,6 +69,11 @@ class ItemStage(_Stage, ABC):
     tilts_are_independent: ClassVar[bool] = False
     """True where a tilt's result does not depend on the others: leaving one out later then keeps what was computed."""
 
+    def reads(self, series: str, params: Any, root: Path) -> tuple[Path, ...]:
+        """Files of the user's that the result of one series depends on, besides what the stage before left."""
+        del series, params, root
+        return ()
+
     @abstractmethod
     def run(self, series: TiltSeries, params: Any, store: ItemStore, device: torch.device) -> Outcome:
         """Process one tilt series.
@@ -79,6 +89,8 @@ class CollectiveStage(_Stage, ABC):
 
     runs_without_items: ClassVar[bool] = False
     """True where the stage has work even if no tilt series came through, such as a report of what failed."""
+    may_be_passed_over: ClassVar[bool] = False
+    """True where the stage after it may read what the stage before it left, if this one was never run."""
     shows_variants_of: ClassVar[tuple[str, ...]] = ()
     """Stages whose results in folders of their own (`--output`) it also reads."""
 

@@ -15,7 +15,7 @@ from eucentric.pipeline.records import InputFile
 from eucentric.pipeline.settings import ProjectSettings
 from eucentric.pipeline.stage import AnyStage, CollectiveStage, ItemStage
 from eucentric.pipeline.summary import Change
-from eucentric.pipeline.work import ItemTask, upstream_of
+from eucentric.pipeline.work import ItemTask, upstream_of, upstream_with
 
 IMPORT_TABLE = "import/tilt_series.star"
 
@@ -60,6 +60,8 @@ class TaskMaker:
         EucentricError, OSError : what it is to be read from cannot be read
         """
         upstream, inputs = self.upstream(step, series)
+        assert issubclass(step.stage, ItemStage)
+        upstream = upstream_with(upstream, step.stage, series, step.params, self.root)
         return self._task(step, series, upstream, inputs)
 
     def unreadable(self, step: Step, series: str) -> ItemTask:
@@ -102,6 +104,7 @@ class TaskMaker:
         if all((self.root / f.path).exists() for f in task.inputs):
             return task
         upstream, inputs = upstream_of(self.root / task.source, task.series, self.root)
+        upstream = upstream_with(upstream, task.stage, task.series, task.params, self.root)
         return replace(task, upstream=upstream, inputs=inputs)
 
     def is_current(self, step: Step, task: ItemTask) -> bool:

@@ -86,7 +86,8 @@ class _Store:
         if self._on_progress is not None:
             self._on_progress(min(max(fraction, 0.0), 1.0), text)
 
-    def _write_arrays(self, path: Path, arrays: dict[str, Any]) -> str:
+    def save_arrays(self, path: Path, arrays: dict[str, Any]) -> str:
+        """Write arrays to a path from `output`; its relative path."""
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, **arrays)
         return self.relative(path)
@@ -137,7 +138,7 @@ class ItemStore(_Store):
 
     def write_arrays(self, name: str = "curves", **arrays: Any) -> str:
         """Write report material to `<stage>/<name>/<series>.npz`; its relative path."""
-        return self._write_arrays(self.output(name, f"{self.name}.npz"), arrays)
+        return self.save_arrays(self.output(name, f"{self.name}.npz"), arrays)
 
 
 class StageStore(_Store):
@@ -149,4 +150,4 @@ class StageStore(_Store):
 
     def write_arrays(self, name: str, **arrays: Any) -> str:
         """Write arrays to `<stage>/<name>.npz`; its relative path."""
-        return self._write_arrays(self.output(f"{name}.npz"), arrays)
+        return self.save_arrays(self.output(f"{name}.npz"), arrays)

@@ -130,6 +130,17 @@ def upstream_of(
     return _digest(_content(imported.with_tilts(bare)) + repr(seen)), files
 
 
+def upstream_with(upstream: str, stage: type[ItemStage], series: str, params: Frozen, root: Path) -> str:
+    """The fingerprint upstream, with the state of the files of the user's that a stage reads besides."""
+    files = records.stat_files([str(path) for path in stage().reads(series, params, root)], root)
+    return _digest(upstream + repr([(f.size, f.mtime_ns) for f in files])) if files else upstream
+
+
+def item_mark(upstream: str, series: TiltSeries) -> str:
+    """Fingerprint of what a collective stage made of one series: it changes with the result, not with the others'."""
+    return _digest(upstream + _content(series))
+
+
 def _file_name(path: str | None) -> str | None:
     return None if path is None else path.rpartition("/")[2]
 

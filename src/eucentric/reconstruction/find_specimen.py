@@ -1,13 +1,14 @@
-"""The plane in which the specimen lies, and a geometry in which it lies flat in the middle of the volume."""
+"""The slab in which the specimen lies, from what stands out in a coarse reconstruction."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from scipy.ndimage import maximum_filter, uniform_filter, uniform_filter1d
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, map_coordinates, maximum_filter, uniform_filter
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from eucentric.compute.seeds import seeded_generator
@@ -16,60 +17,34 @@ from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.fourier.filters import band_pass, taper_edges
 from eucentric.fourier.grid import frequency_grid
 from eucentric.geometry.grids import centre_index
-from eucentric.geometry.rotations import rotation_x, rotation_y
 from eucentric.geometry.tilt import TiltGeometry
-from eucentric.models.tilt_series import CtfFit
+from eucentric.reconstruction.level_geometry import SpecimenSlab, level_geometry
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.reconstruction.reconstruct_volume import reconstruct_volume
+from eucentric.reconstruction.slab_posterior import STEEPEST, slab_posterior
 from eucentric.typing import FloatArray
 
 _VOXEL = 32.0  # A: the finest detail that is needed spans two voxels
+_MOST_VOXELS = 160  # across the field: more only take time
+_LEAST_VOXELS = 24
 _COARSEST = 12.5  # voxels: coarser detail is ice thickness and shading, smeared along z by the missing wedge
 _CLIP = 3.0  # robust standard deviations: gold must not outweigh all else
-_BLOCK = 128.0  # A: about a macromolecule
-_MOST_BLOCKS = 32  # across the field: more only take time
-_LEAST_BLOCKS = 6
-_SEEN_BY = 0.8  # part of the tilts that must see a block
-_FALSE_ALARMS = 0.0003  # part of the blocks of noise of the same power that exceed the threshold
-_ALONE = (7, 3, 3)  # blocks (z, y, x) in which only the strongest counts: the missing wedge draws a protein out along z
+_CLIPPINGS = 5  # what is clipped is taken out before the filter, whose rings about gold look like bodies
+_BODY = 1.5  # voxels: a Gaussian like a macromolecule of some 150 A, which gathers its signal
+_ALONE = (9, 5, 5)  # voxels (z, y, x) in which only the strongest counts: the missing wedge draws a body out along z
+_PLACE = 0.5  # voxels: one standard deviation of the height of a body
+_BIAS = 0.3  # voxels: of all heights alike, as CTFs and the missing wedge draw them
+_SEEN_BY = 0.5  # part of the tilts that must see a place: empty space above and below tells the faces of thick ice
+_MARGIN = 1.15  # of the field: tilted images show more than that
+_BORDER = 2  # voxels at the sides of the volume: what is cut off there looks like a body
+_FALSE = 0.03  # part of the bodies that may be noise
+_SAMPLES = 8000  # of the space that was looked at
+_NEIGHBOURS = 300.0  # A: bodies nearer than that may tell the same, as pieces of one vesicle do
 _INCLINED = 2.0  # degrees beyond which a second look from straight above is worth its time
-_STEEPEST = 30.0  # degrees: lamellae are milled at 8 to 25
-_LEAST_SCORE = 20.0
-_LEAST_CONTRAST = 3.0
-_BALL_HALF = 0.6946  # radii at which the autocorrelation of a ball, 1 - 3 u / 4 + u^3 / 16, is one half
+_LEAST_SCORE = 30.0  # noise reaches 20
+_LEAST_CONTRAST = 4.0
 _DEEPEST = 0.8  # of the searched depth: a thicker specimen has no visible faces
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecimenSlab:
-    """A slab with two parallel faces: its middle plane holds (0, 0, z), its normal is ``Ry(y_tilt) Rx(x_tilt) z``."""
-
-    found: bool
-    """False where nothing stands out, or no face lies within the searched depth: then the numbers mean nothing."""
-    x_tilt_deg: float
-    y_tilt_deg: float
-    z_angstrom: float
-    """Height of the middle plane above the specimen centre, along z."""
-    thickness_angstrom: float
-    """Between the faces, along the normal."""
-    x_tilt_sigma_deg: float
-    y_tilt_sigma_deg: float
-    z_sigma_angstrom: float
-    thickness_sigma_angstrom: float
-    score: float
-    """Log-likelihood of the slab above that of no slab, for each independent piece of evidence counted once."""
-    contrast: float
-    """How many times as often something stands out inside the slab as outside."""
-
-    @property
-    def rotation(self) -> FloatArray:
-        """(3, 3), from the frame in which the slab lies flat to that of the specimen."""
-        return rotation_y(self.y_tilt_deg) @ rotation_x(self.x_tilt_deg)
-
-    @property
-    def centre_angstrom(self) -> FloatArray:
-        """(3,) the middle of the slab, straight above the specimen centre."""
-        return np.array([0.0, 0.0, self.z_angstrom])
+_RADIUS_ERROR = 0.3  # of the radius of a body: bodies are no balls, and of several sizes
 
 
 def find_specimen(
@@ -79,21 +54,16 @@ def find_specimen(
     pixel_size: float,
     voxel_size: float | None = None,
     highest_angstrom: float = 6000.0,
+    y_tilt_deg: tuple[float, float] | None = None,
 ) -> SpecimenSlab:
-    r"""Find tilt, height and thickness of the specimen in a coarse reconstruction.
+    """Find tilt, height and thickness of the specimen in a coarse reconstruction.
 
     The images, band-passed to 2 to 12.5 voxels and clipped at 3 robust standard deviations, are reconstructed as they
-    are and with random phases, which spreads the same power over all heights. Blocks of 128 A (3 voxels high) that are
-    the strongest of their neighbours, and stronger than all but 0.03% of the second's blocks, are occupied. A slab
-    with k of n blocks occupied inside (p) and outside (q) has the likelihood
-
-    .. math:: L = n_p\,h(k_p / n_p) + n_q\,h(k_q / n_q), \qquad h(p) = p \ln p + (1 - p) \ln(1 - p)
-
-    divided by the number of blocks in the correlation volume of the occupied ones. Numbers and standard deviations are the
-    means and deviations over :math:`\exp L` on a grid of all slabs up to 30 degrees. Counts, unlike energies, let no vesicle
-    or bead weigh more than a protein. Such a slab holds the middles of features; their radius, from the correlation
-    between reconstructions of every other tilt, is added at both faces. An inclined slab is looked at once more in the
-    frame in which it lies flat.
+    are and with random phases, which spreads the same power over all heights. Smoothed to the size of a macromolecule,
+    the extremes of the first that exceed all but a few of the second's are bodies; those of the sign that has more of
+    them count. The slab that they fill, and its uncertainty, is that of :func:`slab_posterior`. It holds the middles of
+    bodies; their radius, where their mean crosses into its bright fringe, is added at both faces. An inclined slab is
+    looked at once more in the frame in which it lies flat.
 
     Parameters
     ----------
@@ -102,6 +72,7 @@ def find_specimen(
     pixel_size : A per pixel of the images
     voxel_size : A; 32, or a coarser pixel, where None
     highest_angstrom : height of the searched volume about the specimen centre
+    y_tilt_deg : inclination about the tilt axis that is known from elsewhere, and its standard deviation
 
     Raises
     ------
@@ -110,106 +81,50 @@ def find_specimen(
     """
     if images.ndim != 3 or images.shape[0] != len(geometry):
         raise ShapeError(f"Images {tuple(images.shape)} and {len(geometry)} tilts were given; expected one each.")
-    voxel = max(_VOXEL, pixel_size) if voxel_size is None else voxel_size
+    field = [n * pixel_size for n in images.shape[1:]]
+    voxel = max(_VOXEL, pixel_size, max(field) / _MOST_VOXELS) if voxel_size is None else voxel_size
     if not (pixel_size > 0 and voxel > 0 and highest_angstrom > 0):
         raise InputError(
             f"A pixel of {pixel_size:g} A, voxel of {voxel:g} A and height of {highest_angstrom:g} A were given; "
             "expected positive numbers."
         )
-    field = [n * pixel_size for n in images.shape[1:]]
-    block = max(round(_BLOCK / voxel), math.ceil(max(field) / voxel / _MOST_BLOCKS), 1)
     planes = 2 * round(highest_angstrom / voxel / 2)
-    if min(field) / voxel < _LEAST_BLOCKS * block or planes < 4 * _LEAST_BLOCKS or len(geometry) < 6:
-        return _nothing()
+    if min(field) / voxel < _LEAST_VOXELS or planes < _LEAST_VOXELS or len(geometry) < 6:
+        return no_slab()
     small, pixel = _features(images, pixel_size, voxel)
     search = _Search(
         images=small,
         noise=_random_phases(small),
         pixel_size=pixel,
         voxel=voxel,
-        shape=(planes, *rescaled_shape(small.shape[1:], pixel, voxel)),  # type: ignore[arg-type]
-        block=block,
+        shape=(planes, *(math.ceil(_MARGIN * n / voxel / 2) * 2 for n in field)),  # type: ignore[arg-type]
         field=(field[0], field[1]),
     )
-    slab = search.find(geometry)
+    slab = search.find(geometry, y_tilt_deg)
     if slab.found and math.hypot(slab.x_tilt_deg, slab.y_tilt_deg) > _INCLINED:
-        again = search.find(level_geometry(geometry, slab))
+        rest = None if y_tilt_deg is None else (y_tilt_deg[0] - slab.y_tilt_deg, y_tilt_deg[1])
+        again = search.find(level_geometry(geometry, slab), rest)
         if again.found:
             slab = _composed(slab, again)
     return slab
 
 
-def level_geometry(geometry: TiltGeometry, slab: SpecimenSlab) -> TiltGeometry:
-    """The same images in a frame in which the slab lies flat, its middle at the specimen centre.
-
-    A point p of the new frame is ``slab.rotation p + slab.centre_angstrom`` of the old one; every camera position but the height
-    stays as it was, and the height changes by that of the new centre (:func:`level_fits`). With tilts about y alone,
-    the slab's two tilts are added to y_tilt and x_tilt and the axis stays.
-
-    Raises
-    ------
-    InputError : the slab was not found
-    """
-    _check_found(slab)
-    new = geometry.matrices @ slab.rotation
-    shifts = geometry.project(slab.centre_angstrom)[:, :2]
-    z_rot, y_tilt, x_tilt = _angles(new, near_deg=geometry.y_tilt_deg + slab.y_tilt_deg, x_tilt_deg=geometry.x_tilt_deg)
-    return geometry.replace(y_tilt_deg=y_tilt, z_rot_deg=z_rot, x_tilt_deg=x_tilt, shifts_angstrom=shifts)
-
-
-def level_fits(
-    fits: Sequence[CtfFit], geometry: TiltGeometry, slab: SpecimenSlab, *, hand: float
-) -> tuple[CtfFit, ...]:
-    """The CTF at the height of the new specimen centre, for :func:`level_geometry`.
-
-    Parameters
-    ----------
-    fits : of every tilt, at the height of the old specimen centre
-    geometry : before levelling
-    hand : defocus of a point = defocus + hand * height
-
-    Raises
-    ------
-    ShapeError : fits and geometry of different length
-    InputError : the slab was not found
-    """
-    _check_found(slab)
-    if len(fits) != len(geometry):
-        raise ShapeError(f"{len(fits)} CTF fits and {len(geometry)} tilts were given; expected one each.")
-    rise = hand * geometry.project(slab.centre_angstrom)[:, 2]
-    return tuple(
-        replace(
-            fit,
-            defocus_u_angstrom=fit.defocus_u_angstrom + float(change),
-            defocus_v_angstrom=fit.defocus_v_angstrom + float(change),
-        )
-        for fit, change in zip(fits, rise, strict=True)
+def no_slab() -> SpecimenSlab:
+    """What is known where nothing stands out."""
+    unknown = float("nan")
+    return SpecimenSlab(
+        found=False,
+        x_tilt_deg=0.0,
+        y_tilt_deg=0.0,
+        z_angstrom=0.0,
+        thickness_angstrom=unknown,
+        x_tilt_sigma_deg=unknown,
+        y_tilt_sigma_deg=unknown,
+        z_sigma_angstrom=unknown,
+        thickness_sigma_angstrom=unknown,
+        score=0.0,
+        contrast=unknown,
     )
-
-
-def _check_found(slab: SpecimenSlab) -> None:
-    if not slab.found:
-        raise InputError("No specimen plane was found, so there is nothing to level. Leave the geometry as it is.")
-
-
-def _angles(
-    matrices: FloatArray, *, near_deg: FloatArray, x_tilt_deg: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """z_rot, y_tilt, x_tilt of Rz Ry Rx, of both solutions that with y_tilt nearest to `near_deg`."""
-    sine, cosine = -matrices[:, 2, 0], np.hypot(matrices[:, 2, 1], matrices[:, 2, 2])
-    one = np.rad2deg(np.arctan2(sine, cosine))
-    other = np.rad2deg(np.arctan2(sine, -cosine))
-
-    def away(angle: FloatArray) -> FloatArray:
-        return np.asarray(np.abs((angle - near_deg + 180.0) % 360.0 - 180.0))
-
-    side = np.where(away(one) <= away(other), 1.0, -1.0)
-    y_tilt = np.where(side > 0, one, other)
-    # edge-on only the sum or difference of the other two is known: leave the tilt about x as it was
-    edge_on = cosine < 1e-9
-    x_tilt = np.where(edge_on, x_tilt_deg, np.rad2deg(np.arctan2(side * matrices[:, 2, 1], side * matrices[:, 2, 2])))
-    about_z = matrices @ np.swapaxes(rotation_y(y_tilt) @ rotation_x(x_tilt), -1, -2)
-    return np.rad2deg(np.arctan2(about_z[:, 1, 0], about_z[:, 1, 1])), y_tilt, x_tilt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -221,44 +136,77 @@ class _Search:
     pixel_size: float
     voxel: float
     shape: tuple[int, int, int]
-    block: int
     field: tuple[float, float]
 
-    def find(self, geometry: TiltGeometry) -> SpecimenSlab:
+    def find(self, geometry: TiltGeometry, y_tilt_deg: tuple[float, float] | None) -> SpecimenSlab:
         """The slab in the frame of a geometry."""
-        z = self._axis(0)
-        y, x = _block_means(self._axis(1), self.block), _block_means(self._axis(2), self.block)
+        z, y, x = axes = [
+            np.asarray((np.arange(n) - centre_index(n)) * self.voxel, dtype=np.float64) for n in self.shape
+        ]
         seen = _seen(geometry, self.field, z, y, x)
-        if seen.any(0).sum() < _LEAST_BLOCKS**2:
-            return _nothing()
-        even, odd = self._halves(self.images, geometry)
-        energy = _block_energies(0.5 * (even + odd), self.block)
-        first, second = self._halves(self.noise, geometry)
-        occupied = _occupied(energy, _block_energies(0.5 * (first + second), self.block), seen)
-        slab = _fit(_Evidence.build(occupied, seen, z, y, x), depth=self.shape[0] * self.voxel)
+        seen[:, :_BORDER] = seen[:, -_BORDER:] = seen[:, :, :_BORDER] = seen[:, :, -_BORDER:] = False
+        if seen.any(0).sum() < _LEAST_VOXELS**2:
+            return no_slab()
+        density, noise = (self._density(images, geometry) for images in (self.images, self.noise))
+        noise_level = np.sqrt(uniform_filter(noise**2, (15, 9, 9))) + 1e-30
+        density, noise = density / noise_level, noise / noise_level
+        dark, bright = (_bodies(sign * density, sign * noise, seen) for sign in (-1.0, 1.0))
+        sign, (places, _) = (-1.0, dark) if dark[1] >= bright[1] else (1.0, bright)
+        points = (places - [centre_index(n) for n in self.shape])[:, ::-1] * self.voxel
+        slab = self._fit(points, _sample(seen, axes), y_tilt_deg)
         if not slab.found:
             return slab
-        radius = _feature_radius(even, odd, z, slab) * self.voxel
-        return replace(slab, thickness_angstrom=slab.thickness_angstrom + 2.0 * radius)
+        inside = np.abs(points @ slab.rotation[:, 2] - slab.z_angstrom * slab.rotation[2, 2])
+        radius = _body_radius(sign * density, places[inside < 0.5 * slab.thickness_angstrom]) * self.voxel
+        return replace(
+            slab,
+            thickness_angstrom=slab.thickness_angstrom + 2.0 * radius,
+            thickness_sigma_angstrom=math.hypot(slab.thickness_sigma_angstrom, 2.0 * _RADIUS_ERROR * radius),
+        )
 
-    def _axis(self, axis: int) -> FloatArray:
-        n = self.shape[axis]
-        return np.asarray((np.arange(n) - centre_index(n)) * self.voxel, dtype=np.float64)
+    def _density(self, images: Tensor, geometry: TiltGeometry) -> FloatArray:
+        volume = reconstruct_volume(
+            images,
+            geometry,
+            pixel_size=self.pixel_size,
+            volume_shape=self.shape,
+            voxel_size=self.voxel,
+            params=ReconstructParams(dose_weighting=False),
+        )
+        return np.asarray(gaussian_filter(volume.double().cpu().numpy(), _BODY))
 
-    def _halves(self, images: Tensor, geometry: TiltGeometry) -> tuple[Tensor, Tensor]:
-        """Reconstructions from every other tilt."""
-
-        def half(tilts: slice) -> Tensor:
-            return reconstruct_volume(
-                images[tilts],
-                geometry[tilts],
-                pixel_size=self.pixel_size,
-                volume_shape=self.shape,
-                voxel_size=self.voxel,
-                params=ReconstructParams(dose_weighting=False),
-            )
-
-        return half(slice(0, None, 2)), half(slice(1, None, 2))
+    def _fit(self, points: FloatArray, space: FloatArray, y_tilt_deg: tuple[float, float] | None) -> SpecimenSlab:
+        depth = self.shape[0] * self.voxel
+        found = slab_posterior(
+            points,
+            space,
+            sigma_angstrom=_PLACE * self.voxel,
+            y_tilt_deg=y_tilt_deg,
+            alike=_alike(points, space),
+        )
+        if found is None:
+            return no_slab()
+        x_tilt, y_tilt, height, thickness = (float(v) for v in found.mean)
+        sigma = found.sigma
+        return SpecimenSlab(
+            found=bool(
+                found.score > _LEAST_SCORE
+                and found.contrast > _LEAST_CONTRAST
+                and thickness + 2.0 * sigma[3] < _DEEPEST * depth
+                and abs(height) + 0.5 * thickness < 0.5 * depth
+                and max(abs(x_tilt), abs(y_tilt)) + sigma[:2].max() < STEEPEST
+            ),
+            x_tilt_deg=x_tilt,
+            y_tilt_deg=y_tilt,
+            z_angstrom=height,
+            thickness_angstrom=thickness,
+            x_tilt_sigma_deg=float(sigma[0]),
+            y_tilt_sigma_deg=float(sigma[1]),
+            z_sigma_angstrom=math.hypot(float(sigma[2]), _BIAS * self.voxel),
+            thickness_sigma_angstrom=float(sigma[3]),
+            score=found.score,
+            contrast=found.contrast,
+        )
 
 
 def _composed(first: SpecimenSlab, second: SpecimenSlab) -> SpecimenSlab:
@@ -274,7 +222,11 @@ def _composed(first: SpecimenSlab, second: SpecimenSlab) -> SpecimenSlab:
 
 
 def _features(images: Tensor, pixel_size: float, voxel: float) -> tuple[Tensor, float]:
-    """Band-passed images of variance about 1 at half the voxel's size or coarser, clipped; and their pixel size."""
+    """Band-passed images at half the voxel's size or coarser, clipped, and their pixel size.
+
+    Each has the variance that its electrons make worth: in counts, signal and variance of the noise both go with the
+    mean, so that a thinly lit image says less. Where means are no counts all weigh the same.
+    """
     shape = (images.shape[1], images.shape[2])
     if pixel_size < 0.4 * voxel:
         rows, columns = rescaled_shape(shape, pixel_size, 0.5 * voxel)
@@ -285,12 +237,17 @@ def _features(images: Tensor, pixel_size: float, voxel: float) -> tuple[Tensor, 
         low_pass_angstrom=2.0 * voxel,
         high_pass_angstrom=_COARSEST * voxel,
     )
+    means = images.double().mean((1, 2))
+    lit = (means / means.max()).sqrt() if bool((means > 0).all()) else torch.ones_like(means)
     out = images.new_empty((images.shape[0], *shape))
     for t, image in enumerate(images):
-        coarse = taper_edges(fourier_crop(image - image.mean(), shape), max(8, min(shape) // 25))
-        filtered = torch.fft.irfft2(torch.fft.rfft2(coarse) * keep, s=shape)
-        spread = 1.4826 * float(filtered.abs().median())
-        out[t] = (filtered / spread).clamp(-_CLIP, _CLIP) if spread > 0 else 0.0
+        coarse = taper_edges(fourier_crop(image - image.mean(), shape), max(6, min(shape) // 50))
+        for _ in range(_CLIPPINGS):
+            filtered = torch.fft.irfft2(torch.fft.rfft2(coarse) * keep, s=shape)
+            limit = _CLIP * 1.4826 * float(filtered.abs().median())
+            clipped = filtered.clamp(-limit, limit)
+            coarse = coarse - (filtered - clipped)
+        out[t] = clipped * (float(lit[t]) * _CLIP / limit) if limit > 0 else 0.0
     return out, pixel
 
 
@@ -304,215 +261,78 @@ def _random_phases(images: Tensor) -> Tensor:
     return out
 
 
-def _block_energies(volume: Tensor, block: int) -> FloatArray:
-    """(z, block y, block x) mean squares over `block` x `block` x 3 voxels."""
-    planes, rows, columns = volume.shape
-    y, x = ((n - n // block * block) // 2 for n in (rows, columns))
-    cut = volume[:, y : y + rows // block * block, x : x + columns // block * block].double() ** 2
-    means = cut.reshape(planes, rows // block, block, columns // block, block).mean((2, 4)).cpu().numpy()
-    return np.asarray(uniform_filter1d(means, 3, axis=0))
-
-
-def _block_means(axis: FloatArray, block: int) -> FloatArray:
-    count = len(axis) // block
-    start = (len(axis) - count * block) // 2
-    return np.asarray(axis[start : start + count * block].reshape(count, block).mean(1))
-
-
 def _seen(
     geometry: TiltGeometry, field: tuple[float, float], z: FloatArray, y: FloatArray, x: FloatArray
-) -> np.ndarray:
-    """(z, y, x) blocks that enough of the tilts see, inside of the tapered edges."""
-    points = np.stack(np.meshgrid(x, y, z, indexing="ij"), axis=-1).transpose(2, 1, 0, 3)
-    half = 0.46 * np.array([field[1], field[0]])
-    count = np.zeros(points.shape[:3])
-    for t in range(len(geometry)):
-        place = geometry[t].project(points)[0, ..., :2]
-        count += (np.abs(place) <= half).all(-1)
+) -> NDArray[np.bool_]:
+    """(z, y, x) places that enough of the tilts see, inside of the tapered edges."""
+    half = 0.48 * np.array([field[1], field[0]])
+    count = np.zeros((len(z), len(y), len(x)), dtype=np.int32)
+    for matrix, shift in zip(geometry.image_matrices, geometry.shifts_angstrom, strict=True):
+        within = np.ones(count.shape, dtype=bool)
+        for row, offset, limit in zip(matrix, shift, half, strict=True):
+            place = row[0] * x + (row[1] * y)[:, None] + (row[2] * z)[:, None, None] + offset
+            within &= np.abs(place) <= limit
+        count += within
     return np.asarray(count >= _SEEN_BY * len(geometry))
 
 
-def _occupied(energy: FloatArray, noise: FloatArray, seen: np.ndarray) -> np.ndarray:
-    """Blocks that stand out from noise of the same power, spread over all heights, and from their neighbours."""
-    even = uniform_filter(noise, (15, 5, 5)) + 1e-30
-    threshold = float(np.quantile((noise / even)[seen], 1.0 - _FALSE_ALARMS))
-    ratio = np.where(seen, energy / even, 0.0)
-    return np.asarray((ratio > threshold) & (ratio >= maximum_filter(ratio, size=_ALONE)))
+def _sample(seen: NDArray[np.bool_], axes: list[FloatArray]) -> FloatArray:
+    """(sample, 3), x, y, z: an even sample of the places that were looked at."""
+    places = np.argwhere(seen)
+    picked = places[:: max(1, len(places) // _SAMPLES)]
+    return np.stack([axes[k][picked[:, k]] for k in (2, 1, 0)], axis=1)
 
 
-def _feature_radius(even: Tensor, odd: Tensor, z: FloatArray, slab: SpecimenSlab) -> float:
-    """Radius in voxels of balls whose correlation within planes falls to one half where that of the features does.
+def _bodies(density: FloatArray, noise: FloatArray, seen: NDArray[np.bool_]) -> tuple[FloatArray, float]:
+    """(body, 3), z, y, x in voxels: maxima beyond what noise of the same power reaches; the sum of their squares.
 
-    Correlated between the reconstructions of every other tilt, whose noise is independent.
+    Bright fringes are many, but weaker than the dark bodies that they go round.
     """
-    inside = torch.from_numpy(np.abs(z - slab.z_angstrom) < 0.4 * slab.thickness_angstrom)
-    shape = (even.shape[1], even.shape[2])
-    first, second = (torch.fft.rfft2(taper_edges(v[inside], max(2, min(shape) // 8))) for v in (even, odd))
-    together = torch.fft.irfft2((first * second.conj()).real.mean(0), s=shape).double().cpu().numpy()
-    line = 0.5 * (together[0, : min(shape) // 2] + together[: min(shape) // 2, 0])
-    if not line[0] > 0:
-        return 0.0
-    below = int(np.argmax(line < 0.5 * line[0]))
-    half = below - 1 + (line[below - 1] - 0.5 * line[0]) / (line[below - 1] - line[below]) if below else 0.0
-    return float(half / _BALL_HALF)
+
+    def maxima(field: FloatArray) -> tuple[NDArray[np.int64], FloatArray]:
+        places = np.argwhere((field == maximum_filter(field, size=_ALONE)) & seen & (field > 1.0))
+        return places, field[tuple(places.T)]
+
+    places, heights = maxima(density)
+    _, chance = maxima(noise)
+    order = np.argsort(heights)[::-1]
+    false = np.searchsorted(np.sort(-chance), -heights[order], side="right")
+    good = np.flatnonzero(false <= _FALSE * np.arange(1, len(order) + 1))
+    picked = places[order[: good[-1] + 1 if len(good) else 0]].astype(np.float64)
+    inner = picked[(picked[:, 0] > 0) & (picked[:, 0] < density.shape[0] - 1)]
+    z, y, x = inner.astype(np.int64).T
+    left, top, right = density[z - 1, y, x], density[z, y, x], density[z + 1, y, x]
+    inner[:, 0] += 0.5 * (right - left) / np.maximum(2.0 * top - left - right, 1e-12)
+    return inner, float((top**2).sum())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Evidence:
-    """The occupied blocks among those that were looked at."""
-
-    points: FloatArray
-    """(block, 3), x, y, z in A."""
-    occupied: FloatArray
-    correlated: float
-    """Blocks that tell the same."""
-    step: float
-
-    @classmethod
-    def build(cls, occupied: np.ndarray, seen: np.ndarray, z: FloatArray, y: FloatArray, x: FloatArray) -> "_Evidence":
-        points = np.stack(np.meshgrid(x, y, z, indexing="ij"), axis=-1).transpose(2, 1, 0, 3)
-        return cls(
-            points=points[seen],
-            occupied=occupied[seen].astype(np.float64),
-            correlated=_correlated(occupied, seen),
-            step=float(z[1] - z[0]),
-        )
-
-    def counts(self, slope_x: float, slope_y: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Edges of layers parallel to a plane, at distances along its normal, and running counts (all, occupied)."""
-        x, y, z = self.points.T
-        distance = (z - slope_x * x - slope_y * y) / math.sqrt(1.0 + slope_x**2 + slope_y**2)
-        low = math.floor(distance.min() / self.step)
-        layer = np.floor(distance / self.step).astype(np.int64) - low
-        edges = (low + np.arange(layer.max() + 2)) * self.step
-        every = np.bincount(layer, minlength=len(edges) - 1)
-        some = np.bincount(layer, self.occupied, minlength=len(edges) - 1)
-        return edges, np.r_[0.0, np.cumsum(every)], np.r_[0.0, np.cumsum(some)]
-
-    def likelihood(self, slope_x: float, slope_y: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(edge, edge) log-likelihood of slabs from a lower to an upper edge, above that of none; edges; contrast."""
-        edges, every, some = self.counts(slope_x, slope_y)
-        inside, hits = every[None] - every[:, None], some[None] - some[:, None]
-        outside, others = every[-1] - inside, some[-1] - hits
-        gain = (_entropy(hits, inside) + _entropy(others, outside) - _entropy(some[-1:], every[-1:])) / self.correlated
-        with np.errstate(divide="ignore", invalid="ignore"):
-            contrast = (hits / inside) / (np.maximum(others, 0.5) / outside)
-        gain[~((inside > 0) & (outside > 0) & (contrast > 1.0))] = -np.inf
-        return gain, edges, contrast
-
-
-def _entropy(hits: FloatArray, count: FloatArray) -> FloatArray:
-    """Log-likelihood of `hits` of `count` at their own rate."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        yes, no = hits * np.log(hits / count), (count - hits) * np.log(1.0 - hits / count)
-    return np.asarray(np.nan_to_num(yes, nan=0.0) + np.nan_to_num(no, nan=0.0))
-
-
-def _correlated(occupied: np.ndarray, seen: np.ndarray) -> float:
-    """Blocks in the correlation volume of the occupied ones, counted from what differs within a plane."""
-    rate = occupied.sum((1, 2), keepdims=True) / np.maximum(seen.sum((1, 2), keepdims=True), 1)
-    field = np.where(seen, occupied - rate, 0.0)
-    padded = [2 * n for n in field.shape]
-    axes = (0, 1, 2)
-    together = np.fft.irfftn(np.abs(np.fft.rfftn(field, padded, axes)) ** 2, padded, axes)
-    if not together[0, 0, 0] > 0:
+def _alike(points: FloatArray, space: FloatArray) -> float:
+    """Bodies that tell the same as one: 1, and how many more neighbours each has than an even spread in the slab."""
+    if len(points) < 8:
         return 1.0
-    near = together / together[0, 0, 0]
-    reach = [min(n - 1, limit) for n, limit in zip(field.shape, (16, 3, 3), strict=True)]
-    cut = near[np.ix_(*[np.r_[0 : r + 1, -r:0] for r in reach])]
-    return max(1.0, float(cut[cut > 0.1].sum()))
+    low, high = np.quantile(points[:, 2], (0.05, 0.95))
+    even = space[(space[:, 2] >= low) & (space[:, 2] <= high)]
+    core = points[(points[:, 2] >= low) & (points[:, 2] <= high)]
+    if len(even) < 8 or len(core) < 8:
+        return 1.0
+    tree = cKDTree(core)
+    near = tree.count_neighbors(tree, _NEIGHBOURS) / len(core) - 1.0
+    by_chance = tree.count_neighbors(cKDTree(even), _NEIGHBOURS) / len(even)
+    return float(max(1.0, 1.0 + near - by_chance))
 
 
-def _fit(evidence: _Evidence, *, depth: float) -> SpecimenSlab:
-    """Means over all slabs, first over all inclinations, then over a finer grid about the best."""
-    middle, spread = np.zeros(2), np.full(2, _STEEPEST / 3.0)
-    post = _Posterior(mean=np.zeros(4), deviation=np.zeros(4), best=0.0, contrast=0.0)
-    for _ in range(3):
-        axes = [
-            np.linspace(max(m - 3.0 * s, -_STEEPEST), min(m + 3.0 * s, _STEEPEST), 17)
-            for m, s in zip(middle, spread, strict=True)
-        ]
-        looked = _posterior(evidence, axes[0], axes[1])
-        if looked is None:
-            return _nothing()
-        post = looked
-        middle = post.mean[:2]
-        spread = np.clip(post.deviation[:2], 0.25 * np.array([a[1] - a[0] for a in axes]), _STEEPEST / 3.0)
-    x_tilt, y_tilt, height, thickness = post.mean
-    sigma = post.deviation
-    found = (
-        post.best > _LEAST_SCORE
-        and post.contrast > _LEAST_CONTRAST
-        and thickness + 2.0 * sigma[3] < _DEEPEST * depth
-        and abs(height) + 0.5 * thickness < 0.5 * depth
-        and max(abs(x_tilt), abs(y_tilt)) + sigma[:2].max() < _STEEPEST
-    )
-    return SpecimenSlab(
-        found=bool(found),
-        x_tilt_deg=float(x_tilt),
-        y_tilt_deg=float(y_tilt),
-        z_angstrom=float(height),
-        thickness_angstrom=float(thickness),
-        x_tilt_sigma_deg=float(sigma[0]),
-        y_tilt_sigma_deg=float(sigma[1]),
-        z_sigma_angstrom=float(sigma[2]),
-        thickness_sigma_angstrom=float(sigma[3]),
-        score=float(post.best),
-        contrast=float(post.contrast),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Posterior:
-    mean: FloatArray
-    """x_tilt, y_tilt (degrees), height and thickness (A)."""
-    deviation: FloatArray
-    best: float
-    contrast: float
-
-
-def _posterior(evidence: _Evidence, x_tilts: FloatArray, y_tilts: FloatArray) -> _Posterior | None:
-    parts: list[tuple[float, float, FloatArray, FloatArray]] = []
-    best, contrast = -np.inf, 0.0
-    for x_tilt in x_tilts:
-        for y_tilt in y_tilts:
-            normal = (rotation_y(y_tilt) @ rotation_x(x_tilt))[:, 2]
-            gain, edges, ratio = evidence.likelihood(-normal[0] / normal[2], -normal[1] / normal[2])
-            parts.append((float(gain.max()), float(normal[2]), gain, edges))
-            if gain.max() > best:
-                best, contrast = float(gain.max()), float(ratio.flat[int(gain.argmax())])
-    if not np.isfinite(best):
-        return None
-    total, first, second = 0.0, np.zeros(4), np.zeros(4)
-    grid = [(a, b) for a in x_tilts for b in y_tilts]
-    for (x_tilt, y_tilt), (highest, upright, gain, edges) in zip(grid, parts, strict=True):
-        if highest < best - 30.0:
-            continue
-        low, high = np.nonzero(gain > best - 30.0)
-        weight = np.exp(gain[low, high] - best)
-        centre, thickness = 0.5 * (edges[low] + edges[high]) / upright, edges[high] - edges[low]
-        values = np.stack([np.full_like(centre, x_tilt), np.full_like(centre, y_tilt), centre, thickness])
-        total += float(weight.sum())
-        first += values @ weight
-        second += values**2 @ weight
-    mean = first / total
-    return _Posterior(
-        mean=mean, deviation=np.sqrt(np.maximum(second / total - mean**2, 0.0)), best=best, contrast=contrast
-    )
-
-
-def _nothing() -> SpecimenSlab:
-    unknown = float("nan")
-    return SpecimenSlab(
-        found=False,
-        x_tilt_deg=0.0,
-        y_tilt_deg=0.0,
-        z_angstrom=0.0,
-        thickness_angstrom=unknown,
-        x_tilt_sigma_deg=unknown,
-        y_tilt_sigma_deg=unknown,
-        z_sigma_angstrom=unknown,
-        thickness_sigma_angstrom=unknown,
-        score=0.0,
-        contrast=unknown,
-    )
+def _body_radius(density: FloatArray, places: FloatArray) -> float:
+    """Radius in voxels at which the mean of the bodies, as seen from above, has fallen to nothing."""
+    if not len(places):
+        return 0.0
+    radii = np.arange(0.0, 8.0, 0.25)
+    angles = np.linspace(0.0, 2.0 * np.pi, 16, endpoint=False)
+    ring = np.stack([np.zeros_like(angles), np.sin(angles), np.cos(angles)], axis=1)
+    around = places[:, None, None] + radii[None, :, None, None] * ring
+    profile = map_coordinates(density, around.reshape(-1, 3).T, order=1, mode="nearest")
+    mean = profile.reshape(len(places), len(radii), len(angles)).mean((0, 2))
+    negative = int(np.argmax(mean < 0.0))
+    if not negative:
+        return 0.0
+    crossing = radii[negative] - 0.25 * mean[negative] / (mean[negative] - mean[negative - 1])
+    return float(crossing)

@@ -13,8 +13,9 @@ class Picture:
     """A figure as a page holds it."""
 
     title: str
-    png: bytes
+    data: bytes
     caption: str = ""
+    media: str = "image/png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +91,7 @@ def picture(title: str, figure: Figure, dots_per_inch: int, caption: str = "") -
     """A figure as PNG. The same figure gives the same bytes."""
     target = BytesIO()
     figure.savefig(target, format="png", dpi=dots_per_inch, metadata={"Software": None})
-    return Picture(title=title, png=target.getvalue(), caption=caption)
+    return Picture(title=title, data=target.getvalue(), caption=caption)
 
 
 def format_number(value: float | None) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric.figures.alignment import axis_search, intensities, scores_against_tilt, shifts_against_tilt
 from eucentric.figures.ctf import defocus_against_tilt, spectra_with_models
 from eucentric.figures.curves import convergence_curve, correlation_curve, signal_to_noise_curve
 from eucentric.figures.motion import (
@@ -62,18 +61,18 @@ def motion_section(series: TiltSeries, curves: Curves, params: ReportParams) -> 
         ),
         picture("Total motion", total_motion(angles, totals), dpi, "Length of the path of the frames of each tilt."),
     ]
-    if kept := _kept(curves, "tilt_deg", "frame_correlation_frequency", "frame_correlation"):
+    if kept := kept_curves(curves, "tilt_deg", "frame_correlation_frequency", "frame_correlation"):
         pictures.append(picture("Correlation of frames", frame_correlations(*kept), dpi, "A line a tilt."))
-    if kept := _kept(curves, "tilt_deg", "sigma_angstrom", "residual_angstrom", "blur_angstrom"):
+    if kept := kept_curves(curves, "tilt_deg", "sigma_angstrom", "residual_angstrom", "blur_angstrom"):
         words = "Root mean squares over the frames of each tilt; the blur is that of motion at the measured speed."
         pictures.append(picture("Certainty", motion_certainty(*kept), dpi, words))
-    if kept := _kept(curves, "tilt_deg", "power_frequency", "power_aligned", "power_unaligned"):
+    if kept := kept_curves(curves, "tilt_deg", "power_frequency", "power_aligned", "power_unaligned"):
         words = "What the alignment brought: above 1, the sum has gained detail. A line a tilt."
         pictures.append(picture("Power before and after", power_gained(*kept), dpi, words))
-    if kept := _kept(curves, "tilt_deg", "mean_counts"):
+    if kept := kept_curves(curves, "tilt_deg", "mean_counts"):
         words = "Tilts far below their neighbours are blocked or off target."
         pictures.append(picture("Counts", counts_over_tilts(*kept), dpi, words))
-    if kept := _kept(curves, "local_places", "local_displacement", "local_extent", "local_tilt_deg"):
+    if kept := kept_curves(curves, "local_places", "local_displacement", "local_extent", "local_tilt_deg"):
         places, displacement, extent, tilt = kept
         figure = local_motion(places, displacement, (float(extent[0]), float(extent[1])), float(tilt))
         words = "What the place adds to the motion of the whole image, in the tilt where it adds most."
@@ -101,74 +100,15 @@ def _motion_flags(angles: FloatArray, totals: FloatArray, curves: Curves) -> tup
     for angle, total in zip(angles, totals, strict=True):
         if total > _FAR * usual and total > 10.0:
             rows.append((f"{angle:.1f}°", f"moved {total:.0f} Å, {total / max(usual, 1e-6):.0f} times the median"))
-    if kept := _kept(curves, "tilt_deg", "confidence"):
+    if kept := kept_curves(curves, "tilt_deg", "confidence"):
         for angle, sure in zip(*kept, strict=True):
             if sure < 0.5:
                 rows.append((f"{angle:.1f}°", "its frames are too noisy to tell their motion; they were hardly moved"))
-    if kept := _kept(curves, "tilt_deg", "frames_left_out"):
+    if kept := kept_curves(curves, "tilt_deg", "frames_left_out"):
         for angle, count in zip(*kept, strict=True):
             if count > 0:
                 rows.append((f"{angle:.1f}°", f"{count:.0f} of its frames were left out"))
     return tuple(sorted(rows, key=lambda row: float(row[0][:-1])))
-
-
-def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
-    """Shifts, scores and the search for the tilt axis; None for a series without poses."""
-    posed = [(t.nominal_tilt_deg, t.pose) for t in series.tilts if t.pose is not None]
-    if not posed:
-        return None
-    dpi = params.dots_per_inch
-    angles = np.array([angle for angle, _ in posed])
-    shifts = np.array([[p.x_shift_angstrom, p.y_shift_angstrom] for _, p in posed])
-    sigma = np.array([p.sigma_angstrom for _, p in posed])
-    known = sigma if np.isfinite(sigma).any() else None
-    bars = "" if known is None else " Bars are one standard deviation."
-    pictures = [
-        picture(
-            "Shifts", shifts_against_tilt(angles, shifts, known), dpi, f"Of each image from the specimen centre.{bars}"
-        )
-    ]
-    if kept := _kept(curves, "tilt_deg", "scores"):
-        words = "Agreement of each image with what the others predict."
-        pictures.append(picture("Scores", scores_against_tilt(*kept), dpi, words))
-    if (kept := _kept(curves, "axis_deg", "axis_score")) and kept[0].size > 0:
-        tried, score = kept
-        figure = axis_search(tried, score, float(np.median([p.z_rot_deg for _, p in posed])))
-        pictures.append(picture("Search for the tilt axis", figure, dpi, "One clear peak is wanted."))
-    return Section(
-        title="Shifts and tilt axis",
-        reading=(
-            "Good: shifts that change smoothly with the angle, scores that fall off gently to high tilts and one peak "
-            "in the axis search; bad: jumps far beyond the bars, single low scores, or a flat or two-peaked search."
-        ),
-        pictures=tuple(pictures),
-    )
-
-
-def excluded_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section:
-    """Tilts that were left out, and why."""
-    rows = tuple(
-        (f"{e.tilt.nominal_tilt_deg:.2f}°", str(e.tilt.acquisition + 1), e.reason)
-        for e in sorted(series.excluded, key=lambda e: e.tilt.nominal_tilt_deg)
-    )
-    pictures: tuple[Picture, ...] = ()
-    if kept := _kept(curves, "all_tilt_deg", "mean_intensity"):
-        angles, means = kept
-        figure = intensities(angles, means, np.array([e.tilt.nominal_tilt_deg for e in series.excluded]))
-        pictures = (
-            picture("Mean intensity", figure, params.dots_per_inch, "Dotted lines are the angles of excluded tilts."),
-        )
-    return Section(
-        title="Excluded tilts",
-        reading=(
-            "Good: none, or a few at the highest angles that are dark or blocked; bad: many, or some near zero tilt."
-            if rows
-            else "No tilt was excluded. Good: none, or a few at the highest angles; bad: many, or some near zero tilt."
-        ),
-        columns=("tilt angle", "acquisition", "reason") if rows else (),
-        rows=rows,
-        pictures=pictures,
-    )
 
 
 def ctf_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
@@ -209,16 +149,16 @@ def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportP
         wedge = wedge_spectrum(slices.power_zx, slices.voxel_size_angstrom)
         words = "Log power of the central xz planes. The dark wedge along z is what no tilt angle reached."
         pictures.append(picture("Missing wedge", wedge, dpi, words))
-    if kept := _kept(curves, "fsc_frequency", "fsc"):
+    if kept := kept_curves(curves, "fsc_frequency", "fsc"):
         words = "Of two tomograms from half of the data each. Dotted lines are 0.5 and 0.143."
         pictures.append(picture("Fourier shell correlation of the halves", correlation_curve(*kept), dpi, words))
-    if kept := _kept(curves, "signal_to_noise_frequency", "signal_to_noise"):
+    if kept := kept_curves(curves, "signal_to_noise_frequency", "signal_to_noise"):
         words = (
             "Power in one image, from what even and odd frames share, contrast transfer aside. Detail far below the "
             "dotted line is faded in the volume."
         )
         pictures.append(picture("Signal over noise", signal_to_noise_curve(*kept), dpi, words))
-    if (kept := _kept(curves, "residual")) and len(kept[0]) > 0:
+    if (kept := kept_curves(curves, "residual")) and len(kept[0]) > 0:
         words = "What was still unsolved, as a part of all. A curve that has levelled off gains nothing by going on."
         pictures.append(picture("Convergence", convergence_curve(*kept), dpi, words))
     if not pictures:
@@ -238,13 +178,13 @@ def with_record(section: Section, metrics: Mapping[str, float | None], caveats: 
     return replace(section, metrics=metric_rows(metrics), caveats=caveats)
 
 
-def _kept(curves: Curves, *names: str) -> list[NDArray[Any]]:
+def kept_curves(curves: Curves, *names: str) -> list[NDArray[Any]]:
     """The curves of those names; none of them where one is missing."""
     return [curves[name] for name in names] if curves.keys() >= set(names) else []
 
 
 def _spectra(curves: Curves, params: ReportParams) -> Picture | None:
-    kept = _kept(curves, "tilt_deg", "frequency", "spectrum", "model")
+    kept = kept_curves(curves, "tilt_deg", "frequency", "spectrum", "model")
     if not kept or len(kept[0]) == 0:
         return None
     tilts, frequency, spectrum, model = kept

@@ -105,7 +105,7 @@ _SERIES = """{% extends "base" %}
 </table></div>
 {% endif %}
 {% for picture in section.pictures %}
-<figure><img src="data:image/png;base64,{{ picture.png | base64 }}" alt="{{ picture.title }}">
+<figure><img src="data:{{ picture.media }};base64,{{ picture.data | base64 }}" alt="{{ picture.title }}">
 <figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}</figcaption></figure>
 {% endfor %}
 {% endfor %}

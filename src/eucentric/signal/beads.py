@@ -53,7 +53,7 @@ class BeadProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Coarse:
+class CoarseView:
     """An image sampled for one bead size; `step_*` are its pixels in pixels of the original."""
 
     image: Tensor
@@ -151,7 +151,7 @@ def measure_profile(
     for radius in _search_radii(images, pixel_size, diameter_angstrom):
         total = 0.0
         for image in images:
-            _, scores = _candidates(_sample(image, radius))
+            _, scores = _candidates(sample_for(image, radius))
             total += float((np.clip(scores - _CANDIDATE, 0.0, None) ** 2).sum())
         best = max(best, (total, radius))
     if best[0] <= 0.0:
@@ -171,14 +171,14 @@ def match_beads(
     threshold : least correlation with it
     near_px : (n, 2), x and y: places to fit instead of those that a search finds; a fit may move by one radius
     """
-    view = _sample(image, profile.radius_px)
+    view = sample_for(image, profile.radius_px)
     if near_px is None:
         places, _ = _candidates(view)
     else:
         places = view.coarse(np.asarray(near_px, dtype=np.float64))
     if len(places) == 0:
         return no_beads()
-    curve = _Curve.of(profile, view)
+    curve = ProfileCurve.of(profile, view)
     pixels = view.image.cpu().numpy().astype(np.float64)
     fits = [_fit(pixels, curve, view.radius, place, places) for place in places]
     rows, columns = pixels.shape
@@ -252,7 +252,8 @@ def _search_radii(images: Tensor, pixel_size: float, diameter: float | None) -> 
     return [smallest * _SCALE_STEP**k for k in range(count)]
 
 
-def _sample(image: Tensor, radius_px: float) -> _Coarse:
+def sample_for(image: Tensor, radius_px: float) -> CoarseView:
+    """An image (y, x) binned to a fifth of the radius, or as it is where its pixels are coarser."""
     rows, columns = image.shape
     factor = max(1.0, radius_px / _SAMPLES_PER_RADIUS)
     shape = (rows, columns)
@@ -261,7 +262,7 @@ def _sample(image: Tensor, radius_px: float) -> _Coarse:
         shape = (min(rows, small[0]), min(columns, small[1]))
     coarse = fourier_crop(image.float(), shape)
     step_y, step_x = rows / shape[0], columns / shape[1]
-    return _Coarse(
+    return CoarseView(
         image=coarse,
         radius=radius_px / math.sqrt(step_x * step_y),
         step_x=step_x,
@@ -270,11 +271,12 @@ def _sample(image: Tensor, radius_px: float) -> _Coarse:
     )
 
 
-def _candidates(view: _Coarse) -> tuple[FloatArray, FloatArray]:
+def _candidates(view: CoarseView) -> tuple[FloatArray, FloatArray]:
     """Places (n, 2) x, y of the coarse image that match a dark disc, and how well."""
     match, margin = _disc_match(view.image, view.radius)
     window = 2 * math.floor(view.radius) + 1
-    highest = torch.nn.functional.max_pool2d(match[None, None], window, stride=1, padding=window // 2)[0, 0]
+    rows_first = torch.nn.functional.max_pool2d(match[None, None], (window, 1), stride=1, padding=(window // 2, 0))
+    highest = torch.nn.functional.max_pool2d(rows_first, (1, window), stride=1, padding=(0, window // 2))[0, 0]
     rows, columns = torch.nonzero((match == highest) & (match > _CANDIDATE), as_tuple=True)
     scores = match[rows, columns].cpu().numpy().astype(np.float64)
     places = torch.stack([columns, rows], dim=1).cpu().numpy().astype(np.float64) - margin
@@ -319,7 +321,7 @@ def _disc_match(image: Tensor, radius: float) -> tuple[Tensor, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Curve:
+class ProfileCurve:
     """A profile in pixels of the coarse image, with its slope."""
 
     step: float
@@ -327,18 +329,24 @@ class _Curve:
     slope: FloatArray
 
     @classmethod
-    def of(cls, profile: BeadProfile, view: _Coarse) -> "_Curve":
+    def of(cls, profile: BeadProfile, view: CoarseView) -> "ProfileCurve":
         scale = view.radius / profile.radius_px
         step = float(profile.radii_px[1] - profile.radii_px[0]) * scale
         return cls(step, profile.darkness, np.gradient(profile.darkness, step))
 
+    @property
+    def reach(self) -> float:
+        """Where the profile ends."""
+        return (len(self.value) - 1) * self.step
+
     def at(self, r: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Darkness and its slope at radii in pixels."""
         grid = np.arange(len(self.value)) * self.step
         return np.interp(r, grid, self.value, right=0.0), np.interp(r, grid, self.slope, right=0.0)
 
 
 def _fit(
-    pixels: FloatArray, curve: _Curve, radius: float, place: FloatArray, others: FloatArray
+    pixels: FloatArray, curve: ProfileCurve, radius: float, place: FloatArray, others: FloatArray
 ) -> tuple[float, float, float]:
     """Least-squares centre x, y of one bead by Gauss-Newton steps, and its correlation with the profile."""
     x, y = float(place[0]), float(place[1])
@@ -384,7 +392,7 @@ def _fit(
 
 def _mean_profile(images: Tensor, radius_px: float) -> BeadProfile | None:
     """Mean bead of the best places of all images, centred twice; none where that is no dark disc."""
-    views = [_sample(image, radius_px) for image in images]
+    views = [sample_for(image, radius_px) for image in images]
     found = [_candidates(view) for view in views]
     top = max(float(scores.max(initial=0.0)) for _, scores in found)
     places = [place[scores >= max(_CANDIDATE, 0.85 * top)] for place, scores in found]
@@ -392,18 +400,26 @@ def _mean_profile(images: Tensor, radius_px: float) -> BeadProfile | None:
     for _ in range(2):
         centred = []
         for view, place in zip(views, places, strict=True):
-            curve, pixels = _Curve.of(profile, view), view.image.cpu().numpy().astype(np.float64)
+            curve, pixels = ProfileCurve.of(profile, view), view.image.cpu().numpy().astype(np.float64)
             fits = [_fit(pixels, curve, radius_px / view.step_x, p, place) for p in place]
             centred.append(np.array([fit[:2] for fit in fits if fit[2] > _CANDIDATE]).reshape(-1, 2))
         if sum(len(place) for place in centred) == 0:
             return None
         profile = _average(views, centred, radius_px)
-    inside = profile.darkness[profile.radii_px < 0.6 * profile.radius_px]
-    solid = inside.min() > 0.5 and np.abs(profile.darkness).max() < 1.6
-    return profile if solid else None
+    return profile if _is_solid(profile) else None
 
 
-def _average(views: Sequence[_Coarse], places: Sequence[FloatArray], radius_px: float) -> BeadProfile:
+def _is_solid(profile: BeadProfile) -> bool:
+    """Whether a mean profile is that of a dark ball: fringes run through the disc, but leave it dark everywhere."""
+    within = profile.radii_px <= profile.radius_px
+    disc = profile.darkness[within]
+    area = np.maximum(profile.radii_px[within], 0.5 * profile.radii_px[1])
+    mean = float((disc * area).sum() / area.sum())
+    inner = disc[profile.radii_px[within] < 0.6 * profile.radius_px]
+    return bool(inner.min() > 0.1 * mean and np.abs(profile.darkness).max() < 2.0 * mean)
+
+
+def _average(views: Sequence[CoarseView], places: Sequence[FloatArray], radius_px: float) -> BeadProfile:
     radius = views[0].radius
     scale = radius_px / radius
     edge = _REACH * radius

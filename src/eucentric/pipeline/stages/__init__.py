@@ -34,6 +34,12 @@ STAGES = (
         "eucentric.alignment.params:AlignParams",
         "Find shifts, tilt axis and angles; leave out dark tilts.",
     ),
+    StageEntry(
+        "axis",
+        "ShareAxis",
+        "eucentric.alignment.params:AxisParams",
+        "Share one tilt axis among the series of a data set.",
+    ),
     StageEntry("ctf", "EstimateCtf", "eucentric.ctf.params:CtfParams", "Fit defocus and astigmatism of every tilt."),
     StageEntry(
         "reconstruct",

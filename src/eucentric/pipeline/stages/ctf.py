@@ -21,7 +21,7 @@ class EstimateCtf(ItemStage):
     name = "ctf"
     params = CtfParams
     version = 1
-    after = "align"
+    after = "axis"
 
     def peak_bytes(self, series: TiltSeries, params: CtfParams) -> int:
         """The images twice, and the spectra of their tiles."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -62,7 +63,7 @@ class Reconstruct(ItemStage):
         levelled: dict[str, float] = {}
         caveats: tuple[str, ...] = ()
         if params.auto_level:
-            series, levelled, found = level_series(series, read_images(series, store, device))
+            series, levelled, found = level_series(series, partial(read_images, series, store, device))
             caveats += found
         steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
         used = series.without(steep)

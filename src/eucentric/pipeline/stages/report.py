@@ -22,6 +22,7 @@ from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.records import Record, row_path, software_versions, variant_folders
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.reconstruction.params import ReconstructParams
+from eucentric.report.alignment_sections import alignment_section, excluded_section
 from eucentric.report.content import (
     MetricTable,
     ProjectPage,
@@ -36,9 +37,7 @@ from eucentric.report.pages import render_project, render_series
 from eucentric.report.params import ReportParams
 from eucentric.report.sections import (
     SliceImages,
-    alignment_section,
     ctf_section,
-    excluded_section,
     motion_section,
     tomogram_section,
     with_record,
@@ -154,6 +153,17 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
     series = history.series
     done = {stage: record for stage, record in history.records.items() if record.is_done}
     curves = {stage: _curves(store, stage, history.name, notes) if stage in done else {} for stage in _STAGES}
+    if "align" in done:
+        curves["align"] |= _curves(store, "align", history.name, notes, "pictures")
+    turned = store.records("axis").get(history.name)
+    if (
+        turned is not None
+        and turned.is_done
+        and "align" in done
+        and (again := _curves(store, "axis", history.name, notes))
+    ):
+        curves["align"] = again | _curves(store, "axis", history.name, notes, "pictures")
+        done["align"] = replace(done["align"], metrics=turned.metrics, caveats=done["align"].caveats + turned.caveats)
     found: dict[str, Section | None] = {}
     if series is not None:
         found["motion"] = motion_section(series, curves["motion"], params)
@@ -234,9 +244,11 @@ def _facts(series: TiltSeries) -> tuple[tuple[str, str], ...]:
     return tuple(facts)
 
 
-def _curves(store: StageStore, stage: str, name: str, notes: list[str]) -> dict[str, NDArray[Any]]:
+def _curves(
+    store: StageStore, stage: str, name: str, notes: list[str], folder: str = "curves"
+) -> dict[str, NDArray[Any]]:
     """What a stage kept to be plotted; nothing where it kept none."""
-    path = store.root / stage / "curves" / f"{name}.npz"
+    path = store.root / stage / folder / f"{name}.npz"
     if not path.is_file():
         return {}
     try:
@@ -244,7 +256,7 @@ def _curves(store: StageStore, stage: str, name: str, notes: list[str]) -> dict[
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: np.asarray(stored[key]) for key in stored.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        notes.append(f"`{stage}/curves/{path.name}` cannot be read ({error}). Run the stage again.")
+        notes.append(f"`{stage}/{folder}/{path.name}` cannot be read ({error}). Run the stage again.")
         return {}
 
 
