@@ -127,3 +127,18 @@ def test_raw_tilts_of_virus_like_particles_shift_as_published(shared_data):
         across, along = sign * pair.shift_px[0], sign * pair.shift_px[1]
         rows.append((s * across + c * along, c * across - s * along))
     np.testing.assert_allclose(rows, [(-23, -2), (0, -1), (25, 2)], atol=1.5)
+
+
+@pytest.mark.slow
+def test_an_image_that_matches_nothing_is_left_out_and_harms_no_other():
+    true = true_geometry(84.0)
+    images = project(true, noise=0.7)
+    images[33] = project(true_geometry(20.0), noise=0.7, seed=5)[3]  # of another place
+    result = align_tilt_series(
+        images, true.y_tilt_deg, pixel_size=PIXEL, axis_deg=84.0, params=AlignParams(method="projection")
+    )
+    assert list(result.rejected) == [33]
+    assert "no match" in result.rejected[33]
+    keep = [i for i in range(len(images)) if i != 33]
+    assert len(result.geometry) == len(result.scores) == len(keep)
+    assert residual(result.geometry, true[keep]) < 8.0
