@@ -1,7 +1,7 @@
 """Defocus, hand and thickness on twelve simulated series, and the time that images and series take.
 
 python benchmarks/ctf_accuracy.py series --cache /tmp/ctf      # one or two minutes to simulate each, then a few seconds
-python benchmarks/ctf_accuracy.py series --cache /tmp/ctf 4 7  # some of the twelve
+python benchmarks/ctf_accuracy.py series 4 7 --cache /tmp/ctf  # some of the twelve
 python benchmarks/ctf_accuracy.py image                        # one micrograph of 4096 x 4096
 
 The geometry given to the fit does not know the pre-tilt, and the hand given is the wrong one. Fields are some 1400 to
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from eucentric.compute import set_threads
 from eucentric.ctf import estimate_image_ctf, estimate_series_ctf
 from eucentric.fourier import frequency_grid
 from eucentric.geometry import TiltGeometry
@@ -176,7 +177,9 @@ def main() -> None:
     parser.add_argument("numbers", nargs="*", type=int, help="which of the twelve, 0 to 11")
     parser.add_argument("--cache", type=Path, default=Path("ctf_accuracy"))
     parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
+    set_threads(chosen.threads)
     if chosen.what == "series":
         run_series(chosen.numbers or list(range(len(CASES))), chosen.cache)
     else:

@@ -138,7 +138,7 @@ def test_an_image_that_matches_nothing_is_left_out_and_harms_no_other():
         images, true.y_tilt_deg, pixel_size=PIXEL, axis_deg=84.0, params=AlignParams(method="projection")
     )
     assert list(result.rejected) == [33]
-    assert "no match" in result.rejected[33]
+    assert "not aligned" in result.rejected[33]
     keep = [i for i in range(len(images)) if i != 33]
     assert len(result.geometry) == len(result.scores) == len(keep)
     assert residual(result.geometry, true[keep]) < 8.0

@@ -57,6 +57,7 @@ def test_thickness_of_an_untilted_slab(thickness, voltage):
     assert np.corrcoef(got.curves.spectrum[0, beyond], got.curves.model[0, beyond])[0, 1] > 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pretilt", [0.0, 18.0])
 def test_paths_through_a_tilted_slab_are_longer(pretilt):
     """Without the cosine the mean path at these tilts would make the slab a quarter thicker."""

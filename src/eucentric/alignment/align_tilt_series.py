@@ -14,7 +14,7 @@ from eucentric.alignment.align_by_patches import PatchAlignment, align_by_patche
 from eucentric.alignment.align_by_projection import align_by_projection, score_geometry
 from eucentric.alignment.bundle_adjustment import BundleResult
 from eucentric.alignment.coarse import CoarseAlignment, align_coarsely
-from eucentric.alignment.judge_tilts import TiltQuality, judge_tilts
+from eucentric.alignment.judge_tilts import TiltQuality, find_unmatched, judge_tilts
 from eucentric.alignment.params import AlignParams
 from eucentric.alignment.results import AlignmentResult
 from eucentric.errors import InputError, ProcessingError, ShapeError
@@ -23,8 +23,6 @@ from eucentric.models.tracks import Tracks
 from eucentric.typing import FloatArray
 
 _FEWEST = 3
-_POOR = 0.2
-"""Of the median score: an image below it matches by chance."""
 _MATCHED = 0.1
 """Median score below which no image can be told from the others."""
 _MOST_POOR = 0.2
@@ -174,7 +172,7 @@ def _by_evidence(work: "_Work", tracks: Tracks | None, caveats: tuple[str, ...])
     if tracks is not None or method in ("auto", "beads"):
         try:
             found = work.by_beads(tracks)
-            poor = _poor(found.scores)
+            poor = _poor(found.scores, work.tilts)
             if poor and tracks is None:
                 found = _narrowed(work.without(poor, found).by_beads(None), found, poor)
             return replace(found, caveats=caveats + found.caveats)
@@ -183,7 +181,7 @@ def _by_evidence(work: "_Work", tracks: Tracks | None, caveats: tuple[str, ...])
                 raise
             why = (f"No beads were used. {_first_sentence(error)}",)
     matched = work.by_projection(0.6 if method != "projection" else 1.0)
-    if poor := _poor(matched.scores):
+    if poor := _poor(matched.scores, work.tilts):
         work = work.without(poor, matched)
         matched = _narrowed(work.by_projection(0.6), matched, poor)
     if method == "projection":
@@ -192,17 +190,12 @@ def _by_evidence(work: "_Work", tracks: Tracks | None, caveats: tuple[str, ...])
     return matched if method == "projection" else work.by_patches(matched)
 
 
-def _poor(scores: FloatArray) -> dict[int, str]:
-    """Tilts that share nothing with the others after alignment, with the reason; none where they are many or all match badly."""
-    middle = float(np.median(scores))
-    poor = np.flatnonzero(scores < _POOR * middle)
-    if middle < _MATCHED or len(poor) > _MOST_POOR * len(scores) or len(scores) - len(poor) < _FEWEST:
+def _poor(scores: FloatArray, tilts: FloatArray) -> dict[int, str]:
+    """Tilts that do not match the others after alignment, with the reason; none where they are many or all match badly."""
+    poor = find_unmatched(scores, tilts)
+    if float(np.median(scores)) < _MATCHED or len(poor) > min(_MOST_POOR * len(scores), len(scores) - _FEWEST):
         return {}
-    return {
-        int(i): f"no match: its agreement with what the other images predict is {scores[i]:.2f}, that of a usual one "
-        f"{middle:.2f}"
-        for i in poor
-    }
+    return poor
 
 
 def _narrowed(again: AlignmentResult, before: AlignmentResult, poor: dict[int, str]) -> AlignmentResult:

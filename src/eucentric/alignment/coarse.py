@@ -204,7 +204,7 @@ def _checked(images: Tensor, tilt_angles_deg: ArrayLike) -> FloatArray:
         )
     if len(tilts) < 3:
         raise InputError(f"Only {len(tilts)} tilts are left; expected at least three to align a tilt series.")
-    if not bool(torch.isfinite(images).all()):
+    if not bool(torch.isfinite(images.sum((-2, -1))).all()):
         raise InputError("An image holds values that are not numbers (NaN or infinity). Make its sum of frames again.")
     return tilts
 

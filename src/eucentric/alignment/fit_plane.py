@@ -21,6 +21,7 @@ from eucentric.alignment.pair_correlation import (
     blur_across,
     neighbour_pairs,
     read_pairs,
+    root_mean_square,
 )
 from eucentric.fourier.shift import shift_phases
 from eucentric.signal.correlation import climb_to_peaks
@@ -225,7 +226,7 @@ class _Follower:
         best = torch.where(self._near, surface, torch.full_like(surface, -torch.inf)).flatten(1).argmax(1)
         begin = torch.stack([self._grid[best % self._side], self._grid[best // self._side]], dim=-1)
         peaks = climb_to_peaks(weighted, (self._side, self._side), begin)
-        return peaks.shift_px, peaks.value / surface.std((-2, -1)).double().clamp(min=1e-30)
+        return peaks.shift_px, peaks.value / root_mean_square(surface).clamp(min=1e-30)
 
     def learn(self, cross: Tensor, smear: Tensor) -> None:
         """Coherence of some parts where strong frequencies put their peaks."""

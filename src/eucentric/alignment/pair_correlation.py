@@ -172,17 +172,16 @@ class CoarseImages:
         x = (torch.arange(shape[1], device=like.device, dtype=like.dtype) - shape[1] // 2) * scale
         m = torch.as_tensor(np.array(maps, dtype=np.float64)).to(like)
         t = torch.from_numpy(np.asarray(offsets, dtype=np.float64) / self.pixel_size).to(like)
-        at = [
-            m[:, i, 0, None, None] * x + m[:, i, 1, None, None] * y[:, None] + (t[:, i, None, None] + n // 2)
-            for i, n in enumerate((width, height))
-        ]
-        grid = torch.stack([(2 * a + 1) / n - 1 for a, n in zip(at, (width, height), strict=True)], dim=-1)
+        grid = like.new_empty((len(m), *shape, 2))
+        window = like.new_ones((len(m), *shape))
+        soft = max(2, min(self.shape) // _EDGE)
+        for i, n in enumerate((width, height)):
+            at = m[:, i, 0, None, None] * x + (m[:, i, 1, None, None] * y[:, None] + (t[:, i, None, None] + n // 2))
+            torch.mul(at, 2.0 / n, out=grid[..., i]).add_(1.0 / n - 1.0)
+            depth = torch.minimum(at, n - 1 - at).div_(soft).clamp_(0.0, 1.0)
+            window.mul_(torch.addcmul(3.0 * depth.square(), depth.square(), depth, value=-2.0))
         source = like[torch.from_numpy(np.asarray(tilts))][:, None]
         seen = functional.grid_sample(source, grid, mode="bicubic", padding_mode="zeros", align_corners=False)[:, 0]
-        window = torch.ones_like(seen)
-        for a, n in zip(at, (width, height), strict=True):
-            depth = torch.minimum(a, n - 1 - a).div_(max(2, min(self.shape) // _EDGE)).clamp_(0.0, 1.0)
-            window *= depth * depth * (3.0 - 2.0 * depth)
         return seen, window
 
 
@@ -198,6 +197,12 @@ def flattened(image: Float[Tensor, "y x"]) -> Float[Tensor, "y x"]:
     fitted = torch.linalg.solve(gram, (terms @ flat).double()).to(image.dtype)
     out: Tensor = (flat - fitted @ terms).reshape(height, width)
     return out
+
+
+def root_mean_square(surfaces: Float[Tensor, "n y x"]) -> Float[Tensor, " n"]:
+    """Of each correlation, in float64; a correlation without its mean has no other standard deviation."""
+    norm: Tensor = torch.linalg.vector_norm(surfaces, dim=(-2, -1))
+    return norm.double() / math.sqrt(math.prod(surfaces.shape[-2:]))
 
 
 def evened(image: Float[Tensor, "y x"], width_px: float) -> Float[Tensor, "y x"]:
@@ -375,7 +380,7 @@ def refine_displacements(
         best = torch.where(near, surface, torch.full_like(surface, -torch.inf)).flatten(1).argmax(1)
         begin = torch.stack([x[0][best % shape[1]], y[:, 0][best // shape[1]]], dim=-1)
         peaks = climb_to_peaks(weighted, shape, begin)
-        spread = surface.std((-2, -1)).double().clamp(min=1e-30)
+        spread = root_mean_square(surface).clamp(min=1e-30)
         aligned = cross * _phases(shape, peaks.shift_px.to(first.dtype))
         gamma = (bins.mean(aligned.real) / scale).double()
         measured.append(gamma)

@@ -96,7 +96,7 @@ def fit_thickness(
 
 def _thinnest_visible(statistics: RingStatistics, optics: Optics) -> float:
     """Path in A through the specimen whose first node lies at the end of the band."""
-    finest = float(statistics.bins.frequency[-1])
+    finest: float = float(statistics.bins.frequency[-1])
     return float(1.0 / (optics.wavelength_angstrom * finest * finest))
 
 

@@ -115,7 +115,7 @@ def align_series(
     figures: dict[str, float] = {}
     if series.optics is not None:  # scanning images darken by another law
         found = measure_specimen(aligned, images[kept], mean_free_path_angstrom=params.mean_free_path_angstrom)
-        aligned, figures = aligned.replace(specimen=found.specimen), found.metrics
+        aligned, figures = centred_on_specimen(aligned.replace(specimen=found.specimen)), found.metrics
         caveats += found.caveats
     return Aligned(
         series=aligned,
@@ -132,6 +132,23 @@ def _tracks_in(tracks: Tracks, kept: list[int]) -> Tracks:
     """The observations in some of the tilts, counted among them."""
     inside = tracks.take(np.isin(tracks.tilts, kept))
     return replace(inside, tilts=np.searchsorted(kept, inside.tilts))
+
+
+def centred_on_specimen(series: TiltSeries) -> TiltSeries:
+    """The series with the origin of its frame moved to the height of the specimen's middle; no image position changes.
+
+    Defocus is then that of the matter, at every tilt, and volumes lie around it.
+    """
+    specimen = series.specimen
+    if specimen is None or not np.isfinite(specimen.z_sigma_angstrom):
+        return series
+    geometry = TiltGeometry.from_poses(series.poses)
+    moved = specimen.z_angstrom * geometry.image_matrices[:, :, 2]
+    poses = [
+        replace(p, x_shift_angstrom=p.x_shift_angstrom + float(x), y_shift_angstrom=p.y_shift_angstrom + float(y))
+        for p, (x, y) in zip(series.poses, moved, strict=True)
+    ]
+    return with_poses(series, poses).replace(specimen=replace(specimen, z_angstrom=0.0))
 
 
 def settle_direction(series: TiltSeries, images: torch.Tensor) -> tuple[TiltSeries, str]:

@@ -20,7 +20,7 @@ class EstimateCtf(ItemStage):
 
     name = "ctf"
     params = CtfParams
-    version = 1
+    version = 2
     after = "axis"
 
     def peak_bytes(self, series: TiltSeries, params: CtfParams) -> int:
@@ -45,6 +45,7 @@ class EstimateCtf(ItemStage):
                 optics=series.optics,
                 params=params,
                 hand=series.hand,
+                acquisition=[t.acquisition for t in series.tilts],
                 nominal_defocus_angstrom=None if None in nominal else np.array(nominal, dtype=np.float64),
             )
         curves = result.curves
