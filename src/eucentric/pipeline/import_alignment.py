@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from eucentric.errors import FormatError, InputError
+from eucentric.errors import InputError
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.aretomo import read_aretomo
 from eucentric.io.external_alignments import (
@@ -25,6 +25,7 @@ from eucentric.io.external_alignments import (
 from eucentric.io.imod import TiltCommand, read_angles, read_tilt_command, read_transforms
 from eucentric.io.warp_xml import read_warp_series
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
+from eucentric.pipeline.import_files import read_own
 from eucentric.typing import FloatArray, PathLike
 
 _NEAR = 0.45
@@ -168,23 +169,13 @@ def attach_given(
     ------
     InputError, FormatError : its alignment cannot be read, or does not fit
     """
-    for path in paths:
-        whole = path.is_dir() or path.suffix.lower() == ".star"
-        alone = len(paths) == 1 and series_count == 1
-        if not (
-            whole or alone or path.stem == series.name or path.stem.startswith((f"{series.name}_", f"{series.name}."))
-        ):
-            continue
-        try:
-            found = read_external_alignment(path, series.name, pixel_size_angstrom=pixel_size_angstrom)
-        except FormatError:
-            raise
-        except InputError:
-            if whole and not alone:
-                continue  # of other series
-            raise
-        return attach_alignment(series, found)
-    return None
+    found = read_own(
+        series.name,
+        paths,
+        series_count,
+        lambda path: read_external_alignment(path, series.name, pixel_size_angstrom=pixel_size_angstrom),
+    )
+    return None if found is None else attach_alignment(series, found)
 
 
 def attach_alignment(series: TiltSeries, external: ExternalAlignment) -> AttachedAlignment:

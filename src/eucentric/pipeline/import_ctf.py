@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from eucentric.ctf.specimen_plane import plane_heights
-from eucentric.errors import FormatError, InputError
+from eucentric.errors import InputError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.aretomo import read_aretomo
 from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf, read_ctf_estimates
@@ -17,6 +17,7 @@ from eucentric.io.focus_tables import FocusImage
 from eucentric.io.imod import read_angles
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit, Tilt, TiltSeries
+from eucentric.pipeline.import_files import read_own
 from eucentric.typing import FloatArray, PathLike
 
 _NEAR = 0.45
@@ -170,21 +171,8 @@ def attach_given_ctf(
     ------
     InputError, FormatError : its estimates cannot be read, or do not fit
     """
-    for path in paths:
-        whole = path.is_dir() or path.suffix.lower() == ".star"
-        alone = len(paths) == 1 and series_count == 1
-        own = path.stem == series.name or path.stem.startswith((f"{series.name}_", f"{series.name}."))
-        if not (whole or alone or own):
-            continue
-        try:
-            return attach_ctf(series, read_external_ctf(path, series.name), rows_reversed=rows_reversed)
-        except FormatError:
-            raise
-        except InputError:
-            if whole and not alone and not own:
-                continue  # of other series
-            raise
-    return None
+    found = read_own(series.name, paths, series_count, lambda path: read_external_ctf(path, series.name))
+    return None if found is None else attach_ctf(series, found, rows_reversed=rows_reversed)
 
 
 def attach_ctf(series: TiltSeries, external: ExternalCtf, *, rows_reversed: bool | None = None) -> AttachedCtf:

@@ -4,12 +4,14 @@ import datetime as dt
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from eucentric.errors import InputError
+from eucentric.errors import FormatError, InputError
 
+Found = TypeVar("Found")
 _TILT = r"(?P<tilt>[-+]?\d{1,2}(?:\.\d+)?)"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _BUILT_IN = (
@@ -162,3 +164,34 @@ def parse_movie_names(paths: Sequence[Path], pattern: str | None = None) -> list
         return _parse_all(paths, _compiled(bare_name(pattern) if "." in pattern.rpartition("}")[2] else pattern))
     attempts = [_sensible(_parse_all(paths, re.compile(p))) for p in _BUILT_IN]
     return max(attempts, key=len)
+
+
+def read_own(name: str, paths: Sequence[Path], series_count: int, read: Callable[[Path], Found]) -> Found | None:
+    """What one of several places says of a series; None where none of them is its own.
+
+    Parameters
+    ----------
+    name : of the series
+    paths : files, each of the series that its name begins with (a STAR table of all), and folders
+    series_count : of all series: a single file for a single series needs no name
+    read : raises InputError where a place holds nothing of the series
+
+    Raises
+    ------
+    InputError, FormatError : its own place cannot be read, or does not fit
+    """
+    alone = len(paths) == 1 and series_count == 1
+    for path in paths:
+        whole = path.is_dir() or path.suffix.lower() == ".star"
+        own = path.stem == name or path.stem.startswith((f"{name}_", f"{name}."))
+        if not (whole or alone or own):
+            continue
+        try:
+            return read(path)
+        except FormatError:
+            raise
+        except InputError:
+            if alone or own:
+                raise
+            # else it is of other series
+    return None
