@@ -5,10 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from eucentric.ctf.results import ThicknessFit
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.specimen import Specimen
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
 from eucentric.pipeline.aligning import centred_on_specimen
+from eucentric.pipeline.stages.ctf import _with_nodes
 
 
 def a_series(specimen):
@@ -38,3 +40,25 @@ def test_the_middle_of_the_specimen_becomes_the_origin_and_no_image_position_cha
 def test_a_height_that_is_not_known_moves_nothing(specimen):
     before = a_series(specimen)
     assert centred_on_specimen(before) is before
+
+
+def nodes(thickness, determined=True):
+    return ThicknessFit(
+        thickness_angstrom=thickness,
+        sigma_angstrom=50.0,
+        determined=determined,
+        likeliest_angstrom=thickness,
+        smallest_visible_angstrom=600.0,
+        evidence=20.0,
+        trials_angstrom=np.zeros(1),
+        log_likelihood=np.zeros(1),
+    )
+
+
+def test_the_thickness_by_nodes_joins_the_others_and_is_told_of_where_it_differs():
+    known = Specimen(thickness_angstrom=900.0, thickness_sigma_angstrom=60.0)
+    same, words = _with_nodes(known, nodes(1000.0))
+    assert (same.ctf_thickness_angstrom, same.thickness_angstrom, words) == (1000.0, 900.0, ())
+    assert "1500 A thick" in _with_nodes(known, nodes(1500.0))[1][0]
+    assert _with_nodes(known, nodes(1500.0, determined=False)) == (known, ())
+    assert _with_nodes(None, nodes(1200.0))[0].thickness_angstrom == 1200.0

@@ -8,11 +8,15 @@ import torch
 from eucentric.compute.threads import threads_for
 from eucentric.ctf.estimate_ctf import estimate_series_ctf
 from eucentric.ctf.params import CtfParams
+from eucentric.ctf.results import ThicknessFit
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.models.specimen import Specimen
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
+
+_DISAGREE = 3.0  # standard deviations between two thicknesses that are worth a word
 
 
 class EstimateCtf(ItemStage):
@@ -70,6 +74,31 @@ class EstimateCtf(ItemStage):
             "inclination_x_deg": result.inclination_x_deg,
             "inclination_y_deg": result.inclination_y_deg,
         }
+        specimen, words = _with_nodes(series.specimen, result.thickness)
+        if result.thickness is not None:
+            metrics["thickness_from_nodes_angstrom"] = result.thickness.thickness_angstrom
+            metrics["thickness_from_nodes_sigma_angstrom"] = result.thickness.sigma_angstrom
         return Outcome(
-            series=series.with_tilts(tilts).replace(hand=result.hand), metrics=metrics, caveats=result.caveats
+            series=series.with_tilts(tilts).replace(hand=result.hand, specimen=specimen),
+            metrics=metrics,
+            caveats=(*result.caveats, *words),
         )
+
+
+def _with_nodes(specimen: Specimen | None, found: ThicknessFit | None) -> tuple[Specimen | None, tuple[str, ...]]:
+    """The specimen with the thickness that the nodes of the rings tell, where they do; words where others disagree."""
+    if found is None or not found.determined:
+        return specimen, ()
+    known = specimen or Specimen(
+        thickness_angstrom=found.thickness_angstrom, thickness_sigma_angstrom=found.sigma_angstrom
+    )
+    specimen = replace(
+        known, ctf_thickness_angstrom=found.thickness_angstrom, ctf_thickness_sigma_angstrom=found.sigma_angstrom
+    )
+    spread = float(np.hypot(found.sigma_angstrom, known.thickness_sigma_angstrom))
+    if abs(found.thickness_angstrom - known.thickness_angstrom) <= _DISAGREE * spread:
+        return specimen, ()
+    return specimen, (
+        f"The specimen is {found.thickness_angstrom:.0f} A thick by the nodes of the Thon rings and "
+        f"{known.thickness_angstrom:.0f} A by what the alignment measured.",
+    )
