@@ -17,6 +17,19 @@ _SENTENCES: Mapping[str, str] = {
         "cosine-stretched neighbours {guckenberger}, and shifts and the tilt axis were refined by projection matching "
         "{winkler} {aretomo}; dark images were left out."
     ),
+    "align beads": (
+        "Tilt series were aligned by gold beads: first shifts by correlation of neighbouring tilts after cosine stretching "
+        "{guckenberger}, beads centred by their mean profile {han}, and geometry and points by robust bundle adjustment "
+        "{mastronarde}, its model chosen on held-out beads."
+    ),
+    "align patches": (
+        "Tilt series without enough beads were aligned by correlation of neighbouring tilts after cosine stretching "
+        "{guckenberger}, by matching each image with the projection of what the others show {winkler} {aretomo}, and by patches "
+        "followed in the same way, solved by robust bundle adjustment {mastronarde}."
+    ),
+    "align local": (
+        "Deformation of the specimen with dose was part of the adjustment {fernandez} where it predicted what was held out."
+    ),
     "align centre-of-mass": (
         "Tilt series were aligned, and the tilt axis was found, by the projected centre of mass of the specimen "
         "{scott}."
@@ -73,6 +86,9 @@ _REFERENCES: Mapping[str, str] = {
     "guckenberger": "Guckenberger, Ultramicroscopy 9:167 (1982)",
     "winkler": "Winkler & Taylor, Ultramicroscopy 106:240 (2006), doi:10.1016/j.ultramic.2005.07.007",
     "aretomo": "Zheng et al., J. Struct. Biol. X 6:100068 (2022), doi:10.1016/j.yjsbx.2022.100068",
+    "han": "Han et al., J. Struct. Biol. 192:403 (2015), doi:10.1016/j.jsb.2015.09.015",
+    "mastronarde": "Mastronarde & Held, J. Struct. Biol. 197:102 (2017), doi:10.1016/j.jsb.2016.07.011",
+    "fernandez": "Fernandez, Li, Bharat & Agard, J. Struct. Biol. 202:200 (2018), doi:10.1016/j.jsb.2018.02.001",
     "scott": "Scott et al., Nature 483:444 (2012), doi:10.1038/nature10934",
     "rohou": "Rohou & Grigorieff, J. Struct. Biol. 192:216 (2015), doi:10.1016/j.jsb.2015.08.008",
     "elferich": "Elferich, Kong, Zottig & Grigorieff, eLife 13:RP97227 (2024), doi:10.7554/eLife.97227",
@@ -128,8 +144,15 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         if settings.get("local", "off") == "auto":
             said["local motion"] = {}
         return said
-    choice = settings.get("method", "matching") if stage == "align" else "matching"
-    return {stage if choice == "matching" else f"{stage} {choice}": {}}
+    if stage != "align":
+        return {stage: {}}
+    choice = settings.get("method", "projection")
+    aligned: dict[str, dict[str, str]] = {
+        stage if choice in ("projection", "matching", "auto") else f"{stage} {choice}": {}
+    }
+    if settings.get("deformed"):
+        aligned["align local"] = {}
+    return aligned
 
 
 def _said_of_reconstruction(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:

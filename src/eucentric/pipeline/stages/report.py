@@ -329,6 +329,8 @@ def _project_page(histories: Sequence[_History], files: Mapping[str, str], param
 def _used(history: _History, record: Record) -> Mapping[str, Any] | None:
     """The settings of a stage as they were used for a series; None where there was nothing to do."""
     series = history.series
+    if record.stage == "align":
+        return _used_to_align(record)
     if record.stage != "reconstruct" or series is None:
         return record.parameters
     if not series.tilts:
@@ -341,6 +343,14 @@ def _used(history: _History, record: Record) -> Mapping[str, Any] | None:
     used["dose_weighting"] &= series.optics is not None and bool(series.doses.any())
     used["erase_beads"] &= bool(record.metrics.get("bead_diameter_angstrom"))
     return used
+
+
+def _used_to_align(record: Record) -> Mapping[str, Any]:
+    """What `auto` came to, as the figures tell, and whether the specimen was found to bend."""
+    tracked = next((m for m in ("beads", "patches") if f"{m}_tracked" in record.metrics), "projection")
+    method = record.parameters.get("method", "projection")
+    chosen = tracked if method in ("auto", "beads", "patches") else method
+    return {**record.parameters, "method": chosen, "deformed": "local_deformation_max_angstrom" in record.metrics}
 
 
 def _metric_table(stage: str, histories: Sequence[_History]) -> MetricTable | None:
