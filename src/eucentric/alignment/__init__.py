@@ -36,7 +36,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "find_unmatched": "judge_tilts",
         "coarse_shifts": "coarse",
         "neighbour_shifts": "coarse",
-        "search_axis_coarsely": "coarse",
         "ProjectionMatcher": "projection_matching",
     },
 )

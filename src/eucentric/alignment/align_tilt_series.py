@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -13,11 +12,11 @@ from eucentric.alignment.align_by_beads import BeadAlignment, TooFewBeadsError, 
 from eucentric.alignment.align_by_patches import PatchAlignment, align_by_patches
 from eucentric.alignment.align_by_projection import align_by_projection, score_geometry
 from eucentric.alignment.bundle_adjustment import BundleResult
-from eucentric.alignment.coarse import CoarseAlignment, align_coarsely
+from eucentric.alignment.coarse import CoarseAlignment, align_coarsely, checked_tilts
 from eucentric.alignment.judge_tilts import TiltQuality, find_unmatched, judge_tilts
 from eucentric.alignment.params import AlignParams
 from eucentric.alignment.results import AlignmentResult
-from eucentric.errors import InputError, ProcessingError, ShapeError
+from eucentric.errors import InputError, ProcessingError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.tracks import Tracks
 from eucentric.typing import FloatArray
@@ -75,15 +74,8 @@ def look_first(
 
     def align(kept: list[int]) -> CoarseAlignment:
         light = quality.intensity
-        return align_coarsely(
-            images[kept],
-            tilts[kept],
-            pixel_size,
-            axis_deg=axis_deg,
-            coarse_pixel_angstrom=params.coarse_pixel_angstrom,
-            max_shift_fraction=params.max_shift_fraction,
-            pre_tilt_deg=None if light is None or light.pre_tilt_deg == 0 else light.pre_tilt_deg,
-        )
+        sloped = None if light is None or light.pre_tilt_deg == 0 else light.pre_tilt_deg
+        return _by_neighbours(images[kept], tilts[kept], pixel_size, axis_deg, params, sloped)
 
     quality = judge(None, list(range(len(tilts))))
     kept = quality.kept
@@ -97,6 +89,25 @@ def look_first(
         _require(kept, tilts, quality)
         coarse = align(kept)
     return FirstLook(quality=quality, coarse=coarse)
+
+
+def _by_neighbours(
+    images: Tensor,
+    tilts: FloatArray,
+    pixel_size: float,
+    axis_deg: float | None,
+    params: AlignParams,
+    pre_tilt_deg: float | None = None,
+) -> CoarseAlignment:
+    return align_coarsely(
+        images,
+        tilts,
+        pixel_size,
+        axis_deg=axis_deg,
+        coarse_pixel_angstrom=params.coarse_pixel_angstrom,
+        max_shift_fraction=params.max_shift_fraction,
+        pre_tilt_deg=pre_tilt_deg,
+    )
 
 
 def _require(kept: list[int], tilts: FloatArray, quality: TiltQuality) -> None:
@@ -144,22 +155,12 @@ def align_tilt_series(
     ShapeError, InputError : images and angles that do not fit together, fewer than three tilts, values that are not finite
     ProcessingError : `method` beads, and there are too few
     """
-    tilts = _checked(images, tilt_angles_deg)
+    tilts = checked_tilts(images, tilt_angles_deg)
     tell = progress or (lambda _part, _text: None)
-    caveats: tuple[str, ...] = ()
-    if start is None:
-        if coarse is None:
-            tell(0.0, "neighbouring tilts")
-            coarse = align_coarsely(
-                images,
-                tilts,
-                pixel_size,
-                axis_deg=axis_deg,
-                coarse_pixel_angstrom=params.coarse_pixel_angstrom,
-                max_shift_fraction=params.max_shift_fraction,
-            )
-        caveats = coarse.caveats
-    first = start or coarse.geometry if coarse is not None else start
+    if start is None and coarse is None:
+        tell(0.0, "neighbouring tilts")
+        coarse = _by_neighbours(images, tilts, pixel_size, axis_deg, params)
+    first, caveats = (start, ()) if start is not None or coarse is None else (coarse.geometry, coarse.caveats)
     assert first is not None
     bend = None if params.local == "off" or exposures is None else np.asarray(exposures, dtype=np.float64)
     work = _Work(images, tilts, pixel_size, bend, params, first, start is not None, tell)
@@ -207,19 +208,6 @@ def _narrowed(again: AlignmentResult, before: AlignmentResult, poor: dict[int, s
         axis_angles_deg=before.axis_angles_deg,
         axis_scores=before.axis_scores,
     )
-
-
-def _checked(images: Tensor, tilt_angles_deg: ArrayLike) -> FloatArray:
-    tilts = np.asarray(tilt_angles_deg, dtype=np.float64)
-    if images.ndim != 3 or len(images) != len(tilts):
-        raise ShapeError(
-            f"Images of shape {tuple(images.shape)} and {len(tilts)} angles were given; expected one each."
-        )
-    if len(tilts) < _FEWEST:
-        raise InputError(f"Only {len(tilts)} tilts are left; expected at least three to align a tilt series.")
-    if not bool(torch.isfinite(images).all()):
-        raise InputError("An image holds values that are not numbers (NaN or infinity). Make its sum of frames again.")
-    return tilts
 
 
 def _first_sentence(error: Exception) -> str:

@@ -28,7 +28,6 @@ __all__ = [
     "in_axis_frame",
     "in_camera_frame",
     "neighbour_shifts",
-    "search_axis_coarsely",
 ]
 
 _SIDE = 256
@@ -101,7 +100,7 @@ def align_coarsely(
     ------
     ShapeError, InputError : images and angles that do not fit together, fewer than three tilts
     """
-    tilts = _checked(images, tilt_angles_deg)
+    tilts = checked_tilts(images, tilt_angles_deg)
     coarse = _prepared(images, pixel_size, coarse_pixel_angstrom, low_pass_angstrom, high_pass_angstrom)
     caveats: list[str] = []
     search = _search(coarse, tilts, max_shift_fraction)
@@ -128,31 +127,12 @@ def coarse_shifts(
     pre_tilt_deg: float | None = None,
 ) -> TiltGeometry:
     """Shifts of all tilts at once for a known tilt axis, from the graph of neighbours; see :func:`align_coarsely`."""
-    tilts = _checked(images, tilt_angles_deg)
+    tilts = checked_tilts(images, tilt_angles_deg)
     coarse = _prepared(images, pixel_size, pixel_size, low_pass_angstrom, high_pass_angstrom)
     found, _ = _shifts_and_slope(
         coarse, tilts, axis_deg, max_shift_fraction=max_shift_fraction, depth=depth_angstrom, pre_tilt_deg=pre_tilt_deg
     )
     return found.geometry
-
-
-def search_axis_coarsely(
-    images: Float[Tensor, "tilt y x"],
-    tilt_angles_deg: ArrayLike,
-    pixel_size: float,
-    *,
-    low_pass_angstrom: float,
-    high_pass_angstrom: float,
-    max_shift_fraction: float,
-) -> tuple[FloatArray, FloatArray]:
-    """Directions from -90 (included) to 90 degrees and how well each explains the movement between neighbours as a tilt.
-
-    An axis and its opposite explain the same.
-    """
-    tilts = _checked(images, tilt_angles_deg)
-    coarse = _prepared(images, pixel_size, pixel_size, low_pass_angstrom, high_pass_angstrom)
-    found = _search(coarse, tilts, max_shift_fraction)
-    return found.axes_deg, found.scores
 
 
 def neighbour_shifts(
@@ -196,7 +176,13 @@ def neighbour_shifts(
     ]
 
 
-def _checked(images: Tensor, tilt_angles_deg: ArrayLike) -> FloatArray:
+def checked_tilts(images: Tensor, tilt_angles_deg: ArrayLike) -> FloatArray:
+    """(tilt,) angles of images that can be aligned.
+
+    Raises
+    ------
+    ShapeError, InputError : images and angles that do not fit together, fewer than three, values that are not finite
+    """
     tilts = np.asarray(tilt_angles_deg, dtype=np.float64)
     if images.ndim != 3 or tilts.shape != (len(images),):
         raise ShapeError(

@@ -33,6 +33,15 @@ class IntensityFit:
     pre_tilt_deg: float
     """Slope of the specimen about the axis; zero where the images do not need one."""
 
+    def dark_tilts(self, dark_fraction: float, dark_area: float) -> dict[int, str]:
+        """Positions of the images of which more than `dark_area` is dark, with the reason in words."""
+        return {
+            i: f"dark: {self.dark_area[i]:.0%} of the image is below {dark_fraction:.0%} of the expected intensity, "
+            f"its mean is {self.level[i]:.0%} of it"
+            for i in range(len(self.level))
+            if self.dark_area[i] > dark_area
+        }
+
 
 def find_dark_tilts(
     images: Float[Tensor, "tilt y x"],
@@ -54,12 +63,7 @@ def find_dark_tilts(
     fit = fit_intensity(images, tilt_angles_deg, doses=doses, dark_fraction=dark_fraction)
     if fit is None:
         return {}
-    return {
-        i: f"dark: {fit.dark_area[i]:.0%} of the image is below {dark_fraction:.0%} of the expected intensity, "
-        f"its mean is {fit.level[i]:.0%} of it"
-        for i in range(len(images))
-        if fit.dark_area[i] > dark_area
-    }
+    return fit.dark_tilts(dark_fraction, dark_area)
 
 
 def fit_intensity(

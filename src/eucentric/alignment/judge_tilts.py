@@ -105,12 +105,7 @@ def judge_tilts(
     level, dark = np.full(count, np.nan), np.full(count, np.nan)
     if light is not None:
         level[sound], dark[sound] = light.level, light.dark_area
-    for i in sound:
-        if dark[i] > dark_area:
-            reasons[int(i)] = (
-                f"dark: {dark[i]:.0%} of the image is below {dark_fraction:.0%} of the expected intensity, "
-                f"its mean is {level[i]:.0%} of it"
-            )
+        reasons |= {int(sound[i]): why for i, why in light.dark_tilts(dark_fraction, dark_area).items()}
     _find_copies(whole, tilts, reasons, caveats)
     sharp = _sharpness(whole, pixel_size, reasons)
     overlap, agreement = np.full(count, np.nan), np.full(count, np.nan)
