@@ -8,7 +8,8 @@ import starfile
 
 from eucentric.io import read_angles, read_mdoc, read_tilt_series
 from eucentric.models import Tilt, TiltSeries
-from eucentric.pipeline.import_ctf import attach_ctf, read_external_ctf
+from eucentric.pipeline.given_ctf import attach_ctf
+from eucentric.pipeline.import_ctf import read_external_ctf, take_over
 
 DIRECTIONS = np.deg2rad(np.arange(0, 180, 20))
 
@@ -32,6 +33,10 @@ def fits_of(external):
     return [e.fit for e in external.estimates]
 
 
+def attached_to(series, external):
+    return attach_ctf(series, take_over(series, external).given)
+
+
 def a_series(name, angles, movies=None, order=None):
     tilts = [
         Tilt(
@@ -53,7 +58,7 @@ def test_ctfplotter(shared_data):
     np.testing.assert_allclose(found_in_directions(fits_of(found)), 10 * nanometres[:, None].repeat(9, 1))
     angles = [float(line.split()[2]) for line in (folder / "test_imod.defocus").read_text().splitlines()]
     assert [e.listed_deg for e in found.estimates] == angles
-    attached = attach_ctf(a_series("x", angles[::-1]), found)
+    attached = attached_to(a_series("x", angles[::-1]), found)
     np.testing.assert_allclose([t.ctf.defocus_angstrom for t in attached.series.tilts], 10 * nanometres)
 
 
@@ -78,7 +83,7 @@ def test_ctffind(shared_data):
     sections = read_mdoc(folder / "018.mdoc").sections
     taken = [s.tilt_angle_deg for s in sections if s.tilt_angle_deg is not None]
     movies = [s.movie_name for s in sections if s.tilt_angle_deg is not None]
-    attached = attach_ctf(a_series("018", taken, movies), found)
+    attached = attached_to(a_series("018", taken, movies), found)
     assert attached.filled == (0, 59)
     np.testing.assert_allclose([t.ctf.score for t in attached.series.tilts][1:-1], rows[1:-1, 5])
 
@@ -117,7 +122,7 @@ def test_warp(shared_data, name):
     # the sign of Warp's angles is a choice of its user: names tell which view is which either way
     for sign in (1.0, -1.0):
         series = a_series(path.stem, sign * np.array(angles), movies, np.argsort(np.argsort(dose)))
-        attached = attach_ctf(series, found)
+        attached = attached_to(series, found)
         at = {t.movie: t.ctf.defocus_angstrom for t in attached.series.tilts}
         np.testing.assert_allclose([at[m] for m in movies], mean, rtol=1e-6)
 
@@ -140,7 +145,7 @@ def test_relion(shared_data, folder, table, name):
     np.testing.assert_allclose(difference, np.abs(rows["rlnCtfAstigmatism"]), atol=1e-3)
     assert [f.max_resolution_angstrom for f in fits_of(found)] == rows["rlnCtfMaxResolution"].tolist()
     angles, movies = rows["rlnTomoNominalStageTiltAngle"], rows["rlnMicrographMovieName"].tolist()
-    attached = attach_ctf(a_series(name, angles, movies), found).series
+    attached = attached_to(a_series(name, angles, movies), found).series
     by_movie = dict(zip(movies, rows["rlnDefocusU"], strict=True))
     assert all(t.ctf.defocus_u_angstrom == by_movie[t.movie] for t in attached.tilts)
 
@@ -149,7 +154,7 @@ def test_relion_agrees_with_the_reader_of_whole_series(shared_data):
     root = shared_data / "formats/relion/relion5_project"
     table = root / "Tomograms/job009/tomograms.star"
     series = read_tilt_series(table, "tomo200528_107", root)
-    found = attach_ctf(series, read_external_ctf(table, "tomo200528_107"))
+    found = attached_to(series, read_external_ctf(table, "tomo200528_107"))
     for ours, theirs in zip(found.series.tilts, series.tilts, strict=True):
         assert ours.ctf.defocus_u_angstrom == theirs.ctf.defocus_u_angstrom
         assert ours.ctf.defocus_v_angstrom == theirs.ctf.defocus_v_angstrom

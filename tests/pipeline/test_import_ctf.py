@@ -10,13 +10,9 @@ from eucentric.errors import InputError
 from eucentric.geometry import TiltGeometry
 from eucentric.io.focus_tables import FocusImage
 from eucentric.models import ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
-from eucentric.pipeline.import_ctf import (
-    attach_ctf,
-    attach_focus,
-    attach_given_ctf,
-    interpolate_focus,
-    read_external_ctf,
-)
+from eucentric.pipeline.focus_images import ctf_from_focus, interpolate_focus
+from eucentric.pipeline.given_ctf import attach_ctf
+from eucentric.pipeline.import_ctf import read_external_ctf, take_over, take_over_own
 
 ANGLES = np.array([-50.0, -31.0, -12.0, 3.0, 17.0, 39.0, 58.0])
 ORDER = np.array([6, 4, 2, 0, 1, 3, 5])
@@ -61,9 +57,19 @@ def said(attached, words):
     return any(words in c for c in attached.caveats)
 
 
+def attach(series, taken):
+    """As import and the stage do it, one after the other."""
+    found = attach_ctf(series, taken.given)
+    return replace(found, caveats=(*taken.caveats, *found.caveats))
+
+
+def taken_over(series, external, **options):
+    return attach(series, take_over(series, external, **options))
+
+
 def test_rows_of_a_stack_are_its_sections(tmp_path):
     table(tmp_path / "TS_1.txt", DEFOCUS)
-    found = attach_ctf(a_series(stack=True), read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(a_series(stack=True), read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), DEFOCUS)
     assert not said(found, "ascending")
 
@@ -73,19 +79,19 @@ def test_rows_of_movies_are_found_by_angles_beside_them(tmp_path):
     taken = np.argsort(ORDER)
     table(tmp_path / "TS_1_ctffind4.txt", DEFOCUS[taken])
     (tmp_path / "TS_1.rawtlt").write_text("\n".join(f"{a:.1f}" for a in ANGLES[taken]))
-    found = attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), DEFOCUS)
     assert not said(found, "ascending")
 
 
 def test_rows_without_anything_are_taken_by_angle_and_it_is_said(tmp_path):
     table(tmp_path / "TS_1.txt", DEFOCUS)
-    found = attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), DEFOCUS)
     assert said(found, "ascending order")
     table(tmp_path / "TS_1.txt", DEFOCUS[:5])
     with pytest.raises(InputError, match=r"which is which cannot be told.*rawtlt"):
-        attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1"))
+        taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
 
 
 def test_tables_of_single_images_are_found_by_their_names(tmp_path):
@@ -94,7 +100,7 @@ def test_tables_of_single_images_are_found_by_their_names(tmp_path):
     table(tmp_path / "TS_2_00_diagnostic.txt", [10000.0], name="m/TS_2_00.mrc")
     (tmp_path / "TS_1_00_diagnostic_avrot.txt").write_text("# columns\n1 2 3 4 5\n")
     (tmp_path / "notes.txt").write_text("hello\n")
-    found = attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), DEFOCUS)
     assert found.filled == ()
 
@@ -102,7 +108,7 @@ def test_tables_of_single_images_are_found_by_their_names(tmp_path):
 @pytest.mark.parametrize("stack", [False, True])
 def test_missing_views_take_values_between_their_neighbours(tmp_path, stack):
     defocus_file(tmp_path / "TS_1.defocus", [0, 1, 3, 4, 5])
-    found = attach_ctf(a_series(stack=stack), read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(a_series(stack=stack), read_external_ctf(tmp_path, "TS_1"))
     expected = DEFOCUS.copy()
     expected[2] = DEFOCUS[1] + 200.0 * (ANGLES[2] - ANGLES[1]) / (ANGLES[3] - ANGLES[1])
     expected[6] = DEFOCUS[5]  # beyond the last
@@ -116,7 +122,7 @@ def test_astigmatism_between_neighbours_turns_the_short_way(tmp_path):
     angles = (80.0, -80.0)
     rows = [f"{i + 1} {i + 1} {ANGLES[i]} {ANGLES[i]} 3050 2950 {a}" for i, a in zip((2, 4), angles, strict=True)]
     (tmp_path / "TS_1.defocus").write_text("1 0 0 0 0 3\n" + "\n".join(rows))
-    fit = attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1")).series.tilts[3].ctf
+    fit = taken_over(a_series(), read_external_ctf(tmp_path, "TS_1")).series.tilts[3].ctf
     share = (ANGLES[3] - ANGLES[2]) / (ANGLES[4] - ANGLES[2])
     twice = (1 - share) * np.exp(2j * np.deg2rad(80)) + share * np.exp(-2j * np.deg2rad(80))
     assert fit.defocus_u_angstrom - fit.defocus_v_angstrom == pytest.approx(1000.0 * abs(twice))
@@ -126,7 +132,7 @@ def test_astigmatism_between_neighbours_turns_the_short_way(tmp_path):
 
 def test_angles_with_an_offset_are_told(tmp_path):
     defocus_file(tmp_path / "TS_1.defocus", range(7), offset=9.0)
-    found = attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), DEFOCUS)
     assert said(found, "+9.00 degrees")
 
@@ -139,7 +145,7 @@ def test_estimates_of_excluded_tilts_do_no_harm(tmp_path):
         tilts=(*series.tilts[:2], *series.tilts[3:]),
         excluded=(ExcludedTilt(tilt=series.tilts[2], reason="dark"),),
     )
-    found = attach_ctf(kept, read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(kept, read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), np.delete(DEFOCUS, 2))
 
 
@@ -147,15 +153,15 @@ def test_estimates_of_another_series_are_refused(tmp_path):
     rows = "\n".join(f"{i} {i} {70 + i} {70 + i} 3000" for i in range(1, 4))
     (tmp_path / "TS_1.defocus").write_text("0 0 0 0 0 3\n" + rows)
     with pytest.raises(InputError, match="belongs to this series"):
-        attach_ctf(a_series(), read_external_ctf(tmp_path, "TS_1"))
+        taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
     with pytest.raises(InputError, match="no contrast transfer"):
-        attach_ctf(a_series().replace(optics=None), read_external_ctf(tmp_path, "TS_1"))
+        taken_over(a_series().replace(optics=None), read_external_ctf(tmp_path, "TS_1"))
 
 
 def test_other_optics_are_told(tmp_path):
     table(tmp_path / "TS_1.txt", DEFOCUS)
     series = a_series(stack=True).replace(optics=Optics(voltage_kv=200.0, amplitude_contrast=0.1))
-    found = attach_ctf(series, read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(series, read_external_ctf(tmp_path, "TS_1"))
     assert said(found, "with voltage 300 kV; the series has 200 kV")
     assert said(found, "amplitude contrast 0.07; the series has 0.1")
     assert not said(found, "aberration")
@@ -173,15 +179,15 @@ def test_angles_of_eer_movies_turn_the_other_way(tmp_path, ending, turned):
     """TIFF is turned over by all, MRC by none; EER by us and IMOD, not by RELION, MotionCor, AreTomo and Warp."""
     table(tmp_path / "TS_1.txt", DEFOCUS, angle=20.0)
     external = read_external_ctf(tmp_path, "TS_1")
-    found = attach_ctf(a_series(ending=ending), external)
+    found = taken_over(a_series(ending=ending), external)
     assert [t.ctf.astigmatism_angle_deg for t in found.series.tilts] == [-20.0 if turned else 20.0] * 7
     assert said(found, "rows of EER") == turned
     for given in (True, False):
-        forced = attach_ctf(a_series(ending=ending), external, rows_reversed=given)
+        forced = taken_over(a_series(ending=ending), external, rows_reversed=given)
         assert forced.series.tilts[0].ctf.astigmatism_angle_deg == (-20.0 if given else 20.0)
     rows = "\n".join(f"{i + 1} {i + 1} {a} {a} 3050 2950 20" for i, a in enumerate(ANGLES))
     (tmp_path / "TS_1.defocus").write_text("1 0 0 0 0 3\n" + rows)
-    imod = attach_ctf(a_series(ending=ending), read_external_ctf(tmp_path / "TS_1.defocus", "TS_1"))
+    imod = taken_over(a_series(ending=ending), read_external_ctf(tmp_path / "TS_1.defocus", "TS_1"))
     assert imod.series.tilts[0].ctf.astigmatism_angle_deg == 20.0
 
 
@@ -202,7 +208,7 @@ def test_defocus_of_the_middle_of_the_image_is_brought_to_the_specimen_centre(tm
     ]
     series = a_series(stack=True).replace(hand=hand)
     series = series.with_tilts([replace(t, pose=p) for t, p in zip(series.tilts, poses, strict=True)])
-    found = attach_ctf(series, read_external_ctf(tmp_path, "TS_1"))
+    found = taken_over(series, read_external_ctf(tmp_path, "TS_1"))
     geometry = TiltGeometry.from_poses(poses)
     for i in range(7):
         # in-plane point whose projection is the image's middle
@@ -212,7 +218,7 @@ def test_defocus_of_the_middle_of_the_image_is_brought_to_the_specimen_centre(tm
         assert defocus_of(found)[i] + hand * height == pytest.approx(DEFOCUS[i], abs=1e-6)
     assert np.abs(defocus_of(found) - DEFOCUS).max() > 200.0
     assert said(found, f"hand {hand:+.0f}")
-    unaligned = attach_ctf(a_series(stack=True), read_external_ctf(tmp_path, "TS_1"))
+    unaligned = taken_over(a_series(stack=True), read_external_ctf(tmp_path, "TS_1"))
     assert said(unaligned, "not aligned yet")
 
 
@@ -221,14 +227,14 @@ def test_files_named_by_the_user(tmp_path):
         table(tmp_path / f"{name}_ctf.txt", DEFOCUS + move)
     paths = sorted(tmp_path.iterdir())
     one, eleven, other = (
-        attach_given_ctf(a_series(stack=True, name=n), paths, series_count=3) for n in ("TS_1", "TS_11", "TS_2")
+        take_over_own(a_series(stack=True, name=n), paths, series_count=3) for n in ("TS_1", "TS_11", "TS_2")
     )
-    np.testing.assert_allclose(defocus_of(one), DEFOCUS)
-    np.testing.assert_allclose(defocus_of(eleven), DEFOCUS + 5000.0)
+    np.testing.assert_allclose(defocus_of(attach(a_series(stack=True, name="TS_1"), one)), DEFOCUS)
+    np.testing.assert_allclose(defocus_of(attach(a_series(stack=True, name="TS_11"), eleven)), DEFOCUS + 5000.0)
     assert other is None
-    assert attach_given_ctf(a_series(stack=True, name="TS_2"), [tmp_path], series_count=3) is None
-    alone = attach_given_ctf(a_series(stack=True, name="any"), [tmp_path / "TS_1_ctf.txt"], series_count=1)
-    np.testing.assert_allclose(defocus_of(alone), DEFOCUS)
+    assert take_over_own(a_series(stack=True, name="TS_2"), [tmp_path], series_count=3) is None
+    alone = take_over_own(a_series(stack=True, name="any"), [tmp_path / "TS_1_ctf.txt"], series_count=1)
+    np.testing.assert_allclose(defocus_of(attach(a_series(stack=True, name="any"), alone)), DEFOCUS)
 
 
 def on_axis(time, place):
@@ -278,7 +284,7 @@ def test_focus_images_give_a_series_its_defocus():
         for t in (0.0, 6.0)
         for p in (-1e4, 1e4)
     ]
-    found = attach_focus(a_series(), images, offset_angstrom=5000.0)
+    found = attach(a_series(), ctf_from_focus(a_series(), images, source="focus", offset_angstrom=5000.0))
     np.testing.assert_allclose(defocus_of(found), on_axis(ORDER, 0.0) + 5000.0)
     fits = [t.ctf for t in found.series.tilts]
     assert all(math.isnan(f.score) and f.defocus_u_angstrom == f.defocus_v_angstrom for f in fits)

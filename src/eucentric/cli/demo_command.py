@@ -53,7 +53,7 @@ def demo(
     data, project = folder / "data", folder / "project"
     _make_data(data, demo_settings(short), options.overwrite)
     found = plan_import([str(data / "frames")], [str(data)], gain=data / "gain.mrc")
-    show_findings(found)
+    show_findings(found.findings)
     write_project(project, found)
     return run_and_show(partial(run_project, project), options, partial(_show_results, data=data, project=project))
 

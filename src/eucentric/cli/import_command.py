@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 from eucentric.cli.options import SEVERAL, AsJson, Debug, show_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eucentric.io.findings import Finding
     from eucentric.pipeline.importing import ImportPlan
+    from eucentric.pipeline.plan import Plan
 
 _Many = Annotated[list[str], SEVERAL]
 
@@ -33,18 +37,53 @@ def write_project(project: Path, plan: ImportPlan) -> Path:
             elif plan.series and all(one.optics is None for one in plan.series):
                 # a lone needle gives projection matching nothing to hold on to
                 chosen["align"] = {"method": "centre-of-mass"}
+            if plan.ctfs:
+                chosen["ctf"] = {"method": "imported"}
             Plan.write_default(project, chosen)
         else:
             before = Plan.load(project).project
             changed = {name: path for name, path in references.items() if path != getattr(before, name)}
             if changed:
                 Plan.load(project).save("project", changed)
+            if plan.ctfs:
+                _use_given_ctfs(Plan.load(project))
         return write_import(project, plan)
 
 
-def show_findings(plan: ImportPlan) -> None:
+def _use_given_ctfs(plan: Plan) -> None:
+    """Keep what is imported, unless the plan already says to refine it."""
+    if plan.params("ctf").method == "fit":
+        plan.save("ctf", {"method": "imported"})
+
+
+def _add_ctfs(project: Path, ctf: list[str], focus: list[str], focus_offset: float, *, as_json: bool) -> int:
+    """Estimates for the series of a project that is there."""
+    from eucentric.errors import InputError
+    from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
+    from eucentric.pipeline.find_given_ctfs import find_given_ctfs, write_given_ctfs
+    from eucentric.pipeline.lock import ProjectLock
+    from eucentric.pipeline.plan import Plan
+    from eucentric.pipeline.steps import IMPORT_TABLE
+
+    table = project / IMPORT_TABLE
+    series = [read_tilt_series(table, name, project) for name in tilt_series_names(table)]
+    found, told = find_given_ctfs(series, ctf, focus, focus_offset)
+    show_findings(told)
+    if not found:
+        raise InputError(f"No estimate was taken over for any of the {len(series)} series of `{project}` (see above).")
+    with ProjectLock(project, "import"):
+        write_given_ctfs(project, found)
+        _use_given_ctfs(Plan.load(project))
+    sys.stdout.write(f"CTFs of {len(found)} of {len(series)} tilt series taken over. Next: eucentric run {project}\n")
+    if as_json:
+        findings = [{"severity": f.severity, "series": f.series, "text": f.text} for f in told]
+        show_json({"exit_code": 0, "series": list(found), "left_out": [], "findings": findings})
+    return 0
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
     """Tell what import noticed."""
-    for finding in plan.findings:
+    for finding in findings:
         where = f"{finding.series}: " if finding.series else ""
         sys.stdout.write(f"{finding.severity}: {where}{finding.text}\n")
 
@@ -75,6 +114,9 @@ def import_files(
     pre_dose: float = 0.0,
     alignment: _Many = [],  # noqa: B006
     alignment_pixel_size: float | None = None,
+    ctf: _Many = [],  # noqa: B006
+    focus: _Many = [],  # noqa: B006
+    focus_offset: float = 0.0,
     exclude: _Many = [],  # noqa: B006
     as_json: AsJson = False,
     debug: Debug = False,
@@ -130,6 +172,13 @@ def import_files(
         `eucentric align --start imported --method auto` refines them
     alignment_pixel_size
         A, of the images that were aligned, where they were binned and the files do not tell
+    ctf
+        estimates of CTFFIND, Gctf, ctfplotter (.defocus), AreTomo, Warp or RELION: files or folders. They are kept as they
+        are; `eucentric ctf --method refine` refines them. Without --frames, --mdoc or --stack: for a project that is there
+    focus
+        tables of the defocus of focus images on the tilt axis: acquisition, position in A and defocus in A, a line each
+    focus_offset
+        A, what the tilt images are further underfocus than the focus images by the settings of the microscope
     exclude
         names of series to leave out
     """
@@ -137,6 +186,8 @@ def import_files(
     from eucentric.pipeline.importing import plan_import
     from eucentric.pipeline.plan import PLAN_FILE
 
+    if (ctf or focus) and not (frames or mdoc or stack or tomogram) and (project / "import").is_dir():
+        return _add_ctfs(project, ctf, focus, focus_offset, as_json=as_json)
     plan = plan_import(
         frames,
         mdoc,
@@ -160,10 +211,13 @@ def import_files(
         pre_exposure_dose=pre_dose,
         alignments=alignment,
         alignment_pixel_size=alignment_pixel_size,
+        ctfs=ctf,
+        focus_tables=focus,
+        focus_offset_angstrom=focus_offset,
         exclude=exclude,
     )
     table = write_project(project, plan)
-    show_findings(plan)
+    show_findings(plan.findings)
     count = sum(len(s.tilts) for s in plan.series)
     sys.stdout.write(f"{len(plan.series)} tilt series with {count} tilts in `{table}`.\n")
     if plan.left_out:

@@ -25,15 +25,12 @@ from eucentric.io.external_alignments import (
 from eucentric.io.imod import TiltCommand, read_angles, read_tilt_command, read_transforms
 from eucentric.io.warp_xml import read_warp_series
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
-from eucentric.pipeline.import_files import read_own
+from eucentric.pipeline.import_files import near_angle, read_own
 from eucentric.typing import FloatArray, PathLike
 
-_NEAR = 0.45
-"""Of the step between tilts: angles closer than this are of the same view."""
 _SCATTER = 0.5
 """Of that distance: angles of one series scatter less about those of the other, half of them."""
 _TELLS_DEG = 0.5  # angles of the stage that differ by less are no proof
-_STEP_DEG = 3.0  # where there is one tilt only
 _SAME_SIZE = 0.01  # relative difference of widths and heights that rounding on binning explains
 _RELION_TABLES = ("aligned_tilt_series.star", "tilt_series.star", "tomograms.star")
 _CUT = "_cutviews0.rawtlt"
@@ -343,13 +340,7 @@ def _by_section(tilts: list[Tilt], entries: _Entries, count: int | None) -> dict
     known = [(tilts[i].nominal_tilt_deg, entries[j].listed_deg) for i, j in pairs.items()]
     away = np.array([b - a for a, b in known if b is not None])
     spread = np.abs(away - np.median(away)).max() if len(away) else 0.0
-    return pairs if spread < _NEAR * _step([t.nominal_tilt_deg for t in tilts]) else None
-
-
-def _step(angles: list[float]) -> float:
-    steps = np.diff(np.sort(angles))
-    steps = steps[steps > 0.1]
-    return float(np.median(steps)) if len(steps) else _STEP_DEG
+    return pairs if spread < near_angle([t.nominal_tilt_deg for t in tilts]) else None
 
 
 def _pair(ours: FloatArray, theirs: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:
@@ -407,7 +398,7 @@ def _by_angle(
         raise InputError(
             f"{source} lists no angle and no name that {series.name} has. Check that it belongs to this series."
         )
-    near = _NEAR * _step(ours.tolist())
+    near = near_angle(ours.tolist())
     as_many = len(theirs) in (len(ours), len(series.tilts))
     ways = []
     for sign in (1.0,) if external.signs_known else (1.0, -1.0):

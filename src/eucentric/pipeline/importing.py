@@ -19,11 +19,13 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.defects import read_defects
 from eucentric.io.findings import Finding
+from eucentric.io.given_ctf import GivenCtf
 from eucentric.io.movies import MOVIE_ENDINGS, has_ending, read_gain
 from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import relative_path, write_tilt_series_set
 from eucentric.io.warps import write_image_warp
 from eucentric.models import Tilt, TiltSeries
+from eucentric.pipeline.find_given_ctfs import find_given_ctfs, write_given_ctfs
 from eucentric.pipeline.import_alignment import attach_given
 from eucentric.pipeline.import_continuous import (
     FrameTable,
@@ -33,7 +35,13 @@ from eucentric.pipeline.import_continuous import (
     table_of,
 )
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, ImportOptions, finish_series, read_movie_headers, some_of
-from eucentric.pipeline.import_files import NamedMovie, bare_name, expand_paths, parse_movie_names, series_name
+from eucentric.pipeline.import_files import (
+    NamedMovie,
+    bare_name,
+    expand_paths,
+    parse_movie_names,
+    series_name,
+)
 from eucentric.pipeline.import_mdocs import (
     MdocSeries,
     MovieIndex,
@@ -68,6 +76,8 @@ class ImportPlan:
     """Names of series that cannot be processed; the findings of severity `error` tell why."""
     warps: Mapping[str, ImageWarp] = field(default_factory=dict)
     """Local deformation by series, of alignments that were given."""
+    ctfs: Mapping[str, GivenCtf] = field(default_factory=dict)
+    """Contrast transfer by series, of estimates or focus images that were given."""
     pre_exposure_images: tuple[tuple[str, Path, float], ...] = ()
     """(series, image, e/A2): exposures taken before a series; their dose is in the pre-exposure of its tilts."""
 
@@ -324,6 +334,9 @@ def plan_import(
     pre_exposure_dose: float = 0.0,
     alignments: Sequence[str | Path] = (),
     alignment_pixel_size: float | None = None,
+    ctfs: Sequence[str | Path] = (),
+    focus_tables: Sequence[str | Path] = (),
+    focus_offset_angstrom: float = 0.0,
     exclude: Sequence[str] = (),
 ) -> ImportPlan:
     """Find the files of tilt series, check them against each other, and say what is missing or odd. Nothing is written.
@@ -344,6 +357,9 @@ def plan_import(
     pre_exposure_dose : e/A2 received before each series; with `pre_exposure_images`, only by the series named in theirs
     alignments : files or folders with alignments of other programs (:mod:`eucentric.pipeline.import_alignment`)
     alignment_pixel_size : A, of the images that were aligned, where they were binned and the files do not tell
+    ctfs : files or folders with estimates of the contrast transfer (:func:`eucentric.pipeline.import_ctf.read_external_ctf`)
+    focus_tables : tables of focus images (:mod:`eucentric.io.focus_tables`), used where no estimates are given
+    focus_offset_angstrom : what tilt images are further underfocus than focus images
     exclude : names of series to leave out, wildcards allowed
 
     Returns
@@ -407,6 +423,8 @@ def plan_import(
         collector.add(series_name(path), make)
     _add_tomograms(collector, expand_paths(tomograms, TOMOGRAM_ENDINGS, "tomogram"))
     warps = _add_alignments(collector, alignments, alignment_pixel_size)
+    found_ctfs, told = find_given_ctfs(collector.series, ctfs, focus_tables, focus_offset_angstrom)
+    collector.findings += told
     _check_between_series(collector)
     _conclude(collector)
     for kind, file in (("dark reference", dark_path), ("list of defects", defects_path)):
@@ -424,6 +442,7 @@ def plan_import(
         findings=tuple(collector.findings),
         left_out=tuple(dict.fromkeys(collector.left_out)),
         warps=warps,
+        ctfs=found_ctfs,
         pre_exposure_images=tuple(exposures),
     )
 
@@ -533,6 +552,7 @@ def write_import(project_root: PathLike, plan: ImportPlan) -> Path:
             path = folder / "warps" / f"{one.name}.npz"
             write_image_warp(path, plan.warps[one.name], [t.acquisition for t in one.tilts])
             series[i] = one.replace(warp=relative_path(path, root))
+    write_given_ctfs(root, plan.ctfs)
     report = {
         **plan.references(root),
         "left_out": list(plan.left_out),
