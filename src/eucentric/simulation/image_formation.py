@@ -30,6 +30,7 @@ from eucentric.models.optics import Optics
 from eucentric.optics.atoms import ICE_VOLTS, interaction_parameter
 from eucentric.optics.ctf import ctf_2d
 from eucentric.simulation.acquisition import Acquisition, plan_acquisition
+from eucentric.simulation.body import Body
 from eucentric.simulation.detector import Detector
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.species import Species, procedural_macromolecule
@@ -42,22 +43,6 @@ _SLAB_BYTES = 2**28
 _WATER_NUMBER = 0.0311  # molecules in A^3 of vitreous ice of 0.93 g/cm^3
 _WATER_STRUCTURE = 0.063  # structure factor of water at zero frequency, from its compressibility
 _BLOCKED_TRANSMISSION = 0.04
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Body:
-    """The same weighted points at several places of the specimen."""
-
-    points_angstrom: FloatArray
-    """(n, 3) in the body's own frame."""
-    weights: FloatArray
-    """(n,), V A^3."""
-    rotations: FloatArray
-    """(place, 3, 3), body to specimen."""
-    centres_angstrom: FloatArray
-    """(place, 3), specimen."""
-    fades: bool
-    """Whether radiation damage takes its detail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
