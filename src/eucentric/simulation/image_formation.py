@@ -30,11 +30,12 @@ from eucentric.models.optics import Optics
 from eucentric.optics.atoms import ICE_VOLTS, interaction_parameter
 from eucentric.optics.ctf import ctf_2d
 from eucentric.simulation.acquisition import Acquisition, plan_acquisition
+from eucentric.simulation.bodies import specimen_bodies
 from eucentric.simulation.body import Body
 from eucentric.simulation.detector import Detector
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.species import Species, procedural_macromolecule
-from eucentric.simulation.specimen import Specimen, bead_points, vesicle_points
+from eucentric.simulation.specimen import Specimen
 from eucentric.simulation.spreading import spread_points
 from eucentric.typing import FloatArray
 
@@ -104,46 +105,6 @@ class SimulatedSeries:
         """Recorded counts (frame, y, x) of a tilt, rows upwards."""
         generator = seeded_generator(int(self.seeds[tilt]) + 1)
         return self.detector.record(self.expected_frames(tilt), self.params.data_type, generator)
-
-
-def specimen_bodies(specimen: Specimen, pixel_size: float, rng: np.random.Generator) -> tuple[Body, ...]:
-    """The specimen as points fine enough for images of `pixel_size` A."""
-    bodies = []
-    for kind, species in enumerate(specimen.species):
-        chosen = specimen.kinds == kind
-        coarse = species.coarse(0.6 * pixel_size)
-        bodies.append(
-            Body(
-                points_angstrom=coarse.points_angstrom,
-                weights=coarse.weights,
-                rotations=specimen.rotations[chosen],
-                centres_angstrom=specimen.positions_angstrom[chosen],
-                fades=True,
-            )
-        )
-    for vesicle in specimen.vesicles:
-        points, weights = vesicle_points(vesicle, max(3.0, pixel_size), rng)
-        bodies.append(
-            Body(
-                points_angstrom=points - vesicle[:3],
-                weights=weights,
-                rotations=np.eye(3)[None],
-                centres_angstrom=vesicle[None, :3],
-                fades=True,
-            )
-        )
-    if len(specimen.beads):
-        points, weights = bead_points(specimen.bead_diameter_angstrom, 0.7 * pixel_size)
-        bodies.append(
-            Body(
-                points_angstrom=points,
-                weights=weights,
-                rotations=rotation_z(rng.uniform(0, 360, len(specimen.beads))),
-                centres_angstrom=specimen.beads,
-                fades=False,
-            )
-        )
-    return tuple(bodies)
 
 
 def transmission(params: SimulationParams, acquisition: Acquisition, tilt: int) -> float:

@@ -1,7 +1,7 @@
-"""What lies in the ice: particles, vesicles and gold beads, packed without overlap in a slab wider than the image."""
+"""What lies in the ice: everything that is placed without overlap in a slab wider than the image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from eucentric.errors import InputError, ProcessingError
 from eucentric.geometry import Rotation
 from eucentric.optics.atoms import ICE_VOLTS
+from eucentric.simulation.film import Film
+from eucentric.simulation.membranes import sphere_surface
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.species import Species
+from eucentric.simulation.structures import ROLES, Contaminant, Filament, Lattice, Membrane, Particles
 from eucentric.typing import FloatArray
 
 _GAP = 8.0  # A of ice left between things
@@ -27,19 +30,44 @@ class Specimen:
     """Everything in the ice. Positions in A from the middle of the untilted field of view."""
 
     species: tuple[Species, ...]
-    positions_angstrom: FloatArray
-    """(particle, 3)."""
-    rotations: FloatArray
-    """(particle, 3, 3), from the species' own frame to the specimen."""
-    kinds: NDArray[np.int64]
-    """(particle,), index of the species."""
-    vesicles: FloatArray
-    """(vesicle, 4): middle x, y, z and the radius of the membrane's mid-surface."""
-    beads: FloatArray
+    particles: Particles
+    membranes: tuple[Membrane, ...] = ()
+    filaments: tuple[Filament, ...] = ()
+    lattices: tuple[Lattice, ...] = ()
+    beads: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
     """(bead, 3)."""
     bead_diameter_angstrom: float
+    contamination: tuple[Contaminant, ...] = ()
+    film: Film
     half_extent_angstrom: tuple[float, float, float]
-    """x, y, z: the slab reaches from minus to plus these."""
+    """x, y, z: the film is simulated from minus to plus these."""
+
+    @property
+    def positions_angstrom(self) -> FloatArray:
+        """(particle, 3)."""
+        return self.particles.positions_angstrom
+
+    @property
+    def rotations(self) -> FloatArray:
+        """(particle, 3, 3), from the species' own frame to the specimen."""
+        return self.particles.rotations
+
+    @property
+    def kinds(self) -> NDArray[np.int64]:
+        """(particle,), index of the species."""
+        return self.particles.kinds
+
+    @property
+    def vesicles(self) -> FloatArray:
+        """(vesicle, 4): middle x, y, z and radius of the mid-surface of each membrane that is a sphere."""
+        spheres = [membrane.sphere for membrane in self.membranes if membrane.sphere is not None]
+        return np.array(spheres, dtype=np.float64).reshape(-1, 4)
+
+    def members(self, role: str, parent: int | None = None) -> NDArray[np.int64]:
+        """Numbers of the particles of one role of `ROLES`, of one membrane, filament or lattice or of all."""
+        particles = self.particles
+        chosen = particles.roles == ROLES.index(role)
+        return np.flatnonzero(chosen if parent is None else chosen & (particles.parents == parent))
 
     @classmethod
     def build(cls, params: SimulationParams, species: Sequence[Species], rng: np.random.Generator) -> Self:
@@ -71,14 +99,26 @@ class Specimen:
         order = rng.permutation(len(wanted))
         return cls(
             species=tuple(species),
-            positions_angstrom=np.array(places, dtype=np.float64).reshape(-1, 3)[order],
-            rotations=Rotation.random(len(wanted), rng).matrices if wanted else np.zeros((0, 3, 3)),
-            kinds=np.array([kind for kind, _ in wanted], dtype=np.int64)[order],
-            vesicles=vesicles,
+            particles=Particles(
+                positions_angstrom=np.array(places, dtype=np.float64).reshape(-1, 3)[order],
+                rotations=Rotation.random(len(wanted), rng).matrices if wanted else np.zeros((0, 3, 3)),
+                kinds=np.array([kind for kind, _ in wanted], dtype=np.int64)[order],
+                roles=np.zeros(len(wanted), dtype=np.int64),
+                parents=np.full(len(wanted), -1, dtype=np.int64),
+            ),
+            membranes=tuple(vesicle_membrane(vesicle) for vesicle in vesicles),
             beads=np.array(beads, dtype=np.float64).reshape(-1, 3),
             bead_diameter_angstrom=params.bead_diameter_angstrom,
+            film=Film(thickness_angstrom=params.thickness_angstrom),
             half_extent_angstrom=half,
         )
+
+
+def vesicle_membrane(vesicle: FloatArray) -> Membrane:
+    """A round membrane from its middle x, y, z and the radius of its mid-surface."""
+    x, y, z, radius = (float(value) for value in vesicle)
+    surface = sphere_surface(radius).placed(np.eye(3), np.array([x, y, z]))
+    return Membrane(name="vesicle", surface=surface, sphere=(x, y, z, radius))
 
 
 def vesicle_points(vesicle: FloatArray, spacing: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
