@@ -53,12 +53,12 @@ CASES = (
 )
 
 
-def settings(number: int) -> SimulationParams:
+def settings(number: int, seed: int) -> SimulationParams:
     """The simulator's settings of one of the twelve: true tilts stay within 60 degrees."""
     case = CASES[number]
     share = (case.size * case.pixel / 2400) ** 2 * case.thickness / 1100
     return SimulationParams(
-        seed=300 + number,
+        seed=seed + number,
         thickness_angstrom=case.thickness,
         defocus_angstrom=case.defocus,
         voltage_kv=case.voltage,
@@ -82,15 +82,15 @@ def settings(number: int) -> SimulationParams:
     )
 
 
-def simulate(number: int, cache: Path) -> dict[str, np.ndarray]:
+def simulate(number: int, seed: int, cache: Path) -> dict[str, np.ndarray]:
     """Images and truth of one series, kept in a file."""
-    path = cache / f"series_{number:02d}.npz"
+    path = cache / f"series_{seed}_{number:02d}.npz"
     if not path.exists():
-        series = SimulatedSeries.build(settings(number))
+        series = SimulatedSeries.build(settings(number, seed))
         geometry = series.acquisition.geometry
         images = []
         for tilt in range(len(geometry)):
-            generator = torch.Generator().manual_seed(tilt + 1000 * number)
+            generator = torch.Generator().manual_seed(tilt + 1000 * (seed + number))
             images.append(torch.poisson(series.expected_frames(tilt).sum(0), generator=generator).numpy())
         np.savez(
             path,
@@ -106,7 +106,7 @@ def simulate(number: int, cache: Path) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def run_series(numbers: list[int], cache: Path) -> None:
+def run_series(numbers: list[int], seed: int, cache: Path) -> None:
     """One line a series, then the sums."""
     cache.mkdir(parents=True, exist_ok=True)
     right, everything = 0, []
@@ -114,8 +114,8 @@ def run_series(numbers: list[int], cache: Path) -> None:
         "  um   kV   A/px  pre-tilt  hand  sigmas  median  90%    max A  thick  node/band A      found          CPU s"
     )
     for number in numbers:
-        case, stored = CASES[number], simulate(number, cache)
-        params, optics = settings(number), Optics(voltage_kv=CASES[number].voltage)
+        case, stored = CASES[number], simulate(number, seed, cache)
+        params, optics = settings(number, seed), Optics(voltage_kv=CASES[number].voltage)
         geometry = TiltGeometry.build(
             stored["y_tilt"] - case.pretilt,
             z_rot_deg=stored["z_rot"],
@@ -175,13 +175,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["series", "image"])
     parser.add_argument("numbers", nargs="*", type=int, help="which of the twelve, 0 to 11")
+    parser.add_argument("--seed", type=int, default=300, help="of the first series; the others count on")
     parser.add_argument("--cache", type=Path, default=Path("ctf_accuracy"))
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     set_threads(chosen.threads)
     if chosen.what == "series":
-        run_series(chosen.numbers or list(range(len(CASES))), chosen.cache)
+        run_series(chosen.numbers or list(range(len(CASES))), chosen.seed, chosen.cache)
     else:
         run_image(chosen.size)
 

@@ -198,13 +198,22 @@ def test_order_of_acquisition():
 
 
 def test_hand_against_what_was_given_names_the_fix():
+    free, plus, minus = CtfParams(), CtfParams(hand=1), CtfParams(hand=-1)
     test = HandTest(hand=1.0, given=-1.0, decided=True, log_likelihood_ratio=80.0, sigmas=8.0)
     assert test.axis_sign == -1.0
-    assert "--tilt-axis -96.0" in hand_caveats(test, 84.0)[0]
-    assert "--tilt-axis 84.0" in hand_caveats(test, -96.0)[0]
+    assert "--tilt-axis -96.0" in hand_caveats(test, 84.0, free)[0]
+    assert "--tilt-axis 84.0" in hand_caveats(test, -96.0, free)[0]
+    assert "`eucentric ctf PROJECT --hand 1`" in hand_caveats(test, 84.0, free)[0]
+    assert hand_caveats(test, 84.0, plus) == []
+    assert "`eucentric ctf PROJECT --hand auto`" in hand_caveats(test, 84.0, minus)[0]
+    assert "--tilt-axis -96.0" in hand_caveats(test, 84.0, minus)[0]
     agreed = HandTest(hand=-1.0, given=-1.0, decided=True, log_likelihood_ratio=-80.0, sigmas=8.0)
-    assert hand_caveats(agreed, 84.0) == []
+    assert hand_caveats(agreed, 84.0, free) == []
     assert agreed.axis_sign == 1.0
+    unsure = HandTest(hand=-1.0, given=-1.0, decided=False, log_likelihood_ratio=2.0, sigmas=1.1)
+    assert "do not tell the hand (1.1 standard errors); -1" in hand_caveats(unsure, 84.0, free)[0]
+    assert "`eucentric ctf PROJECT --hand 1`" in hand_caveats(unsure, 84.0, free)[0]
+    assert hand_caveats(unsure, 84.0, plus) == []
 
 
 def test_empty_and_thick_images_are_told_apart():

@@ -5,25 +5,38 @@ import numpy as np
 from eucentric.ctf.fit_inclination import Inclination
 from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import HandTest
+from eucentric.ctf.solve_series import used_hand
 from eucentric.models import CtfFit
 
 _NOMINAL_TOLERANCE = 10_000.0  # A; a microscope's own defocus is rarely further off
 
 
 def value_caveats(
-    fits: tuple[CtfFit, ...], failed: tuple[int, ...], nominal: float | None, pixel_scale: float, params: CtfParams
+    fits: tuple[CtfFit, ...],
+    failed: tuple[int, ...],
+    nominal: float | None,
+    pixel_scale: float,
+    params: CtfParams,
+    outside: float | None = None,
 ) -> list[str]:
-    """Of the values themselves."""
+    """Of the values themselves.
+
+    Parameters
+    ----------
+    outside : A, what the rings fit clearly better, outside the searched range
+    """
     out = []
     if failed:
         listed = ", ".join(str(t + 1) for t in failed)
         out.append(f"No Thon rings in image {listed} (in order of tilt); the defocus is that of the neighbours.")
     good = np.array([f.defocus_angstrom for t, f in enumerate(fits) if t not in failed])
     edges = (params.minimum_defocus_angstrom, params.maximum_defocus_angstrom)
-    if any(abs(d - edge) < 100.0 for d in good for edge in edges):
+    if outside is not None:
+        out.append(outside_sentence(outside, params))
+    elif any(abs(d - edge) < 100.0 for d in good for edge in edges):
         out.append(
-            f"A defocus lies at the end of the searched range ({edges[0]:.0f} to {edges[1]:.0f} A); widen the range "
-            "(minimum_defocus_angstrom, maximum_defocus_angstrom)."
+            f"A defocus lies at the end of the searched range ({edges[0]:.0f} to {edges[1]:.0f} A). Widen it with "
+            "--minimum-defocus-angstrom or --maximum-defocus-angstrom."
         )
     if nominal is not None and abs(float(np.median(good)) - nominal) > _NOMINAL_TOLERANCE:
         out.append(
@@ -45,24 +58,44 @@ def value_caveats(
     return out
 
 
-def hand_caveats(test: HandTest, axis_deg: float) -> list[str]:
+def outside_sentence(defocus_angstrom: float, params: CtfParams) -> str:
+    """Rings lie outside the searched range."""
+    low, high = params.minimum_defocus_angstrom, params.maximum_defocus_angstrom
+    below = defocus_angstrom < low
+    return (
+        f"The rings fit a defocus of {defocus_angstrom:.0f} A, outside the searched range ({low:.0f} to {high:.0f} A). "
+        f"Widen it with {'--minimum-defocus-angstrom' if below else '--maximum-defocus-angstrom'}."
+    )
+
+
+def hand_caveats(test: HandTest, axis_deg: float, params: CtfParams) -> list[str]:
     """Of the hand, and of the direction of the tilt axis.
 
     Parameters
     ----------
     axis_deg : tilt axis of the geometry
+    params : whose hand goes before the images'
     """
+    used = used_hand(test, params)
+    told = f"({test.sigmas:.1f} standard errors)"
     if not test.decided:
+        if params.hand != "auto":
+            return []
         return [
-            f"The images do not tell the hand ({test.sigmas:.1f} standard errors); {test.given:+.0f} was kept. "
-            "Compare with another series of the same microscope."
+            f"The images do not tell the hand {told}; {used:+.0f}, as imported, was kept. If another series of the same "
+            f"microscope tells {-used:+.0f}: `eucentric ctf PROJECT --hand {-used:.0f}`."
         ]
-    if test.hand == test.given:
+    turned = f"the tilt axis points the other way: import again with --tilt-axis {_turned(axis_deg):.1f}."
+    if test.hand != used:
+        return [
+            f"The hand was set to {used:+.0f}, and the images say {test.hand:+.0f} {told}. To follow them: "
+            f"`eucentric ctf PROJECT --hand auto`. If {used:+.0f} is known to be right, {turned}"
+        ]
+    if test.hand == test.given or params.hand != "auto":
         return []
     return [
-        f"The defocus gradient says hand {test.hand:+.0f} ({test.sigmas:.1f} standard errors), not {test.given:+.0f} as "
-        f"given; {test.hand:+.0f} is used. If {test.given:+.0f} is known to be right, the tilt axis points the other "
-        f"way: import again with --tilt-axis {_turned(axis_deg):.1f}."
+        f"The images say hand {test.hand:+.0f} {told}, not {test.given:+.0f} as imported; {test.hand:+.0f} is used. To use it "
+        f"for all series: `eucentric ctf PROJECT --hand {test.hand:.0f}`. If {test.given:+.0f} is known to be right, {turned}"
     ]
 
 

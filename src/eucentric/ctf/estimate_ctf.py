@@ -1,6 +1,7 @@
 """CTF of a tilt series: the stage's entrance."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,10 +11,12 @@ from torch import Tensor
 
 from eucentric.ctf.acquisition_order import AcquisitionOrder
 from eucentric.ctf.check_inputs import check_series, nominal_median
-from eucentric.ctf.describe_fit import hand_caveats, inclination_caveats, value_caveats
-from eucentric.ctf.fit_defocus import drift_precision
+from eucentric.ctf.describe_fit import hand_caveats, inclination_caveats, outside_sentence, value_caveats
+from eucentric.ctf.fit_defocus import Start, drift_precision
+from eucentric.ctf.noise_chance import LARGEST_CHANCE, noise_chance
 from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import CtfCurves, CtfResult
+from eucentric.ctf.search_outside import defocus_outside
 from eucentric.ctf.solve_series import (
     Solution,
     View,
@@ -23,6 +26,7 @@ from eucentric.ctf.solve_series import (
     measure_thickness,
     solve_series,
     tilts_without_rings,
+    used_hand,
 )
 from eucentric.ctf.spectrum_curves import fitted_resolution, measure_curves, ring_score
 from eucentric.ctf.tile_spectra import TileSpectra, measure_series_spectra
@@ -31,7 +35,7 @@ from eucentric.geometry import TiltGeometry
 from eucentric.models import CtfFit, Optics
 from eucentric.typing import FloatArray
 
-_LEAST_SHARE = 0.1  # of the tilts must show rings: in pure noise a few seem to
+_LEAST_SHARE = 0.1  # of the tilts must show rings: fewer are no series
 
 
 def estimate_series_ctf(
@@ -45,6 +49,7 @@ def estimate_series_ctf(
     nominal_defocus_angstrom: FloatArray | None = None,
     acquisition: ArrayLike | None = None,
     specimen_height_angstrom: float = 0.0,
+    start: Sequence[CtfFit] | None = None,
 ) -> CtfResult:
     """Defocus and astigmatism of every tilt, fitted together with the tilt geometry; hand, plane and thickness.
 
@@ -53,11 +58,12 @@ def estimate_series_ctf(
     images : (tilt, y, x) sums of motion-corrected frames, not dose weighted, y up
     geometry : how the specimen projects into each image
     pixel_size : A
-    hand : +1 or -1, kept where the images do not tell
+    hand : +1 or -1, kept where neither `params.hand` nor the images tell
     nominal_defocus_angstrom : (tilt,) A, underfocus positive, NaN where unknown: a weak belief about the whole series
     acquisition : (tilt,) place of each image in the order of acquisition; None for the order of the images
     specimen_height_angstrom : A, middle of the matter above the specimen centre (p = 0) along z. Unless it is told, the
         height goes into the defocus of steep tilts.
+    start : one for each tilt, where the search begins; None searches all that the settings allow
 
     Returns
     -------
@@ -68,7 +74,7 @@ def estimate_series_ctf(
     ------
     ShapeError : images, geometry, nominal defocus and order of different lengths, or images too small
     InputError : NaN or infinity in an image, a hand other than +1 or -1, a pixel size that is not positive
-    ProcessingError : no more than a tenth of the tilts show rings
+    ProcessingError : rings no better than noise gives by chance, or in no more than a tenth of the tilts
     """
     params = params or CtfParams()
     order = np.asarray(range(len(images)) if acquisition is None else acquisition, dtype=np.float64)
@@ -80,18 +86,21 @@ def estimate_series_ctf(
         order=AcquisitionOrder.build(order, images.device),
         height_angstrom=specimen_height_angstrom,
     )
-    start = best_start(spectra, view, hand, optics, params, nominal)
-    solutions = {sign: solve_series(spectra, view, sign, start, optics, params) for sign in (1.0, -1.0)}
-    test = compare_hands(solutions, view, hand, optics, params)
-    chosen = solutions[test.hand]
-    failed = tilts_without_rings(chosen.fit)
-    if len(images) - len(failed) <= _LEAST_SHARE * len(images):
-        raise ProcessingError(
-            f"{len(images) - len(failed)} of {len(images)} tilts show Thon rings between "
-            f"{1 / float(spectra.bins.frequency[0]):.0f} and {1 / float(spectra.bins.frequency[-1]):.1f} A. "
-            "Check the pixel size and the voltage, and that the images are not dose weighted, filtered or blank."
+    begin = (
+        best_start(spectra, view, hand, optics, params, nominal)
+        if start is None
+        else Start(
+            defocus_angstrom=np.array([f.defocus_angstrom for f in start]),
+            phase_shift_deg=np.array([f.phase_shift_deg for f in start]),
         )
-    scale = likely_pixel_scale(spectra, chosen, view, test.hand, optics, params, decided=test.decided)
+    )
+    solutions = {sign: solve_series(spectra, view, sign, begin, optics, params) for sign in (1.0, -1.0)}
+    test = compare_hands(solutions, view, hand, optics, params)
+    used = used_hand(test, params)
+    chosen = solutions[used]
+    outside = defocus_outside(spectra, view, used, optics, params, chosen.fit)
+    _require_rings(chosen, spectra, outside, optics, params)
+    scale = likely_pixel_scale(spectra, chosen, view, used, optics, params, decided=test.decided and used == test.hand)
     chosen, thickness = measure_thickness(chosen, view, optics, params)
     failed = tilts_without_rings(chosen.fit)
     fits, curves = describe_tilts(spectra, chosen, view, failed, optics, params)
@@ -99,7 +108,7 @@ def estimate_series_ctf(
     return CtfResult(
         fits=fits,
         failed=failed,
-        hand=test.hand,
+        hand=used,
         hand_test=test,
         inclination_x_deg=inclination.x_deg if inclination.significant else 0.0,
         inclination_y_deg=inclination.y_deg if inclination.significant else 0.0,
@@ -111,10 +120,34 @@ def estimate_series_ctf(
         evidence=np.asarray(chosen.fit.evidence.cpu().numpy()),
         curves=curves,
         caveats=(
-            *value_caveats(fits, failed, nominal, scale, params),
-            *hand_caveats(test, float(np.median(geometry.z_rot_deg))),
+            *value_caveats(fits, failed, nominal, scale, params, outside),
+            *hand_caveats(test, float(np.median(geometry.z_rot_deg)), params),
             *inclination_caveats(inclination),
         ),
+        spectra=spectra,
+        model=chosen.fit.model,
+    )
+
+
+def _require_rings(
+    solution: Solution, spectra: TileSpectra, outside: float | None, optics: Optics, params: CtfParams
+) -> None:
+    """Refuse a series whose best fit is no better than noise gives by chance, or of which hardly a tilt shows rings."""
+    evidence = solution.fit.evidence.cpu().numpy()
+    count, seen = len(evidence), len(evidence) - len(tilts_without_rings(solution.fit))
+    by_chance = noise_chance(evidence, spectra.bins, optics, params) > LARGEST_CHANCE
+    if not by_chance and seen > _LEAST_SHARE * count:
+        return
+    first, last = 1 / float(spectra.bins.frequency[0]), 1 / float(spectra.bins.frequency[-1])
+    found = "No tilt shows" if seen == 0 or by_chance else f"Only {seen} of {count} tilts show"
+    raise ProcessingError(
+        f"{found} Thon rings between {first:.0f} and {last:.1f} A that stand out of noise. "
+        + (
+            f"Check the pixel size, the voltage and the range of defocus ({params.minimum_defocus_angstrom:.0f} to "
+            f"{params.maximum_defocus_angstrom:.0f} A), and that the images are not dose weighted, filtered or blank."
+            if outside is None
+            else outside_sentence(outside, params)
+        )
     )
 
 

@@ -6,11 +6,13 @@ from torch import Tensor
 
 from eucentric.ctf.acquisition_order import AcquisitionOrder
 from eucentric.ctf.check_inputs import check_pixels
-from eucentric.ctf.describe_fit import value_caveats
+from eucentric.ctf.describe_fit import outside_sentence, value_caveats
 from eucentric.ctf.estimate_ctf import describe_tilts, phase_shift_sigmas
 from eucentric.ctf.judge_image import ice_rings, no_rings_sentence, verdicts
+from eucentric.ctf.noise_chance import LARGEST_CHANCE, noise_chance
 from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import ImageCtf
+from eucentric.ctf.search_outside import defocus_outside
 from eucentric.ctf.solve_series import (
     View,
     best_start,
@@ -22,8 +24,6 @@ from eucentric.ctf.tile_spectra import measure_series_spectra, measure_tile_spec
 from eucentric.errors import ProcessingError, ShapeError
 from eucentric.geometry import TiltGeometry
 from eucentric.models import Optics
-
-_LEAST_EVIDENCE = 6.0
 
 
 def estimate_image_ctf(
@@ -58,11 +58,13 @@ def estimate_image_ctf(
     )
     start = best_start(spectra, view, 1.0, optics, params, nominal_defocus_angstrom)
     solution = solve_series(spectra, view, 1.0, start, optics, params)
-    # the best of thousands of trials stands out of pure noise by some five standard deviations
-    if not float(solution.fit.evidence[0]) >= _LEAST_EVIDENCE:
+    outside = defocus_outside(spectra, view, 1.0, optics, params, solution.fit)
+    if noise_chance(solution.fit.evidence.cpu().numpy(), spectra.bins, optics, params) > LARGEST_CHANCE:
         raise ProcessingError(
             no_rings_sentence(spectra)
             + " Check the pixel size and the voltage, and that the image is not filtered or dose weighted."
+            if outside is None
+            else f"The image shows no Thon rings within the range. {outside_sentence(outside, params)}"
         )
     scale = likely_pixel_scale(spectra, solution, view, 1.0, optics, params)
     solution, thickness = measure_thickness(solution, view, optics, params)
@@ -77,5 +79,5 @@ def estimate_image_ctf(
         ice=ice[0],
         verdicts=tuple(words),
         curves=curves,
-        caveats=(*value_caveats(fits, (), nominal_defocus_angstrom, scale, params), *sentences),
+        caveats=(*value_caveats(fits, (), nominal_defocus_angstrom, scale, params, outside), *sentences),
     )

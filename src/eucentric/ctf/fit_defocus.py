@@ -21,6 +21,7 @@ from eucentric.ctf.ring_model import (
 )
 from eucentric.ctf.ring_statistics import RingStatistics, ring_offset_rates
 from eucentric.models import Optics
+from eucentric.typing import FloatArray
 
 _COARSE_STEP = 100.0  # A; as in CTFFIND
 _FREEDOM = 3.0  # degrees of freedom of the t-distributed scatter of defocus: outliers are expected
@@ -28,6 +29,8 @@ _LEAST_SPREAD = 300.0  # A; focusing scatters at least this much
 _STARTS = 3  # best separated coarse peaks that are followed up
 LEAST_EVIDENCE = 3.0
 """Standard deviations that a tilt's rings must stand out, given where the series expects them."""
+SEARCH_REACH = 3.0
+"""Spreads to either side of what is expected of a tilt that are searched for its defocus."""
 _PHASE_SHIFT_STEP = 15.0  # degrees
 _PHASE_SHIFT_SPREAD = math.radians(20.0)  # of one tilt about the series: a phase plate charges as it is used
 _ASTIGMATISM_ANGLES = 8
@@ -54,10 +57,10 @@ class DefocusFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Where the refinement of a whole series begins."""
+    """Where the refinement of a whole series begins; numbers for all tilts, or arrays (tilt,)."""
 
-    defocus_angstrom: float
-    phase_shift_deg: float = 0.0
+    defocus_angstrom: float | FloatArray
+    phase_shift_deg: float | FloatArray = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,9 +134,9 @@ def fit_defocus(
     """
     count = len(statistics.total)
     device = statistics.total.device
-    centre = torch.full((count,), start.defocus_angstrom, dtype=torch.float64, device=device)
+    centre = _for_all(start.defocus_angstrom, count, device)
     model = start_model(statistics, centre).replace(
-        phase_shift=torch.full_like(centre, math.radians(start.phase_shift_deg))
+        phase_shift=_for_all(np.radians(start.phase_shift_deg), count, device)
     )
     expectation = _Expectation(centre=centre, spread=params.defocus_spread_angstrom)
     for step in range(rounds):
@@ -157,11 +160,15 @@ def fit_defocus(
     )
 
 
+def _for_all(value: float | FloatArray, count: int, device: torch.device) -> Float[Tensor, " tilt"]:
+    return torch.from_numpy(np.broadcast_to(np.asarray(value, dtype=np.float64), (count,)).copy()).to(device)
+
+
 def search_defocus(
     statistics: RingStatistics, model: RingModel, expectation: _Expectation, optics: Optics, params: CtfParams
 ) -> RingModel:
     """Most probable defocus of each tilt on a fine grid about the expectation, to a fraction of the grid."""
-    reach = 3.0 * params.defocus_spread_angstrom
+    reach = SEARCH_REACH * params.defocus_spread_angstrom
     grid = torch.arange(-reach, reach + 1, _COARSE_STEP, dtype=torch.float64, device=model.defocus.device)
     trials = (expectation.centre[:, None] + grid).clamp(
         params.minimum_defocus_angstrom, params.maximum_defocus_angstrom

@@ -10,6 +10,11 @@ from eucentric.models.settings import Frozen
 class CtfParams(Frozen):
     """Everything a user may set about CTF estimation."""
 
+    method: Literal["fit", "refine", "imported"] = Field(
+        default="fit",
+        description="fit: from the images alone; refine: from the images, starting at the estimates that were imported "
+        "(`eucentric import --ctf`); imported: those as they are, compared with the images",
+    )
     minimum_defocus_angstrom: float = Field(
         default=5000.0, gt=0, description="A, underfocus; nearer to focus a tilt shows no ring in its useful band"
     )
@@ -67,6 +72,11 @@ class CtfParams(Frozen):
     )
     maximum_inclination_deg: float = Field(
         default=25.0, gt=0, le=45, description="degrees; lamellae are milled at 8 to 20"
+    )
+    hand: Literal["auto", -1, 1] = Field(
+        default="auto",
+        description="of a tilted specimen, the higher (larger z) has less underfocus with -1, more with 1; `auto`: as the "
+        "images tell, and as imported where they do not",
     )
     decision_sigmas: float = Field(
         default=3.0,

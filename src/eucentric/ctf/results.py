@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from eucentric.ctf.ring_model import RingModel
+from eucentric.ctf.tile_spectra import TileSpectra
 from eucentric.models import CtfFit
 from eucentric.typing import FloatArray
 
@@ -25,7 +27,8 @@ class HandTest:
     """Which sign of the defocus gradient the tiles speak for."""
 
     hand: float
-    """+1 or -1: defocus of a point = defocus + hand * z_camera. The given hand, where the test is undecided."""
+    """+1 or -1: defocus of a point = defocus + hand * z_camera. The given hand, where the test is undecided. A hand that
+    is set goes before it: :attr:`CtfResult.hand` is what was used."""
     given: float
     """The hand that was expected of this microscope."""
     decided: bool
@@ -91,6 +94,10 @@ class CtfResult:
     """(tilt,): standard deviations by which the rings stand out of noise."""
     curves: CtfCurves
     caveats: tuple[str, ...]
+    spectra: TileSpectra
+    """What was fitted."""
+    model: RingModel
+    """What it was fitted with; tilts without rings as the fit left them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -24,7 +24,8 @@ from eucentric.models import Optics
 from eucentric.optics import phase_aberration
 
 _BACKGROUND_TERMS = 6  # Chebyshev polynomials of the logarithm: too stiff to follow a ring
-_MODULATION_TERMS = 8  # cubic B-splines
+MODULATION_TERMS = 8
+"""Cubic B-splines of the curve of modulation."""
 _LARGEST_MODULATION = 0.8
 _START_B_FACTOR = 300.0  # A^2, of the power: usual for unprocessed images of ice
 
@@ -179,7 +180,7 @@ def update_curves(statistics: RingStatistics, model: RingModel, optics: Optics, 
     """Refit background, modulation and calibration with defocus and astigmatism held."""
     bins = statistics.bins
     background_basis = chebyshev_basis(bins.frequency, _BACKGROUND_TERMS)
-    modulation_basis = spline_basis(bins.frequency, _MODULATION_TERMS)
+    modulation_basis = spline_basis(bins.frequency, MODULATION_TERMS)
     phase = ring_phases(statistics, model, optics)
     turn = torch.polar(torch.ones_like(phase), phase)
     samples = statistics.tiles[:, None] * bins.count.sum(0)

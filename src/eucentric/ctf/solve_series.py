@@ -97,9 +97,19 @@ def solve_series(
             fit = fit_defocus(statistics, _again(fit), view.order, optics, params)
             testimony = (statistics, fit.model)
         elif math.isfinite(inclination.y_sigma_deg):
-            tilted, _ = place_rings(spectra, view, hand, optics, inclination)
+            tilted, _ = place_rings(spectra, view, hand, optics, _with_usual(inclination))
             testimony = (tilted, fit_defocus(tilted, _again(fit), view.order, optics, params, rounds=2).model)
     return Solution(statistics=statistics, offsets=offsets, fit=fit, inclination=inclination, testimony=testimony)
+
+
+def _with_usual(inclination: Inclination) -> Inclination:
+    """What an uncertain inclination most likely is, grids being mostly near level: drawn to zero by its uncertainty."""
+    usual = _USUAL_INCLINATION_DEG**2
+    return replace(
+        inclination,
+        x_deg=inclination.x_deg * usual / (usual + inclination.x_sigma_deg**2),
+        y_deg=inclination.y_deg * usual / (usual + inclination.y_sigma_deg**2),
+    )
 
 
 def _again(fit: DefocusFit) -> Start:
@@ -185,6 +195,11 @@ def compare_hands(
         log_likelihood_ratio=total,
         sigmas=abs(sigmas),
     )
+
+
+def used_hand(test: HandTest, params: CtfParams) -> float:
+    """The hand that is set, else the one that the test chose."""
+    return test.hand if params.hand == "auto" else float(params.hand)
 
 
 def likely_pixel_scale(

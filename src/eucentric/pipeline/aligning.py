@@ -160,7 +160,7 @@ def settle_direction(series: TiltSeries, images: torch.Tensor) -> tuple[TiltSeri
     opposite = (axis + 360.0) % 360.0 - 180.0
     open_words = (
         f"No tilt axis was given: {axis:.1f} degrees was found in the images, and its opposite {opposite:.1f} fits as well. "
-        "If the specimen comes out mirrored, give --tilt-axis at import."
+        f"If the specimen comes out mirrored, import again with --tilt-axis {opposite:.1f}."
     )
     if series.optics is None:
         return series, open_words
