@@ -18,7 +18,8 @@ from eucentric.io.ctf_estimates import (
     read_warp_ctf,
     standard_fit,
 )
-from eucentric.io.focus_tables import FOCUS_POSITION, read_focus_table
+from eucentric.io.focus_tables import read_focus_table
+from eucentric.io.labels import FOCUS_POSITION
 from eucentric.io.star import write_star
 from eucentric.models import Optics
 

@@ -65,7 +65,13 @@ def processed(root, name):
             "all_tilt_deg": angles,
             "mean_intensity": np.array([5.0, 8.0, 9.0, 8.0, 0.1]),
         },
-        "ctf": {"frequency": frequency, "spectrum": curves, "model": curves + 0.1, "quality": np.abs(curves)},
+        "ctf": {
+            "acquisition": np.arange(5),
+            "frequency": frequency,
+            "spectrum": curves,
+            "model": curves + 0.1,
+            "quality": np.abs(curves),
+        },
         "reconstruct": {"fsc_frequency": frequency, "fsc": np.linspace(1, 0, 20)},
     }
     for stage, arrays in kept.items():
@@ -120,7 +126,7 @@ def test_all_series_have_pages_and_the_failed_one_says_why(tmp_path):
         assert f"<h2>{heading}</h2>" in page
     assert "<td>40.00°</td><td>5</td><td>dark: 1 % of the mean intensity</td>" in page
     images = pictures(page)
-    assert len(images) == 12
+    assert len(images) == 13
     assert all(np.ptp(image[..., :3]) > 0.5 for image in images)
     assert "src=" not in re.sub(r'src="data:[^"]+"', "", page)
 
@@ -238,6 +244,23 @@ def test_methods_cite_in_order_and_only_what_ran():
     ]
     first_authors = ["Rubinstein", "Zheng", "Guckenberger", "Winkler", "Zheng", "Rohou", "Elferich", "Tegunov"]
     assert [re.match(r"\w+", text).group() for text in references] == first_authors
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "authors"),
+    [
+        ({"inclination": False}, "Defocus and astigmatism of each tilt", ["Rohou", "Tegunov"]),
+        ({"phase_shift": "fit"}, "astigmatism and phase shift", ["Rohou", "Elferich", "Tegunov"]),
+        ({"method": "refine"}, "began at imported estimates", ["Rohou", "Elferich", "Tegunov"]),
+        ({"thickness": True, "inclination": False}, "nodes of the Thon rings", ["Rohou", "Tegunov", "Elferich"]),
+        ({"method": "imported", "thickness": True}, "taken over from another program", ["Rohou"]),
+    ],
+)
+def test_methods_say_how_the_contrast_transfer_was_found(settings, words, authors):
+    paragraphs, references = methods({"ctf": [settings]}, "1.2")
+    assert words in " ".join(paragraphs)
+    assert "{" not in " ".join(paragraphs)
+    assert [re.match(r"\w+", text).group() for text in references] == authors
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_diagnosis_finds_a_turned_axis_and_a_bend():
     turned = scene.geometry.replace(z_rot_deg=scene.geometry.z_rot_deg - 7.0)
     params = CtfParams(thickness=False, inclination=False)
     result = estimate_series_ctf(scene.images, turned, pixel_size=4.0, optics=OPTICS, params=params)
-    got = diagnose_geometry(scene.images, turned, result, pixel_size=4.0, optics=OPTICS, params=params)
+    got = diagnose_geometry(turned, result, optics=OPTICS)
     steep = np.abs(scene.geometry.y_tilt_deg) > 20
     assert np.abs(got.tilt_axis_deg - 84.0)[steep].max() < 4.0
     assert got.axis_offset_deg == pytest.approx(7.0, abs=2.0)

@@ -1,19 +1,24 @@
 """Figures of the contrast transfer, and the spectra behind them: the right way up, and in step with the fit."""
 
+import io
 import math
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from eucentric.ctf.spectrum_pictures import picture_spectra
+from eucentric.ctf.spectrum_pictures import SpectrumPictures, picture_spectra
 from eucentric.errors import ShapeError
-from eucentric.figures.ctf import (
+from eucentric.figures.ctf import equiphase_average, half_spectra, joined_halves, spectra_with_models, spectrum_picture
+from eucentric.figures.ctf_series import (
     defocus_and_astigmatism,
-    equiphase_average,
-    half_spectra,
-    joined_halves,
-    local_defocus_map,
+    equiphase_map,
+    free_geometry,
+    phase_shift_over_time,
+    resolution_against_tilt,
+    specimen_bend,
+    thickness_profile,
 )
 from eucentric.geometry import TiltGeometry
 from eucentric.models import CtfFit, Optics
@@ -130,12 +135,97 @@ def test_figures_show_what_they_are_given():
     np.testing.assert_allclose(panels[1].lines[0].get_ydata(), [3.01, 3.02, 3.0])
     np.testing.assert_allclose(panels[2].lines[-1].get_xydata(), [[0.0, 400.0]])  # the one without rings, hollow
     np.testing.assert_allclose(panels[4].lines[0].get_ydata(), [10.0, 20.0, 30.0])
+    wrapped = defocus_and_astigmatism(tilts, order, u, v, np.array([88.0, -89.0, -88.0]), np.zeros(3)).axes
+    assert np.ptp(wrapped[4].lines[0].get_ydata()) == pytest.approx(4.0)  # an axis half a turn on is the same
     strip = half_spectra(["a", "b"], np.zeros((2, 8, 5), np.float32), np.ones((2, 8, 5), np.float32), 0.1)
     assert [a.get_title() for a in strip.axes] == ["a", "b"]
     assert all(a.images[0].origin == "lower" for a in strip.axes)
-    values = np.array([[1e4, 2e4], [3e4, math.nan], [4e4, 5e4]])
-    field = local_defocus_map(np.array([-50.0, 50.0]), np.array([-20.0, 0.0, 20.0]), values)
+    for one in (figure, strip):
+        one.canvas.draw()
+
+
+def test_cells_of_the_specimen_stand_where_they_are():
+    places = np.array([[x, y] for y in (-200.0, 0.0, 200.0) for x in (-500.0, 500.0)])
+    field = specimen_bend(places, np.array([10.0, 20.0, 30.0, math.nan, 40.0, 50.0]), np.full(6, 5.0))
     shown = field.axes[0].collections[0].get_array()
     np.testing.assert_allclose(np.ma.filled(shown, -1.0), [[1, 2], [3, -1], [4, 5]])
-    for one in (figure, strip, field):
+    low, high = field.axes[0].collections[0].get_clim()
+    assert low == -high  # the same shade for as far below the plane as above it
+    assert [t.get_text().split()[0] for t in field.axes[0].texts] == ["+1", "+2", "+3", "+4", "+5"]
+    field.canvas.draw()
+
+
+def test_averages_of_all_tilts_are_drawn_in_the_order_of_their_angles():
+    tilts, frequency = np.array([20.0, -40.0, 0.0]), np.linspace(0.02, 0.1, 41)
+    model = np.stack([np.cos(scale * frequency) for scale in (300.0, 400.0, 500.0)])
+    figure = equiphase_map(tilts, frequency, 0.5 * model, model, np.array([12.0, math.nan, 14.0]))
+    measured, fitted = (axes.images[0].get_array() for axes in figure.axes)
+    np.testing.assert_allclose(measured, 0.5 * fitted)
+    assert [int(np.argmax([row @ wave for wave in model])) for row in fitted] == [1, 2, 0]
+    np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), [math.nan, 1 / 14.0, 1 / 12.0])
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["-40", "0", "20"]
+    few = spectra_with_models(tilts, frequency, model, model, np.ones_like(model))
+    assert [a.get_title(loc="left") for a in few.axes[:3]] == ["20.0°", "-40.0°", "0.0°"]
+    for one in (figure, few):
         one.canvas.draw()
+
+
+def test_thickness_says_what_was_concluded():
+    trials = np.linspace(0.0, 5000.0, 101)
+    profile = -0.5 * ((trials - 1500.0) / 100.0) ** 2
+    told = thickness_profile(trials, profile, 1500.0, 90.0, 800.0)
+    assert told.axes[0].get_title(loc="left") == "150 ± 9 nm"
+    untold = thickness_profile(trials, profile, math.nan, math.nan, 2200.0)
+    assert untold.axes[0].get_title(loc="left").startswith("not determined: below 220 nm")
+    for one in (told, untold):
+        one.canvas.draw()
+
+
+def test_checks_of_tilts_are_drawn_with_what_is_known():
+    tilts = np.array([-40.0, 0.0, 40.0])
+    axis = np.array([80.0, 40.0, 90.0])
+    sigma, expected = np.array([3.0, 5.0, 60.0]), np.array([85.0, math.nan, 85.0])
+    figure = free_geometry(tilts, np.abs(tilts), np.full(3, 2.0), axis, sigma, np.abs(tilts), expected)
+    np.testing.assert_allclose(
+        figure.axes[1].lines[0].get_xydata(), [[-40.0, 80.0]]
+    )  # not where there is no axis, or none is known
+    resolution = resolution_against_tilt(tilts, np.array([12.0, 10.0, math.nan]), 9.0, flagged=[0])
+    coarse, fine = resolution.axes[0].get_ylim()
+    assert coarse > 12.0 > 9.0 > fine
+    shift = phase_shift_over_time(np.array([1, 0, 2]), np.array([60.0, 50.0, 70.0]), np.full(3, 4.0))
+    np.testing.assert_allclose(shift.axes[0].lines[0].get_xydata(), [[1, 50], [2, 60], [3, 70]])
+    for one in (figure, resolution, shift):
+        one.canvas.draw()
+
+
+def test_small_pictures_keep_both_halves_the_right_way_up():
+    """A bright spot at positive x and y of the fitted half, a dark one at the measured half's: opposite it on the left."""
+    measured, fitted = np.full((64, 33), 128, np.uint8), np.full((64, 33), 128, np.uint8)
+    fitted[44:50, 10:16], measured[44:50, 10:16] = 255, 0
+    got = np.asarray(Image.open(io.BytesIO(spectrum_picture(measured, fitted, quality=95))).convert("L")).astype(int)
+    assert got.shape == (63, 65)
+    height, width = got.shape
+    row, column = np.unravel_index(got.argmax(), got.shape)
+    assert row < height / 2
+    assert column > width / 2
+    row, column = np.unravel_index(got.argmin(), got.shape)
+    assert row > height / 2
+    assert column < width / 2
+    assert max(Image.open(io.BytesIO(spectrum_picture(measured, fitted, size_px=32))).size) == 32
+
+
+def test_means_over_arcs_keep_rings_and_quieten_noise():
+    """Rings of an astigmatic fit stand out more clearly, at the same places."""
+    right = fit(astigmatism=1000.0)
+    image = image_of(right, noise=2.0)
+    plain, smooth = (agreement(draw(image, right, arc_deg=arc))[0] for arc in (0.0, 10.0))
+    assert smooth > 1.4 * plain  # some twenty samples of an arc, neighbours being alike
+    assert abs(agreement(draw(image, fit(defocus=23000.0), arc_deg=10.0))[0]) < 0.25
+
+
+def test_pictures_as_bytes_are_black_and_white_at_the_ends_of_their_ranges():
+    measured, fitted = np.array([[[-9.0, -2.5, 0.0, 2.5, 9.0]]]), np.array([[[-1.0, -0.5, 0.0, 0.5, 1.0]]])
+    got = SpectrumPictures(measured=measured, fitted=fitted, edge_frequency=0.1).as_bytes()
+    assert got[0].dtype == got[1].dtype == np.uint8
+    assert got[0].tolist() == [[[0, 0, 128, 255, 255]]]
+    assert got[1].tolist() == [[[0, 64, 128, 191, 255]]]

@@ -9,13 +9,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eucentric.ctf.acquisition_order import AcquisitionOrder
-from eucentric.ctf.fit_defocus import LEAST_EVIDENCE, Start, fit_defocus
+from eucentric.ctf.fit_defocus import LEAST_EVIDENCE
 from eucentric.ctf.fit_inclination import LEVEL, Inclination, TileRings, tile_rings
-from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import CtfResult, GeometryDiagnosis
 from eucentric.ctf.solve_series import View, place_rings
 from eucentric.ctf.specimen_plane import plane_normal, plane_slopes
-from eucentric.ctf.tile_spectra import measure_series_spectra
 from eucentric.geometry import TiltGeometry
 from eucentric.models import Optics
 from eucentric.typing import FloatArray
@@ -35,14 +33,7 @@ _SURE = 4.0  # standard errors for a finding
 
 
 def diagnose_geometry(
-    images: Float[Tensor, "tilt y x"],
-    geometry: TiltGeometry,
-    result: CtfResult,
-    *,
-    pixel_size: float,
-    optics: Optics,
-    params: CtfParams | None = None,
-    specimen_height_angstrom: float = 0.0,
+    geometry: TiltGeometry, result: CtfResult, *, optics: Optics, specimen_height_angstrom: float = 0.0
 ) -> GeometryDiagnosis:
     """Map of the defocus over the fitted plane, and tilt angle and axis of each image from its own rings alone.
 
@@ -50,12 +41,10 @@ def diagnose_geometry(
 
     Parameters
     ----------
-    images, geometry, pixel_size, optics, params, specimen_height_angstrom : as given to
-        :func:`eucentric.ctf.estimate_series_ctf`
+    geometry, optics, specimen_height_angstrom : as given to :func:`eucentric.ctf.estimate_series_ctf`
     result : what that returned
     """
-    params = params or CtfParams()
-    spectra = measure_series_spectra(images, pixel_size, params)
+    spectra, model = result.spectra, result.model
     plane = Inclination(
         x_deg=result.inclination_x_deg,
         y_deg=result.inclination_y_deg,
@@ -65,17 +54,12 @@ def diagnose_geometry(
     )
     view = View(
         geometry=geometry,
-        order=AcquisitionOrder.build(np.arange(len(geometry)), images.device),
+        order=AcquisitionOrder.build(np.arange(len(geometry)), spectra.power.device),
         height_angstrom=specimen_height_angstrom,
     )
     statistics, offsets = place_rings(spectra, view, result.hand, optics, plane)
-    start = Start(
-        defocus_angstrom=float(np.median([f.defocus_angstrom for f in result.fits])),
-        phase_shift_deg=float(np.median([f.phase_shift_deg for f in result.fits])),
-    )
-    fit = fit_defocus(statistics, start, view.order, optics, params)
-    rings = tile_rings(spectra, statistics, fit.model, optics)
-    lit = [t for t in range(len(geometry)) if float(fit.evidence[t]) >= LEAST_EVIDENCE]
+    rings = tile_rings(spectra, statistics, model, optics)
+    lit = [t for t in range(len(geometry)) if result.evidence[t] >= LEAST_EVIDENCE]
     residual, sigma, places = _map(rings, spectra.positions_angstrom, offsets, lit, optics)
     slopes = plane_slopes(geometry, plane_normal(plane.x_deg, plane.y_deg))
     found, covariance = _free_slopes(rings, spectra.positions_angstrom, offsets, lit, optics)

@@ -1,38 +1,19 @@
 """Contrast transfer."""
 
 from collections.abc import Sequence
+from io import BytesIO
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
 
-from eucentric.figures.canvas import (
-    FIRST,
-    FREQUENCY_LABEL,
-    GREY,
-    SECOND,
-    TILT_AXIS_LABEL,
-    decorate,
-    draw_over_tilts,
-    new_figure,
-)
+from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, GREY, SECOND, decorate
 from eucentric.typing import FloatArray, ImageArray
 
-_UM = 1e4
 _THIRD = "#009e73"
 _CONTRAST = 2.5  # robust standard deviations of a measured spectrum from grey to white
-
-
-def defocus_against_tilt(
-    tilts_deg: FloatArray, defocus_u_angstrom: FloatArray, defocus_v_angstrom: FloatArray, sigma_angstrom: FloatArray
-) -> Figure:
-    """Defocus along both axes of the astigmatism (shown in micrometres) with one standard deviation; all (tilt,)."""
-    figure, axes = new_figure()
-    defocus = {"U": defocus_u_angstrom / _UM, "V": defocus_v_angstrom / _UM}
-    draw_over_tilts(axes, tilts_deg, "underfocus (µm)", defocus, sigma_angstrom / _UM)
-    return figure
 
 
 def spectra_with_models(
@@ -48,18 +29,43 @@ def spectra_with_models(
     quality : (tilt, shell), local agreement of the two
     """
     count = len(tilts_deg)
-    figure = Figure(figsize=(7.0, 0.6 + 1.7 * count), layout="constrained")
+    figure = Figure(figsize=(7.0, 0.6 + 1.45 * count), layout="constrained")
     grid = figure.subplots(count, 1, sharex=True, squeeze=False)
     for row in range(count):
         axes = decorate(grid[row, 0])
-        axes.plot(frequency, spectrum[row], color=FIRST, linewidth=0.9, label="spectrum")
-        axes.plot(frequency, model[row], color=SECOND, linewidth=0.9, label="model")
-        if quality is not None:
-            axes.plot(frequency, quality[row], color=_THIRD, linewidth=0.8, linestyle="--", label="quality")
+        lines = axes.plot(frequency, spectrum[row], color=FIRST, linewidth=0.9, label="spectrum")
+        lines += axes.plot(frequency, model[row], color=SECOND, linewidth=0.9, label="model")
+        # a spectrum without rings may reach far: the rings of the model keep half of the height
+        deep = max(2.0 * float(np.abs(model[row]).max()), 1e-6)
+        axes.set_ylim(*np.clip(_ends(np.stack([spectrum[row], model[row]])), -deep, deep))
         axes.set_title(f"{tilts_deg[row]:.1f}°", loc="left", fontsize=9)
-    grid[0, 0].legend(frameon=False, ncols=3, fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), borderpad=0)
+        if quality is not None:
+            beside = axes.twinx()
+            lines += beside.plot(
+                frequency, quality[row], color=_THIRD, linewidth=0.8, linestyle="--", label="agreement (right)"
+            )
+            beside.set(ylim=(-0.05, 1.05), yticks=(0.0, 0.5, 1.0))
+            beside.tick_params(axis="y", colors=_THIRD)
+            beside.spines["top"].set_visible(False)
+        if row == 0:
+            axes.legend(
+                handles=lines,
+                frameon=False,
+                ncols=3,
+                fontsize=8,
+                loc="lower right",
+                bbox_to_anchor=(1.0, 1.0),
+                borderpad=0,
+            )
     grid[-1, 0].set_xlabel(FREQUENCY_LABEL)
     return figure
+
+
+def _ends(values: FloatArray) -> tuple[float, float]:
+    """Smallest and largest value, with a margin."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.08 * (high - low)
+    return low - margin, high + margin
 
 
 def equiphase_average(
@@ -96,63 +102,7 @@ def equiphase_average(
     return figure
 
 
-def defocus_and_astigmatism(
-    tilts_deg: FloatArray,
-    acquisitions: FloatArray,
-    defocus_u_angstrom: FloatArray,
-    defocus_v_angstrom: FloatArray,
-    astigmatism_angle_deg: FloatArray,
-    sigma_angstrom: FloatArray,
-    flagged: Sequence[int] = (),
-) -> Figure:
-    """Mean defocus, size and angle of the astigmatism against tilt angle (left) and order of acquisition (right).
-
-    Parameters
-    ----------
-    tilts_deg : (tilt,), degrees
-    acquisitions : (tilt,), order from 0; shown from 1
-    defocus_u_angstrom, defocus_v_angstrom, sigma_angstrom : (tilt,)
-    astigmatism_angle_deg : (tilt,), of U, from x towards y
-    flagged : tilts without rings, drawn hollow
-    """
-    figure = Figure(figsize=(9.0, 6.6), layout="constrained")
-    grid = figure.subplots(3, 2, sharex="col", sharey="row")
-    hollow = np.zeros(len(tilts_deg), dtype=np.bool_)
-    hollow[list(flagged)] = True
-    rows = (
-        ("underfocus (µm)", 0.5 * (defocus_u_angstrom + defocus_v_angstrom) / _UM, sigma_angstrom / _UM, FIRST),
-        ("astigmatism (Å)", defocus_u_angstrom - defocus_v_angstrom, None, SECOND),
-        ("its angle (°)", astigmatism_angle_deg, None, _THIRD),
-    )
-    for axes_row, (quantity, values, sigma, color) in zip(grid, rows, strict=True):
-        for axes, places in zip(axes_row, (tilts_deg, acquisitions + 1), strict=True):
-            _points(decorate(axes), places, values, sigma, color, hollow)
-        axes_row[0].set_ylabel(quantity)
-    for axes in grid[2]:
-        axes.set(ylim=(-95.0, 95.0), yticks=(-90, -45, 0, 45, 90))
-    grid[2, 0].set_xlabel(TILT_AXIS_LABEL)
-    grid[2, 1].set_xlabel("acquisition")
-    grid[2, 1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    return figure
-
-
-def _points(
-    axes: Axes,
-    places: FloatArray,
-    values: FloatArray,
-    sigma: FloatArray | None,
-    color: str,
-    hollow: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> None:
-    order = np.argsort(places)
-    axes.plot(places[order], values[order], color=color, linewidth=0.6, alpha=0.6)
-    if sigma is not None:
-        axes.errorbar(places, values, yerr=sigma, fmt="none", ecolor=color, elinewidth=0.8)
-    axes.plot(places[~hollow], values[~hollow], "o", color=color, markersize=3.5)
-    axes.plot(places[hollow], values[hollow], "o", markerfacecolor="white", markeredgecolor=color, markersize=4.5)
-
-
-def joined_halves(measured: ImageArray, fitted: ImageArray) -> ImageArray:
+def joined_halves(measured: ImageArray | NDArray[np.uint8], fitted: ImageArray | NDArray[np.uint8]) -> ImageArray:
     """A whole plane with a measured spectrum on the left and a fitted one on the right.
 
     Parameters
@@ -167,6 +117,28 @@ def joined_halves(measured: ImageArray, fitted: ImageArray) -> ImageArray:
     skip = 1 - measured.shape[0] % 2
     left = measured[skip:][::-1, :0:-1]
     return np.asarray(np.concatenate([left, fitted[skip:]], axis=1), dtype=np.float32)
+
+
+def spectrum_picture(
+    measured: NDArray[np.uint8], fitted: NDArray[np.uint8], *, size_px: int = 176, quality: int = 40
+) -> bytes:
+    """Measured (left half) against fitted spectrum (right half) as a small WebP, for a strip of many.
+
+    Parameters
+    ----------
+    measured, fitted : (y, half_x), grey values; as for :func:`joined_halves`
+    size_px : of the longer side; smaller ones stay as they are
+    quality : of the compression, 0 to 100
+    """
+    plane = np.round(joined_halves(measured, fitted)[::-1]).astype(np.uint8)
+    picture = Image.fromarray(np.ascontiguousarray(plane))
+    shrink = max(plane.shape) / size_px
+    if shrink > 1.0:
+        height, width = (max(1, round(n / shrink)) for n in plane.shape)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
+    target = BytesIO()
+    picture.save(target, format="WEBP", quality=quality, method=2)
+    return target.getvalue()
 
 
 def half_spectra(
@@ -195,22 +167,4 @@ def half_spectra(
         words = f"edge {1.0 / edge_frequency:.1f} Å"
         box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.5, "pad": 1.0}
         grid[0, 0].text(0.02, 0.02, words, transform=grid[0, 0].transAxes, color="white", fontsize=6, bbox=box)
-    return figure
-
-
-def local_defocus_map(x_angstrom: FloatArray, y_angstrom: FloatArray, defocus_angstrom: FloatArray) -> Figure:
-    """Defocus over the field of one image, from the image's centre, y up.
-
-    Parameters
-    ----------
-    x_angstrom, y_angstrom : (x,) and (y,), middles of the tiles, evenly spaced, ascending
-    defocus_angstrom : (y, x); NaN, left blank, where unknown
-    """
-    figure = Figure(figsize=(5.2, 4.2), layout="constrained")
-    axes = figure.add_subplot()
-    field = axes.pcolormesh(
-        x_angstrom / 10.0, y_angstrom / 10.0, defocus_angstrom / _UM, cmap="viridis", shading="nearest"
-    )
-    axes.set(xlabel="x (nm)", ylabel="y (nm)", aspect="equal")
-    figure.colorbar(field, ax=axes, label="underfocus (µm)")
     return figure

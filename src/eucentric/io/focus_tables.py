@@ -18,7 +18,6 @@ from eucentric.io import labels
 from eucentric.io.star import read_star_text
 from eucentric.typing import PathLike
 
-FOCUS_POSITION = "eucFocusPositionAngst"
 _COLUMNS = ("acquisition", "tilt", "position", "defocus")
 _DEFAULT = ("acquisition", "position", "defocus")
 
@@ -93,10 +92,10 @@ def _check_columns(columns: tuple[str, ...], place: Path) -> None:
 
 def _read_star(place: Path) -> tuple[FocusImage, ...]:
     tables = read_star_text(place)
-    table = next((t for t in tables.values() if FOCUS_POSITION in t and "rlnDefocusU" in t), None)
+    table = next((t for t in tables.values() if labels.FOCUS_POSITION in t and "rlnDefocusU" in t), None)
     if table is None or not {labels.ACQUISITION, "rlnTomoNominalStageTiltAngle"} & table.keys():
         raise FormatError(
-            f"`{place}` has no table with {FOCUS_POSITION}, rlnDefocusU, and {labels.ACQUISITION} or "
+            f"`{place}` has no table with {labels.FOCUS_POSITION}, rlnDefocusU, and {labels.ACQUISITION} or "
             "rlnTomoNominalStageTiltAngle, as a table of focus images needs."
         )
 
@@ -114,7 +113,7 @@ def _read_star(place: Path) -> tuple[FocusImage, ...]:
 
     found = []
     for row in range(len(table["rlnDefocusU"])):
-        u, position = number("rlnDefocusU", row), number(FOCUS_POSITION, row)
+        u, position = number("rlnDefocusU", row), number(labels.FOCUS_POSITION, row)
         v = number("rlnDefocusV", row)
         acquisition, tilt = number(labels.ACQUISITION, row), number("rlnTomoNominalStageTiltAngle", row)
         if u is None or position is None or (acquisition is None and tilt is None):

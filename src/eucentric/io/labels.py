@@ -33,6 +33,12 @@ TRACK_Y = "eucTrackYAngst"
 TRACK_SIGMA_X = "eucTrackSigmaXAngst"
 TRACK_SIGMA_Y = "eucTrackSigmaYAngst"
 TRACK_CORRELATION = "eucTrackCorrelation"
+CTF_SOURCE = "eucCtfSource"
+CTF_PLACE = "eucCtfPlace"
+CTF_EVIDENCE = "eucCtfEvidence"
+VERDICT = "eucVerdict"
+VERDICT_TEXT = "eucVerdictText"
+FOCUS_POSITION = "eucFocusPositionAngst"
 
 SPECIMEN: dict[str, tuple[str, str]] = {
     "thickness_angstrom": (
@@ -92,5 +98,11 @@ MEANINGS: dict[str, str] = {
     TRACK_SIGMA_X: "one standard deviation of eucTrackXAngst, A",
     TRACK_SIGMA_Y: "one standard deviation of eucTrackYAngst, A",
     TRACK_CORRELATION: "correlation of the errors of x and y, -1 to 1; 0 where absent",
+    CTF_SOURCE: "whose estimates of the contrast transfer were taken over",
+    CTF_PLACE: "where their defocus holds: in the middle of the `image`, or at the centre of the `specimen`",
+    CTF_EVIDENCE: "standard deviations by which the Thon rings stand out of noise",
+    VERDICT: "how good the fit of an image is, in a word or two: good, doubtful, no rings, unreadable",
+    VERDICT_TEXT: "the verdict in full",
+    FOCUS_POSITION: "where a focus image was taken along the tilt axis, from the middle of the tilt images, A",
     **dict(SPECIMEN.values()),
 }

@@ -348,9 +348,9 @@ def image_table(rows: Sequence[MeasuredImage]) -> dict[str, list[str | float]]:
         "rlnCtfMaxResolution": column(lambda f: f.max_resolution_angstrom),
         labels.DEFOCUS_SIGMA: column(lambda f: f.defocus_sigma_angstrom),
         labels.THICKNESS: [row.thickness_angstrom for row in rows],
-        "eucCtfEvidence": [row.evidence for row in rows],
-        "eucVerdict": [row.verdict for row in rows],
-        "eucVerdictText": [row.message for row in rows],
+        labels.CTF_EVIDENCE: [row.evidence for row in rows],
+        labels.VERDICT: [row.verdict for row in rows],
+        labels.VERDICT_TEXT: [row.message for row in rows],
     }
 
 

@@ -19,6 +19,27 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One of many small pictures."""
+
+    picture: Picture
+    """Its title stands for it where it is not seen."""
+    lines: tuple[str, ...]
+    """Below it."""
+    mark: str = ""
+    """What is odd about it, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strip:
+    """Small pictures side by side, to be scrolled along."""
+
+    title: str
+    tiles: tuple[Tile, ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """One part of the page of a tilt series."""
 
@@ -29,6 +50,8 @@ class Section:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     """A table, as text; nothing where `columns` is empty."""
+    strips: tuple[Strip, ...] = ()
+    """Above the pictures."""
     metrics: tuple[tuple[str, str], ...] = ()
     caveats: tuple[str, ...] = ()
 

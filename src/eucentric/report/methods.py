@@ -36,9 +36,14 @@ _SENTENCES: Mapping[str, str] = {
     ),
     "align none": "The alignment of the images was taken as imported.",
     "ctf": (
-        "Defocus and astigmatism of each tilt were fitted to its power spectrum, the inclination of the specimen taken "
-        "into account {rohou} {elferich} {tegunov}."
+        "{parameters} of each tilt were fitted to its power spectrum {rohou}{inclined}, in one fit of the series{start} "
+        "{tegunov}."
     ),
+    "ctf imported": (
+        "Defocus and astigmatism of the tilts were taken over from another program and compared with their power spectra "
+        "{rohou}."
+    ),
+    "ctf thickness": "The thickness of the specimen was looked for in the nodes of the Thon rings {elferich}.",
     "beads": "Gold beads were found in the images and replaced by the background and noise around them.",
     "ctf flip": "Phases of the contrast transfer were flipped in the images{strips}.",
     "ctf wiener": "Images were corrected for the contrast transfer by a Wiener filter{strips}.",
@@ -144,6 +149,8 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         if settings.get("local", "off") == "auto":
             said["local motion"] = {}
         return said
+    if stage == "ctf":
+        return _said_of_ctf(settings)
     if stage != "align":
         return {stage: {}}
     choice = settings.get("method", "projection")
@@ -153,6 +160,25 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if settings.get("deformed"):
         aligned["align local"] = {}
     return aligned
+
+
+def _said_of_ctf(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    method = settings.get("method", "fit")
+    if method == "imported":
+        return {"ctf imported": {}}
+    shifted = settings.get("phase_shift") == "fit"
+    said = {
+        "ctf": {
+            "parameters": "Defocus, astigmatism and phase shift" if shifted else "Defocus and astigmatism",
+            "start": ", which began at imported estimates" if method == "refine" else "",
+            "inclined": ", the inclination of the specimen taken into account {elferich}"
+            if settings.get("inclination", True)
+            else "",
+        }
+    }
+    if settings.get("thickness"):
+        said["ctf thickness"] = {}
+    return said
 
 
 def _said_of_reconstruction(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:

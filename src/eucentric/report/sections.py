@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric.figures.ctf import defocus_against_tilt, spectra_with_models
 from eucentric.figures.curves import convergence_curve, correlation_curve, signal_to_noise_curve
 from eucentric.figures.motion import (
     counts_over_tilts,
@@ -111,31 +110,6 @@ def _motion_flags(angles: FloatArray, totals: FloatArray, curves: Curves) -> tup
     return tuple(sorted(rows, key=lambda row: float(row[0][:-1])))
 
 
-def ctf_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
-    """Fits of the contrast transfer; None for tilts without."""
-    fitted = [(t.nominal_tilt_deg, t.ctf) for t in series.tilts if t.ctf is not None]
-    if not fitted:
-        return None
-    dpi = params.dots_per_inch
-    values = np.array(
-        [[angle, f.defocus_u_angstrom, f.defocus_v_angstrom, f.defocus_sigma_angstrom] for angle, f in fitted]
-    )
-    pictures = [
-        picture("Defocus", defocus_against_tilt(*values.T), dpi, "Bars are one standard deviation, where it is known.")
-    ]
-    spectra = _spectra(curves, params)
-    if spectra is not None:
-        pictures.append(spectra)
-    return Section(
-        title="Contrast transfer",
-        reading=(
-            "Good: defocus within some tenths of a micrometre over all angles and model rings that lie on those of the "
-            "spectrum; bad: outliers, bars as long as the defocus itself, or rings that run apart."
-        ),
-        pictures=tuple(pictures),
-    )
-
-
 def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportParams) -> Section | None:
     """Central slices, the missing wedge and the curves that were kept; None where there is none of them."""
     pictures: list[Picture] = []
@@ -181,21 +155,3 @@ def with_record(section: Section, metrics: Mapping[str, float | None], caveats: 
 def kept_curves(curves: Curves, *names: str) -> list[NDArray[Any]]:
     """The curves of those names; none of them where one is missing."""
     return [curves[name] for name in names] if curves.keys() >= set(names) else []
-
-
-def _spectra(curves: Curves, params: ReportParams) -> Picture | None:
-    kept = kept_curves(curves, "tilt_deg", "frequency", "spectrum", "model")
-    if not kept or len(kept[0]) == 0:
-        return None
-    tilts, frequency, spectrum, model = kept
-    count = min(params.spectrum_count, len(tilts))
-    # One alone is best shown near the middle of the range, where the tilt is low.
-    shown = np.unique(np.linspace(0, len(tilts) - 1, count + 2 if count == 1 else count).round().astype(int))
-    shown = shown[len(shown) // 2 :][:1] if count == 1 else shown
-    quality = curves.get("quality")
-    figure = spectra_with_models(
-        tilts[shown], frequency, spectrum[shown], model[shown], None if quality is None else quality[shown]
-    )
-    return picture(
-        "Spectra", figure, params.dots_per_inch, "Averages over direction, background removed, with the fitted model."
-    )

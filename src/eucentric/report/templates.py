@@ -5,9 +5,13 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; border-bottom: 1px solid #ccc; margin-top: 2.2rem; }
 table { border-collapse: collapse; margin: 0.8rem 0; } .wide { overflow-x: auto; }
 th, td { text-align: left; padding: 0.2rem 0.7rem; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption { color: #555; }
+figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption, .title { color: #555; }
 .reading { color: #555; font-style: italic; }
 .failed { background: #fdecea; border-left: 4px solid #c0392b; padding: 0.6rem 1rem; }
+.strip { display: flex; gap: 0.5rem; overflow-x: auto; margin: 0.4rem 0; padding-bottom: 0.5rem; }
+.strip .tile { flex: none; width: 11rem; margin: 0; font-size: 0.8rem; line-height: 1.35; border-top: 4px solid transparent; }
+.strip img { display: block; width: 100%; } .strip b, .strip span { display: block; }
+.strip .marked { border-top-color: #d55e00; } .strip .mark { color: #8a4b00; }
 tr.failed td { background: #fdecea; } .caveats li { color: #8a4b00; }
 """
 
@@ -104,6 +108,21 @@ _SERIES = """{% extends "base" %}
 {% endfor %}
 </table></div>
 {% endif %}
+{% for strip in section.strips %}
+<p class="title"><b>{{ strip.title }}.</b> {{ strip.caption }}</p>
+<div class="strip" tabindex="0" role="group" aria-label="{{ strip.title }}">
+{% for tile in strip.tiles %}
+<div class="tile{% if tile.mark %} marked{% endif %}">
+<img src="data:{{ tile.picture.media }};base64,{{ tile.picture.data | base64 }}" alt="{{ tile.picture.title }}">
+<b>{{ tile.lines[0] }}</b>
+{% for line in tile.lines[1:] %}<span>{{ line }}</span>
+{% endfor %}
+{% if tile.mark %}<span class="mark">&#9888; {{ tile.mark }}</span>
+{% endif %}
+</div>
+{% endfor %}
+</div>
+{% endfor %}
 {% for picture in section.pictures %}
 <figure><img src="data:{{ picture.media }};base64,{{ picture.data | base64 }}" alt="{{ picture.title }}">
 <figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}</figcaption></figure>

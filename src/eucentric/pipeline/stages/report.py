@@ -32,12 +32,12 @@ from eucentric.report.content import (
     format_number,
     metric_label,
 )
+from eucentric.report.ctf_sections import ctf_section
 from eucentric.report.methods import methods
 from eucentric.report.pages import render_project, render_series
 from eucentric.report.params import ReportParams
 from eucentric.report.sections import (
     SliceImages,
-    ctf_section,
     motion_section,
     tomogram_section,
     with_record,
@@ -155,6 +155,7 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
     curves = {stage: _curves(store, stage, history.name, notes) if stage in done else {} for stage in _STAGES}
     if "align" in done:
         curves["align"] |= _curves(store, "align", history.name, notes, "pictures")
+    pictures = _curves(store, "ctf", history.name, notes, "pictures") if "ctf" in done else {}
     turned = store.records("axis").get(history.name)
     if (
         turned is not None
@@ -169,7 +170,7 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
         found["motion"] = motion_section(series, curves["motion"], params)
         found["align"] = alignment_section(series, curves["align"], params)
         found["excluded"] = excluded_section(series, curves["align"], params)
-        found["ctf"] = ctf_section(series, curves["ctf"], params)
+        found["ctf"] = ctf_section(series, curves["ctf"], pictures, params)
         slices = None
         if series.tomogram is not None and "reconstruct" in done:
             slices = _slices(series.tomogram, store, params.slice_planes, notes)
