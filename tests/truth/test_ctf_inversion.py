@@ -357,7 +357,7 @@ def test_a_correction_follows_the_height(x_tilt):
         return out
 
     def correct(seen, **changes):
-        options = {"geometry": geometry, "hand": HAND, "phase_step": 0.2, **changes}
+        options = {"geometry": geometry, "hand": HAND, "defocus_tolerance_angstrom": 4.0, **changes}
         where = options.pop("geometry")
         return correct_ctf(seen, where, pixel_size=PIXEL, fits=fits, optics=OPTICS, mode="multiply", **options)
 

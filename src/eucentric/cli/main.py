@@ -81,6 +81,12 @@ def make_app() -> App:
         group=tools,
     )
     app.command(
+        "eucentric.cli.correct_stack_command:correct_stack",
+        name="correct-stack",
+        help="Write tilt stacks corrected for their contrast transfer.",
+        group=tools,
+    )
+    app.command(
         "eucentric.cli.boxes_command:boxes",
         name="boxes",
         help="Reconstruct small boxes anywhere in a series, without its tomogram.",

@@ -2,24 +2,26 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from eucentric.compute.sizes import good_size
-from eucentric.errors import ShapeError
-from eucentric.fourier.grid import frequency_vectors
+from eucentric.errors import InputError, ShapeError
+from eucentric.fourier.grid import frequency_grid
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.ctf import phase_aberration_2d
+from eucentric.optics.transfer import CtfCorrection, contrast_transfer, correction_gain
 from eucentric.reconstruction.depth_transfer import check_steepness
+from eucentric.reconstruction.signal_to_noise import SpectralRatio
 from eucentric.typing import FloatArray
 
-CtfCorrection = Literal["flip", "wiener", "multiply"]
+PHASE_STEP = 0.8
+"""Largest phase in radians between the heights that an image is corrected for, at the Nyquist frequency."""
 
 
 def correct_ctf(
@@ -33,8 +35,10 @@ def correct_ctf(
     mode: CtfCorrection,
     by_height: bool = True,
     depth_angstrom: float = 0.0,
-    noise_to_signal: float = 1.0,
-    phase_step: float = 0.8,
+    signal_to_noise: SpectralRatio | None = None,
+    exposures: ArrayLike | None = None,
+    b_factor_angstrom2: float = 0.0,
+    defocus_tolerance_angstrom: float | None = None,
 ) -> Float[Tensor, "tilt y x"]:
     r"""Correct images of tilted specimens for their contrast transfer.
 
@@ -49,15 +53,23 @@ def correct_ctf(
     pixel_size : A
     fits : CTF of every tilt at the height of the specimen centre
     hand : defocus of a point = defocus + hand * height
-    mode : ``flip`` the phases, ``multiply`` by the CTF, or divide as ``wiener``, CTF / (CTF^2 + noise to signal)
+    mode : ``flip`` the phases, ``multiply`` by the transfer T, or divide as ``wiener``, T / (T^2 + noise to signal)
     by_height : False corrects a whole image alike
     depth_angstrom : z in the specimen for which heights are taken
-    noise_to_signal : for ``wiener``
-    phase_step : largest phase in radians between neighbouring heights, at the Nyquist frequency
+    signal_to_noise : for ``wiener``; 1 at every frequency where None
+    exposures : (tilt,) e/A^2 at the middle of each image, whose damage is then part of T, and fades what is flipped
+    b_factor_angstrom2 : A^2, of a further envelope, part of T
+    defocus_tolerance_angstrom : largest difference between the defocus of a pixel and that of the nearer height it is
+        corrected for; where None, 0.4 radian of phase at the Nyquist frequency
 
     Returns
     -------
     (tilt, y, x); protein stays dark
+
+    Raises
+    ------
+    ShapeError : images, geometry, fits and exposures that do not match
+    InputError : a tolerance that is not positive; tilts beyond 85 degrees
 
     References
     ----------
@@ -68,56 +80,65 @@ def correct_ctf(
         raise ShapeError(
             f"{images.shape[0]} images, {len(fits)} CTF fits and {len(geometry)} tilts; expected one each."
         )
+    given = None if exposures is None else np.asarray(exposures, dtype=np.float64)
+    if given is not None and given.shape != (len(geometry),):
+        raise ShapeError(f"Exposures of shape {given.shape} for {len(geometry)} tilts; expected one each.")
     if by_height:
         check_steepness(geometry)
     shape = (images.shape[1], images.shape[2])
-    nyquist = 0.5 / pixel_size
-    step = phase_step / (math.pi * optics.wavelength_angstrom * nyquist**2)
-    furthest = max(abs(f.defocus_angstrom) for f in fits)
-    reach = math.ceil(optics.wavelength_angstrom * nyquist * furthest / pixel_size)
-    room = min(reach + 8, max(shape) // 2)
-    padded = (good_size(shape[0] + room), good_size(shape[1] + room))
-    fy, fx = frequency_vectors(padded, pixel_size, device=images.device, dtype=torch.float32)
-    squared = fy**2 + fx**2
-    slope = math.pi * optics.wavelength_angstrom * hand * step * squared
+    step = _step(pixel_size, optics, defocus_tolerance_angstrom)
     out = torch.empty_like(images)
     for t, fit in enumerate(fits):
+        padded = _padded(shape, pixel_size, fit, optics)
+        transfer = contrast_transfer(
+            padded,
+            pixel_size,
+            fit,
+            optics,
+            exposure=None if given is None else float(given[t]),
+            b_factor_angstrom2=b_factor_angstrom2,
+            magnification=float(geometry.magnification[t]),
+            device=images.device,
+        )
+        noise_to_signal: Tensor | float = 1.0
+        if mode == "wiener" and signal_to_noise is not None:
+            noise_to_signal = 1.0 / signal_to_noise.at(frequency_grid(padded, pixel_size, device=images.device))
         mean = images[t].mean()
         spectrum = torch.fft.rfft2(images[t] - mean, s=padded)
-        chi = phase_aberration_2d(
-            fy,
-            fx,
-            fit.defocus_u_angstrom,
-            fit.defocus_v_angstrom,
-            fit.astigmatism_angle_deg,
-            optics,
-            fit.phase_shift_deg,
-        )
         height = _heights(geometry, t, shape, pixel_size, depth_angstrom) / step if by_height else np.zeros(shape)
-        first, last = math.floor(height.min()), math.ceil(height.max())
-        if first == last:
-            last += 1
-        total = torch.zeros(shape, dtype=images.dtype, device=images.device)
         level = torch.from_numpy(height).to(images)
-        for number in range(first, last + 1):
+        total = torch.zeros_like(level)
+        first = math.floor(height.min())
+        for number in range(first, max(math.ceil(height.max()), first + 1) + 1):
             weight = (1.0 - (level - number).abs()).clamp_(min=0.0)
             rows, columns = _box(weight)
             if rows.stop <= rows.start:
                 continue
-            gain = _gain(torch.sin(chi + number * slope), mode, noise_to_signal)
+            gain = correction_gain(
+                transfer.at(hand * step * number), mode, envelope=transfer.envelope, noise_to_signal=noise_to_signal
+            )
             corrected = torch.fft.irfft2(spectrum * gain, s=padded)
             total[rows, columns] += weight[rows, columns] * corrected[rows, columns]
         out[t] = total + mean
     return out
 
 
-def _gain(transfer: Tensor, mode: CtfCorrection, noise_to_signal: float) -> Tensor:
-    """From sin(chi), which is positive near zero frequency: dark stays dark."""
-    if mode == "flip":
-        return torch.sign(transfer)
-    if mode == "multiply":
-        return transfer
-    return transfer / (transfer.square() + noise_to_signal)
+def _step(pixel_size: float, optics: Optics, tolerance: float | None) -> float:
+    """A between neighbouring heights."""
+    if tolerance is None:
+        nyquist = 0.5 / pixel_size
+        return PHASE_STEP / (math.pi * optics.wavelength_angstrom * nyquist**2)
+    if not (tolerance > 0 and math.isfinite(tolerance)):
+        raise InputError(f"The defocus tolerance is {tolerance:g} A; expected a positive number such as 100.")
+    return 2.0 * tolerance
+
+
+def _padded(shape: tuple[int, int], pixel_size: float, fit: CtfFit, optics: Optics) -> tuple[int, int]:
+    """Size with room for what the CTF carries over the edges."""
+    furthest = max(abs(fit.defocus_u_angstrom), abs(fit.defocus_v_angstrom))
+    reach = math.ceil(optics.wavelength_angstrom * (0.5 / pixel_size) * furthest / pixel_size)
+    room = min(reach + 8, max(shape) // 2)
+    return good_size(shape[0] + room), good_size(shape[1] + room)
 
 
 def _heights(geometry: TiltGeometry, tilt: int, shape: tuple[int, int], pixel_size: float, depth: float) -> FloatArray:

@@ -23,31 +23,13 @@ from torch import Tensor
 
 from eucentric.compute.sizes import good_size
 from eucentric.errors import InputError, ShapeError
-from eucentric.fourier.exposure import exposure_weights
-from eucentric.fourier.grid import frequency_vectors
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.ctf import phase_aberration_2d
+from eucentric.optics.transfer import ContrastTransfer, contrast_transfer
 from eucentric.typing import FloatArray
 
 _LEAST_COSINE = math.cos(math.radians(85.0))  # steeper, the height changes by more than 11 pixels from one to the next
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TiltGains:
-    """Contrast transfer of one tilt at any height, on the samples of an rfft."""
-
-    phase: Float[Tensor, "fy fx"]
-    """Aberration in radians at the height of the specimen centre."""
-    slope: Float[Tensor, "fy fx"]
-    """Radians that one step of height adds."""
-    damage: Float[Tensor, "fy fx"] | None
-
-    def at(self, level: int) -> Float[Tensor, "fy fx"]:
-        """Transfer at a height in steps, positive near zero frequency, damage included."""
-        gain = torch.sin(torch.add(self.phase, self.slope, alpha=float(level)))
-        return gain if self.damage is None else gain.mul_(self.damage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,30 +98,20 @@ class DepthTransfer:
             height = height + y * self.voxel_size * (math.tan(x_tilt) / cosine)
         return height / self.step_angstrom
 
-    def gains(self, tilt: int, shape: tuple[int, int], device: torch.device) -> "TiltGains":
+    def transfer(self, tilt: int, shape: tuple[int, int], device: torch.device) -> ContrastTransfer:
         """Transfer of one tilt at any height, on the rfft of an image of `shape`, damage by radiation included."""
-        fit = self.fits[tilt]
         # the CTF belongs to the image as it was recorded, the damage to the specimen
         enlarged = float(self.geometry.magnification[tilt])
-        fy, fx = frequency_vectors(shape, enlarged * self.voxel_size, device=device, dtype=torch.float32)
-        squared = fy.square() + fx.square()
-        per_angstrom = math.pi * self.optics.wavelength_angstrom * squared
-        phase = phase_aberration_2d(
-            fy,
-            fx,
-            fit.defocus_u_angstrom,
-            fit.defocus_v_angstrom,
-            # images are turned by -z_rot into this frame, and the direction of the astigmatism with them
-            fit.astigmatism_angle_deg - float(self.geometry.z_rot_deg[tilt]),
+        return contrast_transfer(
+            shape,
+            enlarged * self.voxel_size,
+            self.fits[tilt],
             self.optics,
-            fit.phase_shift_deg,
+            exposure=None if self.exposures is None else float(self.exposures[tilt]),
+            magnification=enlarged,
+            turned_deg=-float(self.geometry.z_rot_deg[tilt]),
+            device=device,
         )
-        damage = None
-        if self.exposures is not None:
-            damage = exposure_weights(
-                squared.sqrt_().mul_(enlarged), float(self.exposures[tilt]), voltage_kv=self.optics.voltage_kv
-            )
-        return TiltGains(phase=phase, slope=per_angstrom.mul_(self.hand * self.step_angstrom), damage=damage)
 
     def apply(
         self, tilt: int, parts: Sequence[tuple[Tensor, Float[Tensor, "y x"]]], image_shape: tuple[int, int]
@@ -149,14 +121,14 @@ class DepthTransfer:
         device = parts[0][1].device
         shape = self.padded_shape(image_shape)
         spectrum = torch.zeros((shape[0], shape[1] // 2 + 1), dtype=torch.complex64, device=device)
-        gains = self.gains(tilt, shape, device)
+        transfer = self.transfer(tilt, shape, device)
         for level in range(first, last + 1):
             share = torch.zeros(image_shape, dtype=torch.float32, device=device)
             for where, projection in parts:
                 columns, weight = _blend(where, level)
                 if columns is not None:
                     share[:, columns].addcmul_(weight.expand(image_shape[0], -1), projection[:, columns])
-            spectrum += torch.fft.rfft2(share, s=shape).mul_(gains.at(level))
+            spectrum += torch.fft.rfft2(share, s=shape).mul_(transfer.at(self.hand * self.step_angstrom * level))
         image: Tensor = torch.fft.irfft2(spectrum, s=shape)
         return image[: image_shape[0], : image_shape[1]]
 
@@ -169,9 +141,9 @@ class DepthTransfer:
         shape = self.padded_shape(image_shape)
         spectrum = torch.fft.rfft2(image, s=shape)
         out = [torch.zeros_like(image) for _ in where]
-        gains = self.gains(tilt, shape, image.device)
+        transfer = self.transfer(tilt, shape, image.device)
         for level in range(first, last + 1):
-            seen = torch.fft.irfft2(spectrum * gains.at(level), s=shape)
+            seen = torch.fft.irfft2(spectrum * transfer.at(self.hand * self.step_angstrom * level), s=shape)
             seen = seen[: image_shape[0], : image_shape[1]]
             for target, at in zip(out, where, strict=True):
                 columns, weight = _blend(at, level)

@@ -10,11 +10,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from eucentric.errors import ShapeError
-from eucentric.fourier.exposure import exposure_weights
 from eucentric.fourier.grid import frequency_grid
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.ctf import ctf_2d
+from eucentric.optics.transfer import contrast_transfer
 from eucentric.typing import FloatArray
 
 _BANDS = 96
@@ -45,6 +44,7 @@ def estimate_signal_to_noise(
     fits: Sequence[CtfFit],
     optics: Optics,
     exposures: ArrayLike | None = None,
+    b_factor_angstrom2: float = 0.0,
     finest_angstrom: float | None = None,
 ) -> SpectralRatio:
     """Ratio for sums of all frames, from what the sums of even and of odd frames share.
@@ -58,6 +58,7 @@ def estimate_signal_to_noise(
     pixel_size : A
     fits : CTF of every tilt
     exposures : (tilt,) e/A^2 at the middle of each image; None for no damage
+    b_factor_angstrom2 : A^2, of the envelope of all images: the ratio is then that of what it has faded
     finest_angstrom : length at which the bands end; twice the pixel where None
     """
     if even.shape != odd.shape or even.shape[0] != len(fits):
@@ -81,18 +82,15 @@ def estimate_signal_to_noise(
         mean = float((even[t] + odd[t]).mean())
         scale = 1.0 / mean if mean > 0 else 1.0
         first, second = (torch.fft.rfft2(scale * (half[t] - half[t].mean()) * window) for half in (even, odd))
-        gain = ctf_2d(
+        gain = contrast_transfer(
             shape,
             pixel_size,
-            fit.defocus_u_angstrom,
-            fit.defocus_v_angstrom,
-            fit.astigmatism_angle_deg,
+            fit,
             optics,
-            fit.phase_shift_deg,
+            exposure=None if given is None else float(given[t]),
+            b_factor_angstrom2=b_factor_angstrom2,
             device=even.device,
-        )
-        if given is not None:
-            gain = gain * exposure_weights(frequency, float(given[t]), voltage_kv=optics.voltage_kv)
+        ).at()
         # the sum is both halves: four times the shared power, and the power of the difference
         for total, power in (
             (shared, 4.0 * (first * second.conj()).real),

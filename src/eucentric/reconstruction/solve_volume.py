@@ -94,7 +94,7 @@ def volume_slabs(
     images : (tilt, y, x) as summed
     params : with a method other than ``auto`` (see :meth:`ReconstructParams.resolved`)
     optics : None where contrast transfer and exposure do not count
-    signal_to_noise : for ``ctf``; a usual one where None
+    signal_to_noise : for the method ``ctf`` and the correction ``wiener``; a usual one where None
     specimen_angstrom : thickness of the specimen, for ``ctf`` and the exact filter; that of the volume where None
     warp : local deformation of the images
     on_step : called after every iteration
@@ -112,6 +112,7 @@ def volume_slabs(
         voxel_size=voxel_size,
         params=params,
         optics=optics,
+        signal_to_noise=signal_to_noise,
         specimen_angstrom=specimen_angstrom,
         warp=warp,
     )
@@ -122,7 +123,7 @@ def volume_slabs(
     if params.method == "fourier":
         volume = task.by_fourier()
     elif params.method == "ctf":
-        volume = task.by_ctf(signal_to_noise, on_step)
+        volume = task.by_ctf(on_step)
     else:
         volume = task.iterated(on_step)
     yield VolumeSlab(start=0, stop=volume_shape[0], density=volume)
@@ -139,6 +140,7 @@ class _Task:
     voxel_size: float
     params: ReconstructParams
     optics: SeriesOptics | None
+    signal_to_noise: SpectralRatio | None
     specimen_angstrom: float | None
     warp: ImageWarp | None
 
@@ -219,7 +221,7 @@ class _Task:
             **self.sizes,
         )
 
-    def by_ctf(self, signal_to_noise: SpectralRatio | None, on_step: OnStep | None) -> Tensor:
+    def by_ctf(self, on_step: OnStep | None) -> Tensor:
         """Inversion of projection and contrast transfer."""
         known = _known_ctf(self.optics)
         return invert_ctf(
@@ -228,7 +230,7 @@ class _Task:
             fits=known.fits or (),
             optics=known.optics,
             hand=known.hand,
-            signal_to_noise=signal_to_noise or assumed_signal_to_noise(float(np.mean(known.doses))),
+            signal_to_noise=self.ratio(known),
             stopping=self.stopping,
             exposures=known.exposures if self.params.dose_weighting else None,
             specimen_angstrom=self.specimen_angstrom,
@@ -253,7 +255,12 @@ class _Task:
             mode=mode,
             by_height=self.params.ctf_by_height,
             depth_angstrom=depth,
+            signal_to_noise=self.ratio(known) if mode == "wiener" else None,
         )
+
+    def ratio(self, known: SeriesOptics) -> SpectralRatio:
+        """Signal over noise, as given or as usual."""
+        return self.signal_to_noise or assumed_signal_to_noise(float(np.mean(known.doses)))
 
     def iterated(self, on_step: OnStep | None) -> Tensor:
         """Iterations without a model of the contrast transfer."""

@@ -39,7 +39,7 @@ class Reconstruct(ItemStage):
 
     name = "reconstruct"
     params = ReconstructParams
-    version = 1
+    version = 2
     after = "ctf"
 
     def peak_bytes(self, series: TiltSeries, params: ReconstructParams) -> int:
@@ -196,7 +196,8 @@ class _Work:
         )
         if params.erase_beads:
             work._erase_beads()
-        if params.method == "ctf" and series.has_halves and optics is not None and optics.fits is not None:
+        weighed = params.method == "ctf" or (params.ctf_correction == "wiener" and params.method != "fourier")
+        if weighed and series.has_halves and optics is not None and optics.fits is not None:
             work._weigh_signal(optics, optics.fits)
         return work
 
