@@ -312,12 +312,28 @@ def test_int8_without_limits_covers_all_values(tmp_path, low):
         ("int8", (2.0, 1.0), "lower one first"),
         ("int8", (0.0, float("nan")), "lower one first"),
         ("float32", (0.0, 1.0), "belong to int8"),
-        ("int16", None, "int16"),
+        ("int16", (0.0, 1.0), "int16"),
+        ("int32", None, "int32"),
     ],
 )
 def test_number_types_and_limits_that_do_not_fit_are_refused(tmp_path, dtype, limits, words):
     with pytest.raises(InputError, match=words):
         MrcSlabWriter(tmp_path / "a.mrc", (2, 2, 2), 1.0, dtype, limits=limits)
+
+
+def test_int16_holds_whole_numbers_as_they_are(tmp_path):
+    array = np.array([[[0, 1, -32768], [32767, 300, -7]]], dtype=np.int32)
+    write_mrc(tmp_path / "a.mrc", array, 4.0, "int16")
+    with mrcfile.open(tmp_path / "a.mrc") as other:
+        assert other.data.dtype == np.int16
+        np.testing.assert_array_equal(other.data, array)
+    got, header = read_mrc(tmp_path / "a.mrc", as_stored=True)
+    assert header.mode == 1
+    np.testing.assert_array_equal(got, array)
+    for wrong in (0.5, 32768.0):
+        with pytest.raises(ProcessingError, match="whole numbers"):
+            write_mrc(tmp_path / "b.mrc", np.full((1, 2, 2), wrong), 4.0, "int16")
+    assert not (tmp_path / "b.mrc").exists()
 
 
 def test_slabs_give_the_same_bytes_as_the_whole(tmp_path):

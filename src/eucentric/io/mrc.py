@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Literal, Self, TypeAlias
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -34,6 +34,7 @@ from eucentric.io.stored_values import (
     finite_range,
     half_scale,
     sums,
+    whole_numbers,
 )
 from eucentric.typing import PathLike
 
@@ -44,6 +45,7 @@ IMOD_STAMP = 1146047817
 _SCALE_LABEL = "Eucentric: true value = stored value * "
 _CLIPPED_LABEL = "Eucentric: values outside the limits of int8, clipped: "
 _SPACE_GROUP_VOLUME = 1
+MrcType: TypeAlias = StoredType | Literal["int16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,7 +352,7 @@ class MrcSlabWriter:
     shape : (z, y, x)
     voxel_size_angstrom : one number, or (x, y, z)
     dtype : `float32` (mode 2), `float16` (mode 12; values beyond its range are stored divided by a power of two that
-        a label records and `read_mrc` applies) or `int8` (mode 0, signed)
+        a label records and `read_mrc` applies), `int8` (mode 0, signed) or `int16` (mode 1, whole numbers as they are)
     labels : lines for the header, at most 80 characters each
     is_volume : False marks a stack of images
     limits : only and always for `int8`: the true values stored as -127 and 127. A label records
@@ -376,7 +378,7 @@ class MrcSlabWriter:
         path: PathLike,
         shape: tuple[int, int, int],
         voxel_size_angstrom: float | Sequence[float],
-        dtype: StoredType = "float32",
+        dtype: MrcType = "float32",
         *,
         labels: Sequence[str] = (),
         is_volume: bool = True,
@@ -386,7 +388,7 @@ class MrcSlabWriter:
             raise ShapeError(
                 f"An MRC file of shape {tuple(shape)} was asked for; expected three positive sizes (z, y, x)."
             )
-        self._bytes = byte_scale(dtype, limits)
+        self._bytes = None if dtype == "int16" and limits is None else byte_scale(dtype, limits)
         self._path = Path(path)
         self._shape = (int(shape[0]), int(shape[1]), int(shape[2]))
         self._voxel_size = checked_voxel_size(voxel_size_angstrom)
@@ -433,6 +435,8 @@ class MrcSlabWriter:
         if self._bytes is not None:
             stored, clipped = self._bytes.encode(block)
             self._clipped += clipped
+        elif self._number.kind == "i":
+            stored = whole_numbers(block, self._path).astype(self._number)
         else:
             if self._number.itemsize == 2:
                 self._largest = max(self._largest, abs(low), abs(high))
@@ -474,7 +478,7 @@ class MrcSlabWriter:
         sections = nz if self._is_volume else 1  # a stack is nz images of one section each
         for name, value in (("nx", nx), ("ny", ny), ("nz", nz), ("mx", nx), ("my", ny), ("mz", sections)):
             record[name] = value
-        record["mode"] = {1: 0, 2: 12, 4: 2}[self._number.itemsize]
+        record["mode"] = {"i1": 0, "i2": 1, "f2": 12, "f4": 2}[self._number.str[1:]]
         x, y, z = self._voxel_size
         record["cella"] = (nx * x, ny * y, sections * z)
         record["cellb"] = (90.0, 90.0, 90.0)
@@ -520,7 +524,7 @@ def write_mrc(
     path: PathLike,
     array: NDArray[Any],
     voxel_size_angstrom: float | Sequence[float],
-    dtype: StoredType = "float32",
+    dtype: MrcType = "float32",
     *,
     labels: Sequence[str] = (),
     is_volume: bool = True,

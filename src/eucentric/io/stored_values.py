@@ -52,7 +52,7 @@ class ByteScale:
         return np.clip(steps, -_BYTE_MAX, _BYTE_MAX).astype(np.int8), clipped
 
 
-def byte_scale(dtype: StoredType, limits: Limits | None) -> ByteScale | None:
+def byte_scale(dtype: str, limits: Limits | None) -> ByteScale | None:
     """The scale for `int8`, None for the others.
 
     Raises
@@ -75,6 +75,22 @@ def covering_limits(values: NDArray[Any], path: PathLike) -> Limits:
         return low, high
     around = max(abs(low), 1.0)
     return low - around, low + around
+
+
+def whole_numbers(values: NDArray[np.float32], path: PathLike) -> NDArray[np.int16]:
+    """The same whole numbers as int16.
+
+    Raises
+    ------
+    ProcessingError : values with a fraction, or outside the range of int16
+    """
+    numbers = np.clip(np.rint(values), -32768, 32767)
+    wrong = int(np.count_nonzero(numbers != values))
+    if wrong:
+        raise ProcessingError(
+            f"{wrong:,} values for `{path}` are no whole numbers from -32768 to 32767, as int16 holds; it was not written."
+        )
+    return numbers.astype(np.int16)
 
 
 def finite_range(values: NDArray[Any], path: PathLike) -> tuple[float, float]:
