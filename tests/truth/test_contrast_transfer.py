@@ -14,7 +14,7 @@ from eucentric.fourier import exposure_weights, frequency_grid
 from eucentric.geometry import TiltGeometry
 from eucentric.models import CtfFit, Optics
 from eucentric.optics import contrast_transfer, correction_gain, ctf_2d
-from eucentric.reconstruction import SpectralRatio, correct_ctf
+from eucentric.reconstruction import SpectralRatio, assumed_signal_to_noise, correct_ctf
 
 OPTICS = Optics(voltage_kv=200.0, spherical_aberration_mm=2.0, amplitude_contrast=0.1)
 FIT = CtfFit(defocus_u_angstrom=21000.0, defocus_v_angstrom=19000.0, astigmatism_angle_deg=25.0, phase_shift_deg=40.0)
@@ -127,6 +127,28 @@ def test_envelopes_and_a_spectrum_of_noise_take_part_in_the_correction(mode):
     assert float((found - expected)[inner].std() / expected[inner].std()) < {"flip": 0.1, "wiener": 0.03}.get(
         mode, 0.02
     )
+
+
+def test_the_rim_of_an_image_is_corrected_nearly_as_if_the_image_went_on():
+    # coarse contrast over noise, of which the image is the middle; a hard edge would ring with the strength of the contrast
+    generator = torch.Generator().manual_seed(3)
+    k = frequency_grid((448, 448), 4.0)
+    coarse = torch.fft.irfft2(torch.fft.rfft2(torch.randn((448, 448), generator=generator)) / (1.0 + (400.0 * k) ** 2))
+    whole = 100.0 + 6.0 * coarse / coarse.std() + 6.0 * torch.randn((448, 448), generator=generator)
+    fit = CtfFit(defocus_u_angstrom=30000.0, defocus_v_angstrom=30000.0)
+    ratio = assumed_signal_to_noise(3.0)
+    keywords = {"pixel_size": 4.0, "optics": Optics(), "hand": 1.0, "mode": "wiener", "signal_to_noise": ratio}
+
+    def corrected(image):
+        return correct_ctf(image[None], TiltGeometry.build([0.0]), fits=[fit], **keywords)[0]
+
+    expected, found = corrected(whole)[96:-96, 96:-96], corrected(whole[96:-96, 96:-96])
+    away = found - expected
+    away -= away[60:-60, 60:-60].mean()
+    rim = torch.ones_like(away, dtype=torch.bool)
+    rim[16:-16, 16:-16] = False
+    assert float(away[rim].square().mean().sqrt() / expected.std()) < 0.2
+    assert float(away[60:-60, 60:-60].std() / expected.std()) < 0.05
 
 
 def test_images_one_by_one_are_corrected_as_all_at_once():

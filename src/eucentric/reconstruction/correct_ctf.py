@@ -16,6 +16,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.transfer import CtfCorrection, contrast_transfer, correction_gain
+from eucentric.projection.resampling import blend_edges
 from eucentric.reconstruction.depth_transfer import check_steepness
 from eucentric.reconstruction.signal_to_noise import SpectralRatio
 from eucentric.typing import FloatArray
@@ -104,7 +105,7 @@ def correct_ctf(
         if mode == "wiener" and signal_to_noise is not None:
             noise_to_signal = 1.0 / signal_to_noise.at(frequency_grid(padded, pixel_size, device=images.device))
         mean = images[t].mean()
-        spectrum = torch.fft.rfft2(images[t] - mean, s=padded)
+        spectrum = torch.fft.rfft2(blend_edges(images[t] - mean, padded, 0))
         height = _heights(geometry, t, shape, pixel_size, depth_angstrom) / step if by_height else np.zeros(shape)
         level = torch.from_numpy(height).to(images)
         total = torch.zeros_like(level)
