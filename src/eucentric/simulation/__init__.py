@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "plan_acquisition": "acquisition",
         "tilt_scheme": "acquisition",
         "Detector": "detector",
+        "LocalMotion": "local_motion",
+        "ModulationTransfer": "detector",
         "Body": "body",
         "Film": "film",
         "SimulatedSeries": "image_formation",

@@ -1,12 +1,13 @@
 """How the series is recorded: angles and their order, geometry with its errors, defocus, motion, deformation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from eucentric.errors import InputError
 from eucentric.geometry import TiltGeometry, rotation_z
+from eucentric.simulation.local_motion import LocalMotion
 from eucentric.simulation.params import SimulationParams
 from eucentric.typing import FloatArray
 
@@ -28,6 +29,22 @@ class Acquisition:
     """(tilt, frame, 2), x and y: where the content of each frame is displaced to; the mean over frames is zero."""
     deformation: FloatArray
     """(3, 6), coefficients of 1, u, v, u^2, v^2, uv for the displacement along x, y and z; the first is not used."""
+    phase_shift_deg: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """(tilt,), of a phase plate; 0 for every tilt where not given."""
+    local_motion: LocalMotion | None = None
+    """Of single objects beside `motion_angstrom`; None where they only move with the image."""
+
+    def __post_init__(self) -> None:
+        if not len(self.phase_shift_deg):
+            object.__setattr__(self, "phase_shift_deg", np.zeros(len(self.nominal_tilts_deg)))
+
+    def object_motion(self, tilt: int, places: FloatArray) -> FloatArray:
+        """Displacement (frame, n, 2), x and y in A, of objects at places (n, 2) of the image, A from its centre.
+
+        The places are those without motion, as :class:`TiltGeometry` projects them. The motion of the image is in it.
+        """
+        whole = np.broadcast_to(self.motion_angstrom[tilt][:, None], (self.motion_angstrom.shape[1], len(places), 2))
+        return np.asarray(whole if self.local_motion is None else whole + self.local_motion.at(tilt, places))
 
     def deformation_at(self, points: FloatArray, params: SimulationParams) -> FloatArray:
         """Displacement (tilt, n, 3) in A of specimen points (n, 3) at the middle of each exposure.
@@ -48,13 +65,16 @@ def plan_acquisition(params: SimulationParams, rng: np.random.Generator) -> Acqu
 
     Raises
     ------
-    InputError : a blocked tilt that does not exist
+    InputError : a blocked or dead tilt that does not exist
     """
     nominal, order = tilt_scheme(params)
     count = len(nominal)
-    missing = [t for t in params.blocked_tilts if not 0 <= t < count]
+    missing = [t for t in (*params.blocked_tilts, *params.dead_tilts) if not 0 <= t < count]
     if missing:
-        raise InputError(f"Tilt {missing[0]} is to be blocked, but there are only tilts 0 to {count - 1}.")
+        raise InputError(f"Tilt {missing[0]} is to be blocked or dead, but there are only tilts 0 to {count - 1}.")
+    # errors that come on top, drawn apart: without them all else is as it was
+    extra = rng.spawn(1)[0]
+    elapsed = order / max(count - 1, 1)  # 0 at the first exposure, 1 at the last
     true_tilt = nominal + params.tilt_offset_deg + rng.normal(scale=params.tilt_error_deg, size=count)
     # the stage walks slowly in the order of acquisition, and is tracked back
     jitter = rng.normal(size=(count, 2))
@@ -62,10 +82,19 @@ def plan_acquisition(params: SimulationParams, rng: np.random.Generator) -> Acqu
     for step in range(1, count):
         walk[step] = 0.85 * walk[step - 1] + np.sqrt(1 - 0.85**2) * rng.normal(size=2)
     shifts = params.stage_jitter_angstrom * (0.6 * jitter + 0.8 * walk[order])
+    run_out = np.cumsum(extra.normal(scale=params.stage_walk_angstrom, size=(count, 2)), axis=0)
+    shifts = shifts + (run_out - run_out[0])[order]
+    axis = params.tilt_axis_deg + params.tilt_axis_drift_deg * elapsed
+    larger = 1.0 + params.magnification_drift * elapsed
     geometry = TiltGeometry.build(
-        true_tilt, z_rot_deg=params.tilt_axis_deg, x_tilt_deg=params.x_tilt_deg, shifts_angstrom=shifts
+        true_tilt,
+        z_rot_deg=axis + extra.normal(scale=params.tilt_axis_jitter_deg, size=count),
+        x_tilt_deg=params.x_tilt_deg,
+        shifts_angstrom=shifts,
+        magnification=larger + np.clip(extra.normal(scale=params.magnification_jitter, size=count), -0.2, 0.2),
     )
     defocus = params.defocus_angstrom + rng.normal(scale=params.defocus_jitter_angstrom, size=count)
+    defocus = defocus + params.defocus_drift_angstrom * elapsed
     coefficients = rng.normal(size=(3, 6))
     coefficients[:, 0] = 0.0
     return Acquisition(
@@ -76,17 +105,30 @@ def plan_acquisition(params: SimulationParams, rng: np.random.Generator) -> Acqu
         defocus_v_angstrom=defocus - 0.5 * params.astigmatism_angstrom,
         motion_angstrom=_motion(params, geometry, rng),
         deformation=coefficients,
+        phase_shift_deg=params.phase_shift_deg + params.phase_shift_drift_deg * elapsed,
+        local_motion=(
+            LocalMotion.draw(
+                count, params.frames, params.local_motion_angstrom, params.local_motion_length_angstrom, extra
+            )
+            if params.local_motion_angstrom > 0
+            else None
+        ),
     )
 
 
 def tilt_scheme(params: SimulationParams) -> tuple[FloatArray, NDArray[np.int64]]:
     """Nominal angles (tilt,) ascending, in degrees, and the acquisition index (tilt,) of each.
 
-    Dose-symmetric and bidirectional schemes start at the angle nearest zero and go up first.
+    Dose-symmetric and bidirectional schemes start at the angle next to `tilt_start_deg` and go up first. Where angles
+    are given, they are taken in their order.
     """
+    if params.tilt_angles_deg:
+        given = np.asarray(params.tilt_angles_deg, dtype=np.float64)
+        ascending = np.argsort(given)
+        return given[ascending], ascending.astype(np.int64)
     steps = int(np.floor((params.tilt_max_deg - params.tilt_min_deg) / params.tilt_step_deg + 1e-6))
     nominal = params.tilt_min_deg + params.tilt_step_deg * np.arange(steps + 1, dtype=np.float64)
-    start = int(np.argmin(np.abs(nominal)))
+    start = int(np.argmin(np.abs(nominal - params.tilt_start_deg)))
     up, down = list(range(start + 1, steps + 1)), list(range(start - 1, -1, -1))
     if params.scheme == "continuous":
         order = list(range(steps + 1))
@@ -94,8 +136,8 @@ def tilt_scheme(params: SimulationParams) -> tuple[FloatArray, NDArray[np.int64]
         order = [start, *up, *down]
     else:
         order = [start]
-        for i in range(max(len(up), len(down))):
-            order += up[i : i + 1] + down[i : i + 1]
+        for i in range(0, max(len(up), len(down)), params.tilt_group):
+            order += up[i : i + params.tilt_group] + down[i : i + params.tilt_group]
     acquisition = np.empty(steps + 1, dtype=np.int64)
     acquisition[order] = np.arange(steps + 1)
     return nominal, acquisition

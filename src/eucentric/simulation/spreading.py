@@ -76,6 +76,10 @@ def _spread_loop(
         reach = radius * scale + 2.0
         if cx < -reach or cy < -reach or cx > columns + reach or cy > rows + reach:
             continue
+        low = min(max((centres[body, 2] - radius - depth_start) * depth_scale, 0.0), slab_count - 1.0)
+        high = min(max((centres[body, 2] + radius - depth_start) * depth_scale, 0.0), slab_count - 1.0)
+        if int(high) + 1 < first_slab or int(low) - 1 >= first_slab + held:
+            continue
         m = matrices[body]
         for i in range(len(points)):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
