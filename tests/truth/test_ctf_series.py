@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import mrcfile
@@ -27,15 +28,20 @@ class Scene:
     angle: float
 
 
+@cache
+def polar_frequencies(shape, pixel_size):
+    """Square (1/m^2) and direction of the frequencies of an rfft."""
+    fy = np.fft.fftfreq(shape[0], pixel_size * 1e-10)[:, None]
+    fx = np.fft.rfftfreq(shape[1], pixel_size * 1e-10)[None]
+    return fx**2 + fy**2, np.arctan2(fy, fx)
+
+
 def contrast_transfer(shape, pixel_size, defocus, astigmatism, angle, phase_deg=0.0):
     """-sin chi written out anew with numpy, in volts and metres where the product uses kilovolts and A."""
     volts, metre = 300e3, 1e10
     planck, electron, mass, light = 6.62607015e-34, 1.602176634e-19, 9.1093837015e-31, 2.99792458e8
     wavelength = planck / math.sqrt(2 * mass * electron * volts * (1 + electron * volts / (2 * mass * light**2)))
-    fy = np.fft.fftfreq(shape[0], pixel_size / metre)[:, None]
-    fx = np.fft.rfftfreq(shape[1], pixel_size / metre)[None]
-    squared = fx**2 + fy**2
-    direction = np.arctan2(fy, fx)
+    squared, direction = polar_frequencies(shape, pixel_size)
     local = (defocus + 0.5 * astigmatism * np.cos(2 * (direction - np.deg2rad(angle)))) / metre
     chi = np.pi * wavelength * squared * local - 0.5 * np.pi * 2.7e-3 * wavelength**3 * squared**2 + np.arcsin(0.07)
     chi += np.deg2rad(phase_deg)
@@ -120,7 +126,9 @@ def test_defocus_astigmatism_and_hand_of_a_noisy_series(axis, hand, shift, shape
         noise=1.5,
         shift=shift,
     )
-    got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=4.0, optics=OPTICS, hand=-hand)
+    got = estimate_series_ctf(
+        scene.images, scene.geometry, pixel_size=4.0, optics=OPTICS, hand=-hand, params=CtfParams(thickness=False)
+    )
     wrong = errors(got, scene.defocus)
     sigma = np.array([f.defocus_sigma_angstrom for f in got.fits])
     assert got.hand == hand
@@ -138,6 +146,28 @@ def test_defocus_astigmatism_and_hand_of_a_noisy_series(axis, hand, shift, shape
     assert min(f.score for f in got.fits) > 0.6
 
 
+def test_a_hand_that_is_set_goes_before_the_images():
+    scene = tilted_series(
+        shape=(384, 384),
+        pixel_size=5.0,
+        tilts=np.arange(-50, 51, 12.5),
+        axis=84.0,
+        hand=-1.0,
+        defocus=34000.0,
+        noise=0.7,
+    )
+    evidence = []
+    for hand in (1, -1):
+        params = CtfParams(hand=hand, thickness=False, inclination=False)
+        got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=5.0, optics=OPTICS, params=params)
+        assert got.hand == hand
+        assert got.hand_test.decided
+        assert got.hand_test.hand == -1.0
+        assert any("--hand auto" in caveat for caveat in got.caveats) == (hand == 1)
+        evidence.append(got.evidence[np.abs(scene.geometry.y_tilt_deg) > 35].mean())
+    assert evidence[0] < evidence[1] - 1.0  # a wrong gradient smears the rings of steep tilts
+
+
 @pytest.mark.parametrize(("pixel_size", "defocus"), [(5.0, 20000.0), (4.0, 76000.0), (2.2, 12000.0)])
 def test_other_pixel_sizes_and_defocus(pixel_size, defocus):
     scene = tilted_series(
@@ -149,7 +179,8 @@ def test_other_pixel_sizes_and_defocus(pixel_size, defocus):
         defocus=defocus,
         noise=1.5,
     )
-    got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=pixel_size, optics=OPTICS)
+    params = CtfParams(thickness=False)
+    got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=pixel_size, optics=OPTICS, params=params)
     sigma = np.array([f.defocus_sigma_angstrom for f in got.fits])
     assert (np.abs(errors(got, scene.defocus)) < 4 * sigma.max()).all()
     assert sigma.max() < 250.0
@@ -180,8 +211,11 @@ def test_narrow_tilt_range_keeps_the_given_hand_and_says_so():
     scene = tilted_series(
         shape=(512, 512), pixel_size=4.0, tilts=[-3.0, 0.0, 3.0], axis=84.0, hand=-1.0, defocus=34000.0, noise=1.5
     )
+    params = CtfParams(thickness=False)
     for given in (1.0, -1.0):
-        got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=4.0, optics=OPTICS, hand=given)
+        got = estimate_series_ctf(
+            scene.images, scene.geometry, pixel_size=4.0, optics=OPTICS, hand=given, params=params
+        )
         assert got.hand == given
         assert not got.hand_test.decided
         assert any("do not tell the hand" in caveat for caveat in got.caveats)
@@ -213,14 +247,15 @@ def test_phase_shift_of_a_phase_plate(phase):
     scene = tilted_series(
         shape=shape, pixel_size=2.5, tilts=tilts, axis=84.0, hand=-1.0, defocus=18000.0, noise=0.5, phase_deg=phase
     )
-    params = CtfParams(phase_shift="fit", thickness=False)
+    params = CtfParams(phase_shift="fit", thickness=False, inclination=False)
     got = estimate_series_ctf(scene.images, scene.geometry, pixel_size=2.5, optics=OPTICS, params=params)
     shifts = np.array([f.phase_shift_deg for f in got.fits])
     assert np.abs(shifts - phase).max() < 15.0
     assert abs(shifts.mean() - phase) < 8.0
     assert (got.phase_shift_sigma_deg > 0).all()
     assert np.median(np.abs(errors(got, scene.defocus))) < 200.0
-    off = estimate_series_ctf(scene.images, scene.geometry, pixel_size=2.5, optics=OPTICS)
+    params = params.replace(phase_shift="off")
+    off = estimate_series_ctf(scene.images, scene.geometry, pixel_size=2.5, optics=OPTICS, params=params)
     assert {f.phase_shift_deg for f in off.fits} == {0.0}
     assert np.abs(errors(off, scene.defocus)).mean() > 2 * np.abs(errors(got, scene.defocus)).mean()
 
@@ -240,7 +275,7 @@ def test_astigmatism_drifts_in_the_order_of_acquisition():
         noise=1.5,
         astigmatism=truth,
     )
-    params = CtfParams(thickness=False)
+    params = CtfParams(thickness=False, inclination=False)
     wrong = []
     for order in (acquisition, (acquisition * 7) % len(tilts)):
         got = estimate_series_ctf(
@@ -316,6 +351,29 @@ def test_diagnosis_finds_a_turned_axis_and_a_bend():
     rise = 3500.0 * (np.mean(along[ends] ** 2) - np.mean(along[middle] ** 2)) / 1536.0**2
     assert got.bend_angstrom[ends].mean() - got.bend_angstrom[middle].mean() == pytest.approx(rise, rel=0.35)
     assert any("plane" in finding for finding in got.findings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("turn", "bend"), [(0.0, 0.0), (-8.0, 0.0), (0.0, 3500.0)])
+def test_diagnosis_tells_a_turned_axis_from_a_bend_and_both_from_a_flat_specimen(turn, bend):
+    scene = tilted_series(
+        shape=(768, 768),
+        pixel_size=4.0,
+        tilts=np.arange(-45, 46, 15.0),
+        axis=84.0,
+        hand=-1.0,
+        defocus=34000.0,
+        noise=0.7,
+        bend=bend,
+        seed=3,
+    )
+    geometry = scene.geometry.replace(z_rot_deg=scene.geometry.z_rot_deg + turn)
+    params = CtfParams(thickness=False)
+    result = estimate_series_ctf(scene.images, geometry, pixel_size=4.0, optics=OPTICS, params=params)
+    got = diagnose_geometry(geometry, result, optics=OPTICS)
+    assert abs(got.axis_offset_deg + turn) < max(4.0 * got.axis_offset_sigma_deg, 1.0)
+    assert ["axis" in f for f in got.findings if "axis" in f] == [True] * (turn != 0.0)
+    assert ["bent" in f for f in got.findings if "bent" in f] == [True] * (bend != 0.0)
 
 
 def practice_sums(folder: Path, name: str) -> tuple[torch.Tensor, TiltGeometry, dict]:

@@ -1,15 +1,18 @@
 """CTF estimation: wrong input, failed tilts, and the small parts."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
+from scipy.stats import chi2
 
 from eucentric.ctf import CtfParams, HandTest, estimate_image_ctf, estimate_series_ctf, plane_heights
 from eucentric.ctf.acquisition_order import AcquisitionOrder
 from eucentric.ctf.describe_fit import hand_caveats
+from eucentric.ctf.noise_chance import noise_chance
 from eucentric.ctf.prepare_images import crop_to_scale, replace_outliers, working_scale
 from eucentric.ctf.specimen_plane import plane_normal, plane_slopes
 from eucentric.ctf.tile_spectra import SECTORS, SpectrumBins, tile_starts, without_ice
@@ -98,11 +101,69 @@ def test_a_tilt_without_rings_is_recorded_and_the_others_go_on(bad):
     assert np.isfinite(got.curves.spectrum).all()
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_noise_alone_is_refused(seed):
-    noise = 100.0 + torch.randn(9, 320, 320, generator=torch.Generator().manual_seed(seed))
-    with pytest.raises(ProcessingError, match="Thon rings"):
-        estimate(noise, tilts=np.linspace(-40, 40, 9))
+def noise_images(count, side, pixel_size, seed, fade=0.0):
+    """White noise, most of it faded towards fine detail as the scattering of ice is."""
+    generator = torch.Generator().manual_seed(seed)
+    plain = torch.randn(count, side, side, generator=generator)
+    if not fade:
+        return 100.0 + plain
+    filters = torch.exp(-fade * frequency_grid((side, side), pixel_size) ** 2)
+    shaped = torch.fft.irfft2(torch.fft.rfft2(torch.randn(count, side, side, generator=generator)) * filters)
+    return 100.0 + shaped + 0.3 * plain
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "pixel_size", "fade", "seed"),
+    [
+        (13, 320, 2.0, 0.0, 1),
+        (9, 320, 2.0, 60.0, 2),
+        (9, 320, 4.0, 0.0, 3),
+        (3, 256, 3.0, 0.0, 1),
+        (1, 256, 3.0, 0.0, 0),
+    ],
+)
+def test_a_series_of_noise_is_refused(count, side, pixel_size, fade, seed):
+    tilts = np.linspace(-45, 45, count) if count > 1 else [0.0]
+    with pytest.raises(ProcessingError, match="No tilt shows Thon rings"):
+        estimate(noise_images(count, side, pixel_size, seed, fade), tilts=tilts, pixel_size=pixel_size)
+
+
+def test_images_of_noise_are_refused():
+    """Of 20 images of noise, one in five hundred sets of them may pass."""
+    for seed in range(20):
+        image = noise_images(1, 256, 2.0, seed)[0]
+        with pytest.raises(ProcessingError, match="shows no Thon rings"):
+            estimate_image_ctf(image, pixel_size=2.0, optics=Optics())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fade", [0.0, 20.0])
+@pytest.mark.parametrize("phase_shift", ["off", "fit"])
+def test_large_images_of_noise_are_refused(fade, phase_shift):
+    for seed in range(20):
+        image = noise_images(1, 1024, 1.0, seed, fade)[0]
+        with pytest.raises(ProcessingError, match="shows no Thon rings"):
+            estimate_image_ctf(image, pixel_size=1.0, optics=Optics(), params=CtfParams(phase_shift=phase_shift))
+
+
+def test_the_chance_of_noise_counts_what_was_tried():
+    bins = SpectrumBins.build(256, 2.0, 1 / 40, 1 / 5, torch.device("cpu"))
+    usual = CtfParams()
+
+    def chance(evidence, **changes):
+        return noise_chance(np.array(evidence), bins, Optics(), usual.replace(**changes))
+
+    # 40 to 5 A resolve 2 x 0.0197 x (1/25 - 1/1600) x 75000 = 116 values of defocus, and 3.3 x 3.3 of astigmatism; the
+    # evidence of one has 1 + 3.5 degrees of freedom
+    found = 116.4 * 3.29**2 * chi2.sf(36.0, 4.5)
+    assert chance([6.0]) == pytest.approx(found, rel=0.03)
+    assert chance([6.0], minimum_defocus_angstrom=42500.0) == pytest.approx(found / 2, rel=0.03)
+    assert chance([6.0], phase_shift="fit") > 4 * found
+    assert chance([2.0]) == 1.0
+    # the best of many images is no wonder; many that agree are
+    assert chance([6.0] + [0.0] * 40) > 5 * found
+    assert chance([4.0] * 10) < 1e-6 < chance([4.0] * 2)
+    assert chance([6.0] * 5 + [0.0] * 20) < 1e-15
 
 
 def test_far_nominal_defocus_is_a_caveat_and_no_more():
@@ -114,9 +175,26 @@ def test_far_nominal_defocus_is_a_caveat_and_no_more():
 
 
 def test_range_of_defocus_is_kept_and_reaching_its_end_is_said():
-    got = estimate(series(), params=CtfParams(minimum_defocus_angstrom=31000.0, maximum_defocus_angstrom=60000.0))
-    assert min(f.defocus_angstrom for f in got.fits) >= 31000.0
-    assert any("searched range" in caveat for caveat in got.caveats)
+    params = CtfParams(minimum_defocus_angstrom=29900.0, maximum_defocus_angstrom=60000.0)
+    got = estimate(series(), params=params)
+    assert min(f.defocus_angstrom for f in got.fits) >= 29900.0
+    assert any("end of the searched range" in caveat and "--minimum-def" in caveat for caveat in got.caveats)
+
+
+@pytest.mark.parametrize(("low", "high", "option"), [(45000, 60000, "minimum"), (5000, 28000, "maximum")])
+def test_rings_outside_the_range_are_named(low, high, option):
+    """Whether the range holds something that can pass for rings or not."""
+    params = CtfParams(minimum_defocus_angstrom=low, maximum_defocus_angstrom=high)
+    words = (
+        rf"defocus of (29|30)\d\d\d A, outside the searched range \({low} to {high} A\).*--{option}-defocus-angstrom"
+    )
+    with pytest.raises(ProcessingError, match=words):
+        estimate_image_ctf(series()[0], pixel_size=4.0, optics=Optics(), params=params)
+    try:
+        said = " ".join(estimate(series(), params=params).caveats)
+    except ProcessingError as error:
+        said = str(error)
+    assert re.search(words, said)
 
 
 def test_plane_heights_put_the_plane_at_z_zero():
@@ -239,13 +317,19 @@ def rings_and_ice(ice, size=768, pixel=1.1):
 
 
 def test_ice_rings_are_named_and_do_no_harm():
+    """A ring at 3.67 A whose power is 16, and 900 times, that of the rings of the CTF."""
     params = CtfParams(high_resolution_angstrom=3.0)
     clean = estimate_image_ctf(rings_and_ice(0.0), pixel_size=1.1, optics=Optics(), params=params)
-    icy = estimate_image_ctf(rings_and_ice(4.0), pixel_size=1.1, optics=Optics(), params=params)
     assert "icy" not in clean.verdicts
-    assert "icy" in icy.verdicts
-    assert any("crystalline" in caveat for caveat in icy.caveats)
-    assert icy.fit.defocus_angstrom == pytest.approx(15000.0, abs=80.0)
+    for strength in (4.0, 30.0):
+        icy = estimate_image_ctf(rings_and_ice(strength), pixel_size=1.1, optics=Optics(), params=params)
+        assert "icy" in icy.verdicts
+        assert any("crystalline" in caveat for caveat in icy.caveats)
+        assert icy.fit.defocus_angstrom == pytest.approx(15000.0, abs=80.0)
+        assert icy.fit.defocus_angstrom == pytest.approx(clean.fit.defocus_angstrom, abs=icy.fit.defocus_sigma_angstrom)
+    bare = params.replace(ice_ring_masks=False)
+    misled = estimate_image_ctf(rings_and_ice(30.0), pixel_size=1.1, optics=Optics(), params=bare)
+    assert abs(misled.fit.defocus_angstrom - 15000.0) > 1000.0  # what the masks are for
     assert np.isnan(estimate_image_ctf(series()[0], pixel_size=4.0, optics=Optics()).ice)
     bins = SpectrumBins.build(128, 1.1, 0.05, 0.4, torch.device("cpu"))
     masked = without_ice(bins)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import ThicknessFit
-from eucentric.ctf.ring_model import RingModel, log_likelihood, update_curves
+from eucentric.ctf.ring_model import RingModel, RingSums
 from eucentric.ctf.ring_statistics import RingStatistics
 from eucentric.ctf.votes import agreement_sigmas
 from eucentric.models import Optics
@@ -38,8 +38,15 @@ def through_depth(
     statistics: RingStatistics, depths_angstrom: Float[Tensor, " tilt"], optics: Optics
 ) -> RingStatistics:
     """The statistics, with rings expected to fade and turn over as the depth along the beam makes them."""
-    left = torch.sinc(optics.wavelength_angstrom * statistics.bins.frequency**2 * depths_angstrom[:, None])
-    return replace(statistics, blur=statistics.blur * left)
+    return replace(statistics, blur=statistics.blur * depth_transfer(statistics, depths_angstrom, optics))
+
+
+def depth_transfer(
+    statistics: RingStatistics, depths_angstrom: Float[Tensor, " tilt"], optics: Optics
+) -> Float[Tensor, "tilt shell"]:
+    """What the depth along the beam leaves of the rings; negative where they stand turned over."""
+    left: Tensor = torch.sinc(optics.wavelength_angstrom * statistics.bins.frequency**2 * depths_angstrom[:, None])
+    return left
 
 
 def fit_thickness(
@@ -129,11 +136,11 @@ def _scores(
 ) -> FloatArray:
     """(trial, tilt) log-likelihood."""
     known = torch.nan_to_num(paths, nan=1.0)
+    sums = RingSums.build(statistics, model, optics)
     out = []
     for trial in trials:
-        seen = through_depth(statistics, float(trial) * known, optics)
-        fitted = update_curves(seen, model, optics, rounds=2).replace(calibration=model.calibration)
-        out.append(log_likelihood(seen, fitted, optics).cpu().numpy())
+        blur = statistics.blur * depth_transfer(statistics, float(trial) * known, optics)
+        out.append(sums.log_likelihood(sums.fit_curves(model, blur, rounds=2)).cpu().numpy())
     return np.stack(out)
 
 

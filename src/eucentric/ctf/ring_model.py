@@ -176,32 +176,80 @@ def collapse(statistics: RingStatistics, model: RingModel, optics: Optics) -> Co
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RingSums:
+    """Spectra summed over the sectors at one defocus, astigmatism and phase shift: all that the curves are fitted to."""
+
+    total: Float[Tensor, "tilt shell"]
+    ring: Float[Tensor, "tilt shell"]
+    """Sum of P cos 2 chi."""
+    cosine: Float[Tensor, "tilt shell"]
+    """Sum of cos 2 chi."""
+    square: Float[Tensor, "tilt shell"]
+    """Sum of its square."""
+    samples: Float[Tensor, "tilt shell"]
+    used: Tensor
+    background_basis: Float[Tensor, "shell term"]
+    modulation_basis: Float[Tensor, "shell term"]
+    independence: float
+
+    @classmethod
+    def build(cls, statistics: RingStatistics, model: RingModel, optics: Optics) -> "RingSums":
+        """At the model's defocus, astigmatism and phase shift; its curves do not enter."""
+        bins = statistics.bins
+        phase = ring_phases(statistics, model, optics)
+        turn = torch.polar(torch.ones_like(phase), phase)
+        samples = statistics.tiles[:, None] * bins.count.sum(0)
+        return cls(
+            total=statistics.total,
+            ring=(turn * statistics.rings).sum(1).real,
+            cosine=((turn * bins.count).sum(1) * statistics.once).real,
+            square=0.5 * (samples + ((turn * turn * bins.count).sum(1) * statistics.twice).real),
+            samples=samples,
+            used=statistics.tiles > 0,
+            background_basis=chebyshev_basis(bins.frequency, _BACKGROUND_TERMS),
+            modulation_basis=spline_basis(bins.frequency, MODULATION_TERMS),
+            independence=statistics.independence,
+        )
+
+    def fit_curves(self, model: RingModel, blur: Float[Tensor, "tilt shell"], *, rounds: int) -> RingModel:
+        """Background and modulation of a model; the modulation is a smooth curve times `blur`."""
+        weight = self.samples.clamp(min=1e-6)
+        for _ in range(rounds):
+            excess = self._excess(model)
+            shift = _weighted_fit(
+                self.background_basis, torch.where(self.used[:, None], excess, torch.zeros_like(excess)), weight
+            )
+            model = model.replace(log_background=model.log_background + shift.clamp(-0.5, 0.5))
+            scale = torch.exp(-model.log_background)
+            modulation = _fit_modulation(-(self.ring * scale - self.cosine), self.square, blur, self.modulation_basis)
+            model = model.replace(modulation=modulation)
+        return model
+
+    def calibrate(self, model: RingModel) -> RingModel:
+        """The model with the share of independent samples that the scatter of the spectra about it grants."""
+        standard = self._excess(model) * torch.sqrt(self.samples * self.independence)
+        variance = float((1.4826 * standard[self.used].abs().median()) ** 2) if bool(self.used.any()) else 1.0
+        return model.replace(calibration=1.0 / max(1.0, variance))
+
+    def log_likelihood(self, model: RingModel) -> Float[Tensor, " tilt"]:
+        """Log-likelihood of each tilt, background included."""
+        scale = torch.exp(-model.log_background)
+        m = model.modulation
+        terms = self.samples * model.log_background + self.total * scale
+        terms = terms + m * (self.ring * scale - self.cosine) + 0.5 * m**2 * self.square
+        return -model.calibration * self.independence * terms.sum(1)
+
+    def _excess(self, model: RingModel) -> Float[Tensor, "tilt shell"]:
+        """Mean power over its background, the rings taken out, less one."""
+        scale = torch.exp(-model.log_background)
+        return (self.total * scale + model.modulation * self.cosine) / self.samples.clamp(min=1e-6) - 1.0
+
+
 def update_curves(statistics: RingStatistics, model: RingModel, optics: Optics, *, rounds: int = 3) -> RingModel:
     """Refit background, modulation and calibration with defocus and astigmatism held."""
-    bins = statistics.bins
-    background_basis = chebyshev_basis(bins.frequency, _BACKGROUND_TERMS)
-    modulation_basis = spline_basis(bins.frequency, MODULATION_TERMS)
-    phase = ring_phases(statistics, model, optics)
-    turn = torch.polar(torch.ones_like(phase), phase)
-    samples = statistics.tiles[:, None] * bins.count.sum(0)
-    cosine = (turn * bins.count).sum(1) * statistics.once
-    square = 0.5 * (samples + ((turn * turn * bins.count).sum(1) * statistics.twice).real)
-    ring = (turn * statistics.rings).sum(1).real
-    weight = samples.clamp(min=1e-6)
-    used = statistics.tiles > 0
-    for _ in range(rounds):
-        scale = torch.exp(-model.log_background)
-        excess = (statistics.total * scale + model.modulation * cosine.real) / weight - 1.0
-        shift = _weighted_fit(background_basis, torch.where(used[:, None], excess, torch.zeros_like(excess)), weight)
-        model = model.replace(log_background=model.log_background + shift.clamp(-0.5, 0.5))
-        scale = torch.exp(-model.log_background)
-        modulation = _fit_modulation(-(ring * scale - cosine.real), square, statistics.blur, modulation_basis)
-        model = model.replace(modulation=modulation)
-    scale = torch.exp(-model.log_background)
-    residual = (statistics.total * scale + model.modulation * cosine.real) / weight - 1.0
-    standard = residual * torch.sqrt(samples * statistics.independence)
-    variance = float((1.4826 * standard[used].abs().median()) ** 2) if bool(used.any()) else 1.0
-    return model.replace(calibration=1.0 / max(1.0, variance))
+    sums = RingSums.build(statistics, model, optics)
+    return sums.calibrate(sums.fit_curves(model, statistics.blur, rounds=rounds))
 
 
 def _fit_modulation(
@@ -230,7 +278,4 @@ def _fit_modulation(
 
 def log_likelihood(statistics: RingStatistics, model: RingModel, optics: Optics) -> Float[Tensor, " tilt"]:
     """Log-likelihood of each tilt, background included."""
-    samples = statistics.tiles[:, None] * statistics.bins.count.sum(0)
-    plain = samples * model.log_background + statistics.total * torch.exp(-model.log_background)
-    collapsed = collapse(statistics, model, optics)
-    return collapsed.gain(model.defocus[:, None], optics)[:, 0] - collapsed.factor * plain.sum(1)
+    return RingSums.build(statistics, model, optics).log_likelihood(model)

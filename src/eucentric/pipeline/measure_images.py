@@ -151,7 +151,8 @@ def _optics(
     caveats = one.caveats
     if voltage is None:
         caveats += (
-            f"No voltage was given; {standard.voltage_kv:g} kV was assumed. A wrong one makes the defocus wrong.",
+            f"No voltage was given; {standard.voltage_kv:g} kV was assumed. A wrong one makes the defocus wrong: give "
+            "--voltage.",
         )
     return (
         Optics(
