@@ -37,7 +37,7 @@ from eucentric.reconstruction import (
     volume_slabs,
 )
 from eucentric.simulation import Acquisition, Body, SimulationParams, Species, form_frames, procedural_macromolecule
-from eucentric.simulation.specimen import vesicle_points
+from eucentric.simulation.matter import vesicle_points
 
 STRUCTURES = ("4v4r_30S", "3j9i", "1bxn")
 """By the number of their kind in the practice series."""

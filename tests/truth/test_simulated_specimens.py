@@ -20,7 +20,7 @@ from eucentric.simulation import (
     tilt_scheme,
 )
 from eucentric.simulation.image_formation import saturated
-from eucentric.simulation.specimen import bead_points, vesicle_points
+from eucentric.simulation.matter import bead_points, vesicle_points
 
 SMALL = SimulationParams(
     image_size_px=(96, 80),

@@ -30,12 +30,14 @@ from eucentric.models.optics import Optics
 from eucentric.simulation.acquisition import Acquisition, plan_acquisition
 from eucentric.simulation.bodies import specimen_bodies
 from eucentric.simulation.body import Body
+from eucentric.simulation.build_specimen import builtin_species
 from eucentric.simulation.damage import damage_weights
 from eucentric.simulation.detector import Detector, ModulationTransfer, frequency_response
 from eucentric.simulation.film import Film
 from eucentric.simulation.ice import beam_path
 from eucentric.simulation.multislice import multislice_spectra
 from eucentric.simulation.params import SimulationParams
+from eucentric.simulation.scene import Scene
 from eucentric.simulation.species import Species, procedural_macromolecule
 from eucentric.simulation.specimen import Specimen
 from eucentric.simulation.weak_phase import weak_phase_spectra
@@ -63,6 +65,7 @@ class SimulatedSeries:
         species: Sequence[Species] | None = None,
         *,
         series: int = 0,
+        scene: Scene | None = None,
         detector: Detector | None = None,
         film: Film | None = None,
         mtf: ModulationTransfer | None = None,
@@ -73,20 +76,26 @@ class SimulatedSeries:
         ----------
         params : settings; `params.seed` and `series` fix all that is random
         species : kinds of particles, in the order of `params.particles_per_species`; None for the built-in ones of
-            `params.macromolecules_kda`
+            `params.macromolecules_kda`; with a scene, one for each of its species, None where all of them are built in
         series : number of the series in its data set
+        scene : what lies in the film, and the film; None for what `params` says
         detector : the camera, where several series share one
-        film : the ice; None for a flat one of `params.thickness_angstrom`
+        film : the ice; None for that of the scene, or a flat one of `params.thickness_angstrom`
         mtf : of the camera where none is given; None for a normal curve to `params.mtf_at_nyquist`
 
         Raises
         ------
         InputError, ProcessingError : the specimen cannot be packed
         """
-        kinds = [procedural_macromolecule(m) for m in params.macromolecules_kda] if species is None else list(species)
+        if species is not None:
+            kinds = list(species)
+        elif scene is not None:
+            kinds = [builtin_species(entry) for entry in scene.species]
+        else:
+            kinds = [procedural_macromolecule(mass) for mass in params.macromolecules_kda]
         streams = np.random.SeedSequence([params.seed, series]).spawn(4)
         rngs = [np.random.default_rng(s) for s in streams]
-        specimen = Specimen.build(params, kinds, rngs[0])
+        specimen = Specimen.build(params, kinds, rngs[0], scene)
         acquisition = plan_acquisition(params, rngs[1])
         camera = np.random.default_rng([params.seed, 90210])  # the same for every series of a data set
         return cls(
@@ -95,7 +104,7 @@ class SimulatedSeries:
             acquisition=acquisition,
             detector=Detector.build(params, camera, mtf) if detector is None else detector,
             bodies=specimen_bodies(specimen, params.pixel_size_angstrom, rngs[2]),
-            film=Film(thickness_angstrom=params.thickness_angstrom) if film is None else film,
+            film=specimen.film if film is None else film,
             seeds=rngs[3].integers(0, 2**62, size=len(acquisition.geometry)),
         )
 

@@ -1,7 +1,7 @@
 """Macromolecules as weighted points: from atomic models, or built here, chiral and without symmetry."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -14,6 +14,8 @@ from eucentric.errors import InputError, ShapeError
 from eucentric.optics.atoms import atom_potentials, density_from_points
 from eucentric.typing import FloatArray
 
+CUBIC_ANGSTROM_PER_DALTON = 1.21
+"""Volume of protein: 0.73 cm^3 in a gram."""
 _DALTON_PER_RESIDUE = 110.0
 _VOLT_PER_RESIDUE = 450.0  # V A^3 above the ice: the mean residue's atoms less the water in their place
 _HELIX_SPACING, _HELIX_RADIUS, _HELIX_RISE, _HELIX_TURN = 10.5, 2.3, 1.5, np.deg2rad(100.0)
@@ -21,7 +23,7 @@ _HELIX_SPACING, _HELIX_RADIUS, _HELIX_RISE, _HELIX_TURN = 10.5, 2.3, 1.5, np.deg
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Species:
-    """One kind of particle: points in its own (reference) frame, whose origin is the mean of its atoms or residues."""
+    """One kind of particle: points in its own (reference) frame. Where nothing else is said their mean is the origin."""
 
     name: str
     mass_kda: float
@@ -34,6 +36,10 @@ class Species:
     def radius_angstrom(self) -> float:
         """Distance of the outermost point from the origin."""
         return float(np.linalg.norm(self.points_angstrom, axis=1).max())
+
+    def renamed(self, name: str) -> Self:
+        """The same under another name."""
+        return replace(self, name=name)
 
     def coarse(self, spacing_angstrom: float) -> Self:
         """The same density with all points in a cube of this edge joined at their centroid."""
@@ -116,6 +122,91 @@ def procedural_macromolecule(mass_kda: float, *, variant: int = 0) -> Species:
         points_angstrom=points - points.mean(0),
         weights=weights,
     )
+
+
+def species_of_lobes(name: str, mass_kda: float, lobes: Sequence[Sequence[float]]) -> Species:
+    """A macromolecule of given outline, packed with right-handed helices along z, in the frame that the lobes stand in.
+
+    Parameters
+    ----------
+    mass_kda : all lobes grow or shrink alike until they hold it
+    lobes : for each x, y, z of its middle, its three half axes along x, y and z, all in A, and its relative density
+    """
+    table = np.asarray(lobes, dtype=np.float64)
+    shape = _Lobes(
+        centres=table[:, :3],
+        axes=table[:, 3:6],
+        frames=np.broadcast_to(np.eye(3), (len(table), 3, 3)),
+        density=table[:, 6],
+        phases=np.arange(len(table), dtype=np.float64),
+    )
+    residues, scale = mass_kda * 1e3 / _DALTON_PER_RESIDUE, 1.0
+    points, lobe = _pack_helices(shape, scale)
+    for _ in range(6):
+        scale *= (residues / len(points)) ** (1 / 3)
+        points, lobe = _pack_helices(shape, scale)
+    return Species(
+        name=name, mass_kda=mass_kda, points_angstrom=points, weights=_VOLT_PER_RESIDUE * shape.density[lobe]
+    )
+
+
+def species_from_volume(
+    volume: ArrayLike,
+    voxel_size: float,
+    *,
+    name: str,
+    mass_kda: float | None = None,
+    threshold: float | None = None,
+    dark: bool = False,
+) -> Species:
+    """A species from a density map, whose origin is the middle of its density.
+
+    Parameters
+    ----------
+    volume : (z, y, x), of any unit
+    voxel_size : A
+    mass_kda : of what lies above the threshold; None for the mass of protein of that volume
+    threshold : what lies above belongs to the species; None for the one that encloses the volume of `mass_kda`
+    dark : whether density is low where the species is, as in tomograms
+
+    Raises
+    ------
+    ShapeError : not a volume
+    InputError : neither mass nor threshold, values that are no numbers, nothing above the threshold, or a map that is
+        dark where the species is
+    """
+    density = np.asarray(volume, dtype=np.float64)
+    if density.ndim != 3 or not density.size:
+        raise ShapeError(f"The map {name} has shape {density.shape}; expected (z, y, x).")
+    if not np.isfinite(density).all():
+        raise InputError(f"The map {name} holds values that are not numbers. Write it again without them.")
+    if mass_kda is None and threshold is None:
+        raise InputError(f"How much of the map {name} is the species is not known. Give its mass_kda or a threshold.")
+    solvent = float(np.median(density))
+    density = (solvent - density) if dark else (density - solvent)
+    level = None if threshold is None else (solvent - threshold if dark else threshold - solvent)
+    if level is None and mass_kda is not None:
+        wanted = mass_kda * 1e3 * CUBIC_ANGSTROM_PER_DALTON / voxel_size**3
+        if wanted >= 0.5 * density.size:
+            raise InputError(
+                f"{mass_kda:g} kDa take {wanted:.0f} voxels, more than half of the map {name}. Check its mass and voxels."
+            )
+        level = float(np.partition(density.reshape(-1), -max(1, round(wanted)))[-max(1, round(wanted))])
+    inside = density >= max(level or 0.0, np.finfo(np.float64).tiny)
+    if not inside.any():
+        raise InputError(f"The map {name} has nothing above {threshold}. Give a lower threshold.")
+    rest = density[~inside]
+    if len(rest) and -rest.min() > 1.5 * density.max():
+        raise InputError(
+            f"The map {name} seems to be dark where the species is: its lowest values stand out more than its highest. "
+            "Expected bright density; set dark = true for a map in the contrast of tomograms."
+        )
+    weights = density[inside]
+    index = np.argwhere(inside)[:, ::-1]
+    points = (index - (weights[:, None] * index).sum(0) / weights.sum()) * voxel_size
+    mass = inside.sum() * voxel_size**3 / CUBIC_ANGSTROM_PER_DALTON / 1e3 if mass_kda is None else mass_kda
+    whole = mass * 1e3 / _DALTON_PER_RESIDUE * _VOLT_PER_RESIDUE
+    return Species(name=name, mass_kda=float(mass), points_angstrom=points, weights=weights * (whole / weights.sum()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

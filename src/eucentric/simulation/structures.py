@@ -1,6 +1,7 @@
 """What a specimen holds besides free particles: membranes, filaments, lattices and contamination."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,3 +90,13 @@ class Particles:
     """(particle,), index in `ROLES`."""
     parents: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     """(particle,), number of the membrane, filament or lattice that it belongs to; -1 for a free one."""
+
+    def chosen(self, numbers: NDArray[np.int64] | NDArray[np.bool_]) -> Self:
+        """Some of them, in the order of `numbers`."""
+        return type(self)(
+            positions_angstrom=self.positions_angstrom[numbers],
+            rotations=self.rotations[numbers],
+            kinds=self.kinds[numbers],
+            roles=self.roles[numbers],
+            parents=self.parents[numbers],
+        )

@@ -102,19 +102,22 @@ class Surface:
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
         return np.einsum("nk,nkd->nd", weights, self.vertices_angstrom[face]), normals
 
-    def within(self, half_extent: tuple[float, float, float]) -> Self:
-        """The part whose triangles lie in a box about the origin; it is open where something was cut off."""
-        middles = self.vertices_angstrom[self.faces].mean(1)
-        keep = (np.abs(middles) <= np.asarray(half_extent)).all(1)
-        if keep.all():
+    def kept(self, faces: NDArray[np.bool_]) -> Self:
+        """Some of its triangles, a mask (face,); it is open where any was taken away."""
+        if faces.all():
             return self
-        used, faces = np.unique(self.faces[keep], return_inverse=True)
+        used, index = np.unique(self.faces[faces], return_inverse=True)
         return type(self)(
             vertices_angstrom=self.vertices_angstrom[used],
-            faces=faces.reshape(-1, 3).astype(np.int64),
+            faces=index.reshape(-1, 3).astype(np.int64),
             normals=self.normals[used],
             closed=False,
         )
+
+    @property
+    def middles(self) -> FloatArray:
+        """(face, 3), of the triangles, A."""
+        return np.asarray(self.vertices_angstrom[self.faces].mean(1))
 
     def _moved(self, distance: float) -> FloatArray:
         return self.vertices_angstrom if distance == 0 else self.vertices_angstrom + distance * self.normals

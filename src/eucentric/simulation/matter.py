@@ -1,0 +1,53 @@
+"""Membranes, gold and contamination as weighted points: potential above the ice, or above the vacuum outside it."""
+
+import numpy as np
+
+from eucentric.optics.atoms import ICE_VOLTS
+from eucentric.simulation.membranes import sphere_surface
+from eucentric.simulation.structures import BILAYER_ANGSTROM, Contaminant, Membrane
+from eucentric.typing import FloatArray
+
+# distance from the mid-surface (A) and potential above the ice integrated across the leaflet (V A): heads, then tails
+_BILAYER = ((18.5, 22.0), (-18.5, 22.0), (6.0, -6.0), (-6.0, -6.0))
+_GOLD_VOLTS = 29.9
+
+
+def bilayer_points(membrane: Membrane, spacing: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Points (n, 3) and weights (n,), V A^3, of a membrane: dense heads, light tails, `spacing` A apart or less."""
+    points, weights = [], []
+    for distance, areal in _BILAYER:
+        away = distance * membrane.thickness_angstrom / BILAYER_ANGSTROM
+        place, _, area = membrane.surface.even_points(spacing, rng, distance=away)
+        points.append(place)
+        weights.append(areal * area)
+    return np.concatenate(points), np.concatenate(weights)
+
+
+def vesicle_points(vesicle: FloatArray, spacing: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Points (n, 3) and weights (n,), V A^3, of a bilayer sphere (x, y, z, radius)."""
+    surface = sphere_surface(float(vesicle[3])).placed(np.eye(3), np.asarray(vesicle[:3], dtype=np.float64))
+    return bilayer_points(Membrane(name="vesicle", surface=surface), spacing, rng)
+
+
+def bead_points(diameter: float, spacing: float) -> tuple[FloatArray, FloatArray]:
+    """Points (n, 3) about the origin and weights (n,), V A^3, of a gold ball."""
+    radius = 0.5 * diameter
+    spacing = min(spacing, diameter / 6)
+    n = int(np.ceil(radius / spacing)) + 1
+    grid = np.stack(np.meshgrid(*[np.arange(-n, n + 1) * spacing] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    inside = grid[np.linalg.norm(grid, axis=1) <= radius]
+    return inside, np.full(len(inside), (_GOLD_VOLTS - ICE_VOLTS) * np.pi / 6 * diameter**3 / len(inside))
+
+
+def contaminant_points(body: Contaminant, spacing: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+    """Points (n, 3) in the specimen and weights (n,), V A^3, of what lies on the film."""
+    low = (body.balls_angstrom[:, :3] - body.balls_angstrom[:, 3:]).min(0)
+    high = (body.balls_angstrom[:, :3] + body.balls_angstrom[:, 3:]).max(0)
+    axes = [np.arange(a, b, spacing) for a, b in zip(low, high, strict=True)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    grid += rng.uniform(0.0, spacing, grid.shape)
+    inside = np.zeros(len(grid), dtype=bool)
+    for ball in body.balls_angstrom:
+        inside |= np.linalg.norm(grid - ball[:3], axis=1) <= ball[3]
+    points = grid[inside]
+    return points, np.full(len(points), body.volts * spacing**3)
