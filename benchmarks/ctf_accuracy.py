@@ -135,6 +135,7 @@ def run_series(numbers: list[int], seed: int, cache: Path) -> None:
         wrong = np.abs(np.array([f.defocus_angstrom for f in result.fits]) - stored["defocus"])
         everything.append(wrong)
         right += result.hand == params.hand
+        said = ("right" if result.hand == params.hand else "wrong") if result.hand_test.decided else " open"
         found = result.thickness
         told = "not determined"
         if found is not None and found.determined:
@@ -143,7 +144,7 @@ def run_series(numbers: list[int], seed: int, cache: Path) -> None:
         node, end = (optics.wavelength_angstrom * case.thickness) ** 0.5, 1 / result.curves.frequency[-1]
         print(
             f"{case.defocus / 1e4:4.1f}  {case.voltage:.0f}  {case.pixel:5.2f}  {case.pretilt:8.0f}  "
-            f"{'right' if result.hand == params.hand else 'wrong'}  {result.hand_test.sigmas:5.1f}  {middle:6.0f}  "
+            f"{said}  {result.hand_test.sigmas:5.1f}  {middle:6.0f}  "
             f"{most:4.0f}  {worst:6.0f}  {case.thickness:6.0f}  {node:5.1f} / {end:4.1f}  {told:>15}  {spent:6.1f}",
             flush=True,
         )

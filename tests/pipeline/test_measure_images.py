@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from eucentric.ctf import CtfParams
 from eucentric.errors import InputError
 from eucentric.io import read_star, write_mrc
 from eucentric.io.tiff import write_tiff
@@ -114,6 +115,14 @@ def test_optics_matter_and_a_voltage_that_is_assumed_is_told(tmp_path):
     wrong = measure(tmp_path / "a.mrc", voltage_kv=None)[0]
     assert wrong.fit.defocus_angstrom == pytest.approx(DEFOCUS * 0.02508 / 0.01969, rel=0.01)
     assert any("300 kV was assumed" in c and "--voltage" in c for c in wrong.caveats)
+
+
+def test_rings_outside_the_searched_range_are_named(tmp_path, image):
+    write_mrc(tmp_path / "a.mrc", image, PIXEL)
+    row = measure(tmp_path / "a.mrc", params=CtfParams(minimum_defocus_angstrom=2 * DEFOCUS))[0]
+    assert row.verdict == "no rings"
+    assert "outside the searched range" in row.message
+    assert "--minimum-defocus-angstrom" in row.message
 
 
 def test_what_cannot_be_measured_is_a_row_that_says_why(tmp_path, image):
