@@ -5,10 +5,10 @@ import math
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from eucentric.ctf.acquisition_order import AcquisitionOrder
+from eucentric.ctf.explain_maps import CELLS, axis_offset, common_bend, describe_maps, off_plane
 from eucentric.ctf.fit_defocus import LEAST_EVIDENCE
 from eucentric.ctf.fit_inclination import LEVEL, Inclination, TileRings, tile_rings
 from eucentric.ctf.results import CtfResult, GeometryDiagnosis
@@ -18,18 +18,14 @@ from eucentric.geometry import TiltGeometry
 from eucentric.models import Optics
 from eucentric.typing import FloatArray
 
-_CELLS = 4  # along each side of the map
 _REACH = 3000.0  # A of residual that is searched
 _STEP = 100.0
 _MAP_TILT = 40.0  # degrees; at steeper tilts a cell is a strip of very different depth
 _SLOPE_REACH = 0.8  # A/A to either side of the expected gradient
-_SLOPE_STEP = 0.1
+_SLOPE_STEPS = (0.1, 0.2)  # finest and coarsest
+_SLOPE_STEP_ANGSTROM = 200.0  # a step's change of defocus where tiles usually lie: less than a radian up to 6 A
 _SLOPES_AT_ONCE = 32
 _NEAR_ZERO = 10.0  # degrees; below, the direction of a tilt means little
-_SCATTER_ANGSTROM = (
-    1500.0 / 12**0.5 * (_CELLS**2 / 30) ** 0.5
-)  # of the mean depth of a cell's share of thirty bodies in ice
-_SURE = 4.0  # standard errors for a finding
 
 
 def diagnose_geometry(
@@ -67,10 +63,9 @@ def diagnose_geometry(
     expected_angle, expected_axis = _tilt_of(slopes, geometry)
     angle, axis = _tilt_of(free, geometry)
     angle_sigma, axis_sigma = _tilt_sigmas(free, covariance)
-    away = np.array([(a - b + 90.0) % 180.0 - 90.0 for a, b in zip(axis, expected_axis, strict=True)])
-    weight = np.where(np.isfinite(away) & np.isfinite(axis_sigma), 1.0 / axis_sigma**2, 0.0)
-    offset, offset_sigma = _weighted_mean(np.nan_to_num(away), weight)
-    bend, bend_sigma = _common_bend(residual, sigma, np.abs(expected_angle) <= _MAP_TILT, result.hand)
+    offset, offset_sigma = axis_offset(residual, sigma, places, geometry, plane, result.hand)
+    bend, bend_sigma = common_bend(residual, sigma, np.abs(expected_angle) <= _MAP_TILT, result.hand)
+    bend = off_plane(bend, bend_sigma, places)
     return GeometryDiagnosis(
         places_angstrom=places,
         defocus_residual_angstrom=residual,
@@ -85,7 +80,7 @@ def diagnose_geometry(
         tilt_axis_sigma_deg=axis_sigma,
         axis_offset_deg=offset,
         axis_offset_sigma_deg=offset_sigma,
-        findings=_findings(bend, np.hypot(bend_sigma, _SCATTER_ANGSTROM), offset, offset_sigma),
+        findings=describe_maps(bend, bend_sigma, places, offset, offset_sigma),
     )
 
 
@@ -133,8 +128,8 @@ def _cells(positions: Float[Tensor, "tile 2"]) -> tuple[Tensor, FloatArray]:
         values = positions[:, axis]
         low, span = float(values.min()), float(values.max() - values.min())
         share = (values - low) / span if span > 0 else torch.zeros_like(values)
-        index.append((share * _CELLS).long().clamp(max=_CELLS - 1))
-    label = index[1] * _CELLS + index[0]
+        index.append((share * CELLS).long().clamp(max=CELLS - 1))
+    label = index[1] * CELLS + index[0]
     names = torch.unique(label)
     cell = torch.searchsorted(names, label)
     places = torch.stack([positions[cell == c].mean(0) for c in range(len(names))])
@@ -152,7 +147,9 @@ def _free_slopes(
     found = np.full((len(offsets), 2), np.nan)
     covariance = np.full((len(offsets), 2, 2), np.nan)
     defocus = torch.arange(-1000.0, 1001.0, 200.0, dtype=torch.float64, device=offsets.device)
-    steps = np.arange(-_SLOPE_REACH, _SLOPE_REACH + 1e-9, _SLOPE_STEP)
+    lever = max(float(positions.std(0, correction=0).mean()), 1.0)
+    width = float(np.clip(_SLOPE_STEP_ANGSTROM / lever, *_SLOPE_STEPS))
+    steps = np.arange(-math.floor(_SLOPE_REACH / width), math.floor(_SLOPE_REACH / width) + 1) * width
     pairs = np.stack(np.meshgrid(steps, steps, indexing="ij"), axis=-1).reshape(-1, 2)
     for t in tilts:
 
@@ -164,16 +161,16 @@ def _free_slopes(
             return np.asarray(torch.cat(out).cpu().numpy())
 
         best = pairs[int(np.argmax(score(pairs)))]
-        for width in (_SLOPE_STEP, _SLOPE_STEP / 2):
-            near = width * np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
-            u, v = near.T / width
+        for near_by in (width / 2, width / 4):
+            near = near_by * np.stack(np.meshgrid(*[np.arange(-2, 3)] * 2, indexing="ij"), axis=-1).reshape(-1, 2)
+            u, v = near.T / near_by
             terms = np.stack([np.ones_like(u), u, v, 0.5 * u * u, u * v, 0.5 * v * v], axis=1)
             fitted = np.linalg.lstsq(terms, score(best + near), rcond=None)[0]
-            hessian = -np.array([[fitted[3], fitted[4]], [fitted[4], fitted[5]]]) / width**2
+            hessian = -np.array([[fitted[3], fitted[4]], [fitted[4], fitted[5]]]) / near_by**2
             if not bool(np.all(np.linalg.eigvalsh(hessian) > 0)):
                 break
-            step = np.linalg.solve(hessian, fitted[1:3] / width)
-            best = best + np.clip(step, -2 * width, 2 * width)
+            step = np.linalg.solve(hessian, fitted[1:3] / near_by)
+            best = best + np.clip(step, -2 * near_by, 2 * near_by)
             found[t], covariance[t] = best, np.linalg.inv(hessian)
     return found, covariance
 
@@ -201,38 +198,3 @@ def _tilt_sigmas(slopes: FloatArray, covariance: FloatArray) -> tuple[FloatArray
         np.degrees(np.sqrt(along_variance) / (1 + steepness**2)),
         np.degrees(np.sqrt(across_variance) / steepness),
     )
-
-
-def _weighted_mean(value: FloatArray, weight: FloatArray) -> tuple[float, float]:
-    """Mean and its standard error, by the larger of the stated uncertainty and the scatter."""
-    total = float(weight.sum())
-    count = int((weight > 0).sum())
-    if count < 2:
-        return math.nan, math.nan
-    mean = float((weight * value).sum() / total)
-    scatter = float((weight * (value - mean) ** 2).sum() / (count - 1))
-    return mean, math.sqrt(max(1.0, scatter) / total)
-
-
-def _common_bend(
-    residual: FloatArray, sigma: FloatArray, near: NDArray[np.bool_], hand: float
-) -> tuple[FloatArray, FloatArray]:
-    weight = np.where(np.isfinite(residual) & near[:, None], 1.0 / np.nan_to_num(sigma, nan=1.0) ** 2, 0.0)
-    means = [_weighted_mean(np.nan_to_num(residual[:, c]), weight[:, c]) for c in range(residual.shape[1])]
-    return np.array([hand * m for m, _ in means]), np.array([s for _, s in means])
-
-
-def _findings(bend: FloatArray, bend_sigma: FloatArray, offset: float, offset_sigma: float) -> tuple[str, ...]:
-    out = []
-    if abs(offset) > _SURE * offset_sigma:
-        out.append(
-            f"The rings speak for a tilt axis {offset:+.1f} +- {offset_sigma:.1f} degrees from the geometry's. "
-            "Check the alignment."
-        )
-    known = np.isfinite(bend) & np.isfinite(bend_sigma)
-    cells = int(known.sum())
-    # chi-square of so many cells has the standard deviation sqrt(2 n)
-    if float(((bend[known] / bend_sigma[known]) ** 2).sum()) > cells + _SURE * (2 * cells) ** 0.5 and cells:
-        span = float(bend[known].max() - bend[known].min())
-        out.append(f"The specimen departs from a plane by {span:.0f} A over the field: it is bent or uneven.")
-    return tuple(out)

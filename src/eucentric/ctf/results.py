@@ -131,7 +131,7 @@ class GeometryDiagnosis:
     defocus_residual_sigma_angstrom: FloatArray
     """(tilt, cell): one standard deviation."""
     bend_angstrom: FloatArray
-    """(cell,): height of the specimen over its plane that the maps of the tilts within 40 degrees agree on."""
+    """(cell,): height of the specimen that the maps of the tilts within 40 degrees agree on, over the plane through them."""
     bend_sigma_angstrom: FloatArray
     """(cell,): one standard deviation, from the scatter of the tilts."""
     tilt_angle_deg: FloatArray
@@ -147,7 +147,7 @@ class GeometryDiagnosis:
     tilt_axis_sigma_deg: FloatArray
     """(tilt,)."""
     axis_offset_deg: float
-    """Weighted mean over the tilts of the free axis less the geometry's."""
+    """Turn of the tilt axis that suits the gradients of all tilts best, at the inclination that suits them best."""
     axis_offset_sigma_deg: float
     findings: tuple[str, ...]
     """What departs clearly, in words."""

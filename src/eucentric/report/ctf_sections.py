@@ -219,8 +219,8 @@ def _specimen_pictures(tilts: _Tilts, curves: Curves, dpi: int) -> list[Picture]
         free: dict[str, Any] = {name: values[there] for name, values in zip(names, kept, strict=True)}
         figure = free_geometry(tilts.angles[here], **free)
         words = (
-            "Of each image from the gradient of its own defocus. Good: points about the lines within their bars; bad: all "
-            "beside a line, as of a wrong tilt axis or an inclined specimen that was not accounted for."
+            "Of each image from the gradient of its own defocus. Good: points about the lines within their bars; bad: all beside "
+            "a line, as of a wrong tilt axis or an inclined specimen. Few bodies or beads in a small field mislead single tilts."
         )
         out.append(picture("Tilt and tilt axis by the rings alone", figure, dpi, words))
     return out
