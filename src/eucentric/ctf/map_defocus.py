@@ -33,7 +33,7 @@ def diagnose_geometry(
 ) -> GeometryDiagnosis:
     """Map of the defocus over the fitted plane, and tilt angle and axis of each image from its own rings alone.
 
-    A bent or wedge-shaped specimen shows in the map, at all tilts alike; a wrong tilt axis, angle or sign in the second.
+    A bent specimen shows in the map, at all tilts alike; a wrong tilt axis, angle or sign in the second.
 
     Parameters
     ----------

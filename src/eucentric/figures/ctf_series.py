@@ -194,7 +194,7 @@ def specimen_bend(places_angstrom: FloatArray, bend_angstrom: FloatArray, sigma_
     )
     for (x, y), value, sigma in zip(places_angstrom, bend_angstrom, sigma_angstrom, strict=True):
         if np.isfinite(value):
-            text = f"{value / _NM:+.0f}\n±{sigma / _NM:.0f}"
+            text = f"{round(value / _NM):+d}\n±{sigma / _NM:.0f}"
             color = "white" if abs(value) > 0.6 * reach else "black"
             axes.text(x / _NM, y / _NM, text, ha="center", va="center", fontsize=7, color=color)
     axes.set(xlabel="x (nm)", ylabel="y (nm)", aspect="equal")

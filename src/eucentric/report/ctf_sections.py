@@ -203,7 +203,7 @@ def _specimen_pictures(tilts: _Tilts, curves: Curves, dpi: int) -> list[Picture]
     if (kept := kept_curves(curves, "bend_place", "bend", "bend_sigma")) and np.isfinite(kept[1]).sum() > 1:
         words = (
             "By the local defocus that the tilts up to 40° agree on, with one standard deviation. Good: heights of either sign "
-            "no larger than the specimen's thickness explains; bad: one side or the middle much higher (bent, or a wedge)."
+            "no larger than the specimen's thickness explains; bad: a middle much higher or lower than the edges (bent)."
         )
         out.append(picture("Height of the specimen over its plane", specimen_bend(*kept), dpi, words))
     names = (
