@@ -59,6 +59,7 @@ def kept_curves(lost=()):
         "spectrum": rings + 0.1,
         "model": rings,
         "quality": np.abs(rings),
+        "evidence": np.arange(COUNT) + 10.0,
         "without_rings": np.isin(np.arange(COUNT), lost),
         "bend_place": places,
         "bend": np.array([10.0, -20.0, 30.0, 5.0]),
@@ -130,7 +131,7 @@ def test_page_lists_flagged_tilts_and_shows_all_spectra():
     (strip,) = section.strips
     assert [tile.lines[0] for tile in strip.tiles] == [f"{a:+.1f}°" for a in ANGLES]
     assert [bool(tile.mark) for tile in strip.tiles] == [t in (2, 8) for t in range(COUNT)]
-    assert strip.tiles[8].lines[2] == "no fit resolution"
+    assert strip.tiles[8].lines[2:] == ("no fit resolution", "18 σ above noise")
     titles = [p.title for p in section.pictures]
     assert titles == [
         "Equiphase averages of all tilts",

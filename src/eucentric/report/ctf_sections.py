@@ -83,7 +83,7 @@ def ctf_section(series: TiltSeries, curves: Curves, pictures: Curves, params: Re
         reading=_READING,
         columns=("tilt", "acquisition", "what was found") if rows else (),
         rows=tuple(rows),
-        strips=_strips(tilts, pictures),
+        strips=_strips(tilts, curves, pictures),
         pictures=(
             *_equiphase_pictures(tilts, curves, params),
             *_series_pictures(tilts, curves, params.dots_per_inch),
@@ -92,11 +92,13 @@ def ctf_section(series: TiltSeries, curves: Curves, pictures: Curves, params: Re
     )
 
 
-def _strips(tilts: _Tilts, pictures: Curves) -> tuple[Strip, ...]:
+def _strips(tilts: _Tilts, curves: Curves, pictures: Curves) -> tuple[Strip, ...]:
     kept = kept_curves(pictures, "acquisition", "measured", "fitted", "edge_frequency")
     if not kept:
         return ()
     _, measured, fitted, edge = kept
+    shown = zip(*kept_curves(curves, "acquisition", "evidence"), strict=True)
+    evidence = {int(number): f"{value:.0f} σ above noise" for number, value in shown}
     tiles = []
     for t, row in zip(*tilts.rows(pictures), strict=True):
         fit, angle = tilts.fits[t], f"{tilts.angles[t]:+.1f}°"
@@ -106,7 +108,12 @@ def _strips(tilts: _Tilts, pictures: Curves) -> tuple[Strip, ...]:
         tiles.append(
             Tile(
                 picture=Picture(title=words, data=data, media="image/webp"),
-                lines=(angle, f"{fit.defocus_angstrom / 1e4:.2f} µm", reach),
+                lines=(
+                    angle,
+                    f"{fit.defocus_angstrom / 1e4:.2f} µm",
+                    reach,
+                    *(line for line in [evidence.get(int(tilts.acquisition[t]))] if line),
+                ),
                 mark="; ".join(tilts.found[t]),
             )
         )
