@@ -48,7 +48,7 @@ def specimen_bodies(specimen: Specimen, pixel_size: float, rng: np.random.Genera
             )
         )
     for contaminant in specimen.contamination:
-        bodies += _patches(*contaminant_points(contaminant, max(5.0, pixel_size), rng), fades=False)
+        bodies += _patches(*contaminant_points(contaminant, specimen.film, max(5.0, pixel_size), rng), fades=False)
     return tuple(bodies)
 
 

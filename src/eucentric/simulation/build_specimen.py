@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eucentric.errors import InputError, ProcessingError
-from eucentric.simulation.packing import Occupancy, Shape
+from eucentric.simulation.packing import INSIDE, OUTSIDE, TAKEN, Occupancy, Shape
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.place_filaments import place_filaments
 from eucentric.simulation.place_membranes import place_lattices, place_membranes
@@ -18,6 +18,10 @@ from eucentric.typing import FloatArray
 
 _CONTAMINANTS = {"ice": 4.53, "ethane": 5.5}
 """Mean potential of crystalline ice and of frozen ethane of 0.7 g/cm^3, made of free atoms, in V."""
+
+_SUNK = 0.35
+_WHERE = {"anywhere": (0, 0), "inside": (INSIDE, 0), "outside": (0, INSIDE)}
+"""Bits that the voxel of a particle's middle must have, and bits that keep it away."""
 
 
 def builtin_species(entry: SceneSpecies) -> Species:
@@ -61,12 +65,11 @@ def build_specimen(
         rng=rng,
         species=list(species),
     )
-    ice = placing.occupancy.volume_angstrom3
     place_membranes(placing)
     place_lattices(placing)
     place_filaments(placing)
     beads = _place_beads(placing)
-    _place_free(placing, ice)
+    _place_free(placing)
     return Specimen(
         species=tuple(placing.species),
         particles=placing.all_particles(),
@@ -106,15 +109,15 @@ def _place_beads(placing: Placing) -> FloatArray:
         raise InputError(
             _too_large(f"bead of {entry.diameter_angstrom:g} A", entry.diameter_angstrom, placing.thickest)
         )
-    beads, _ = placing.occupancy.place(Shape.ball(0.5 * entry.diameter_angstrom), wanted)
+    beads, _ = placing.occupancy.place(Shape.ball(0.5 * entry.diameter_angstrom), wanted, blocked=TAKEN | INSIDE)
     if len(beads) < wanted:
         raise ProcessingError(_no_room("bead", len(beads), wanted, placing))
     return beads
 
 
-def _place_free(placing: Placing, ice: float) -> None:
+def _place_free(placing: Placing) -> None:
     """Particles that belong to nothing, the large ones first: small ones find room between them."""
-    wanted = [_copies(placing, kind, ice) for kind in range(len(placing.scene.species))]
+    wanted = [_copies(placing, kind) for kind in range(len(placing.scene.species))]
     start = len(placing.particles)
     for kind in sorted(range(len(wanted)), key=lambda k: -placing.species[k].mass_kda):
         one = placing.species[kind]
@@ -124,7 +127,8 @@ def _place_free(placing: Placing, ice: float) -> None:
         needed = 2.0 * one.radius_angstrom if placing.scene.apart else shape.thinnest
         if needed > placing.thickest:
             raise InputError(_too_large(one.name, needed, placing.thickest))
-        centres, rotations = placing.occupancy.place(shape, wanted[kind], turned=True)
+        needed, kept_out = _WHERE[placing.scene.species[kind].where]
+        centres, rotations = placing.occupancy.place(shape, wanted[kind], blocked=TAKEN | kept_out, needed=needed)
         if len(centres) < wanted[kind]:
             raise ProcessingError(_no_room(one.name, len(centres), wanted[kind], placing))
         placing.add(kind, centres, rotations, "free", -1)
@@ -134,14 +138,16 @@ def _place_free(placing: Placing, ice: float) -> None:
         placing.particles.append(joined(free).chosen(placing.rng.permutation(sum(len(part.kinds) for part in free))))
 
 
-def _copies(placing: Placing, kind: int, ice: float) -> int:
+def _copies(placing: Placing, kind: int) -> int:
     entry = placing.scene.species[kind]
     if entry.count is not None:
         return _as_dense(placing, entry.count)
+    needed, kept_out = _WHERE[entry.where]
+    room = placing.occupancy.volume(needed, OUTSIDE | kept_out)
     if entry.per_um3 is not None:
-        return round(entry.per_um3 * ice * 1e-12)
+        return round(entry.per_um3 * room * 1e-12)
     if entry.volume_fraction is not None:
-        return round(entry.volume_fraction * ice / (placing.species[kind].mass_kda * 1e3 * CUBIC_ANGSTROM_PER_DALTON))
+        return round(entry.volume_fraction * room / (placing.species[kind].mass_kda * 1e3 * CUBIC_ANGSTROM_PER_DALTON))
     return 0
 
 
@@ -161,6 +167,7 @@ def _contaminants(placing: Placing, entry: SceneContamination) -> tuple[Contamin
             middles = np.concatenate([np.zeros((1, 3)), around])
             sizes = np.concatenate([[0.8 * radius], sizes])
             height = float((sizes - middles[:, 2]).max() if top else -(sizes + middles[:, 2]).max())
+            height *= 1.0 - _SUNK  # what lies below the face is not there
             middles += (x, y, float(upper if top else lower) + height)
             balls = np.concatenate([middles, sizes[:, None]], axis=1)
             result.append(Contaminant(name=name, balls_angstrom=balls, volts=_CONTAMINANTS[name]))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from eucentric.optics.atoms import ICE_VOLTS
+from eucentric.simulation.film import Film
 from eucentric.simulation.membranes import sphere_surface
 from eucentric.simulation.structures import BILAYER_ANGSTROM, Contaminant, Membrane
 from eucentric.typing import FloatArray
@@ -39,8 +40,10 @@ def bead_points(diameter: float, spacing: float) -> tuple[FloatArray, FloatArray
     return inside, np.full(len(inside), (_GOLD_VOLTS - ICE_VOLTS) * np.pi / 6 * diameter**3 / len(inside))
 
 
-def contaminant_points(body: Contaminant, spacing: float, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Points (n, 3) in the specimen and weights (n,), V A^3, of what lies on the film."""
+def contaminant_points(
+    body: Contaminant, film: Film, spacing: float, rng: np.random.Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Points (n, 3) in the specimen and weights (n,), V A^3, of what lies on the film, and not in it."""
     low = (body.balls_angstrom[:, :3] - body.balls_angstrom[:, 3:]).min(0)
     high = (body.balls_angstrom[:, :3] + body.balls_angstrom[:, 3:]).max(0)
     axes = [np.arange(a, b, spacing) for a, b in zip(low, high, strict=True)]
@@ -49,5 +52,6 @@ def contaminant_points(body: Contaminant, spacing: float, rng: np.random.Generat
     inside = np.zeros(len(grid), dtype=bool)
     for ball in body.balls_angstrom:
         inside |= np.linalg.norm(grid - ball[:3], axis=1) <= ball[3]
-    points = grid[inside]
+    lower, upper = film.faces(grid[:, 0], grid[:, 1])
+    points = grid[inside & ((grid[:, 2] < lower) | (grid[:, 2] > upper))]
     return points, np.full(len(points), body.volts * spacing**3)

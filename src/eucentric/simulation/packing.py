@@ -11,14 +11,15 @@ from typing import Any, Self
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
 
 from eucentric.simulation.film import Film
 from eucentric.simulation.surfaces import Surface
 from eucentric.typing import FloatArray
 
-SOLID, MEMBRANE, OUTSIDE = 1, 2, 4
-"""Bits of a voxel: taken by a particle, bead or filament; by a membrane; beyond the faces of the film."""
+SOLID, MEMBRANE, OUTSIDE, INSIDE = 1, 2, 4, 8
+"""Bits of a voxel: taken by a particle, bead or filament; by a membrane; beyond the faces of the film; within a membrane."""
+TAKEN = SOLID | MEMBRANE | OUTSIDE
 GAP_ANGSTROM = 4.0
 """Ice left between things, beside what the voxels leave."""
 _VOXEL = 10.0
@@ -60,13 +61,18 @@ class Shape:
     def shell(cls, surfaces: Sequence[Surface], half: float, *, gap: float = GAP_ANGSTROM) -> Self:
         """What lies within `half` A of surfaces on either side."""
         rng = np.random.default_rng(0)
+        places = [surface.even_points(_SHELL_STEP, rng) for surface in surfaces]
+        middle = np.concatenate([place[0] for place in places])
+        normals = np.concatenate([place[1] for place in places])
+        order = rng.permutation(len(middle))
+        middle, normals = middle[order], normals[order]
 
-        def layers(reach: float) -> FloatArray:
-            count = max(2, int(np.ceil(2.0 * reach / _SHELL_STEP)) + 1)
-            places = [(s, float(d)) for s in surfaces for d in np.linspace(-reach, reach, count)]
-            return np.concatenate([s.even_points(_SHELL_STEP, rng, distance=d)[0] for s, d in places])
+        def layers(reach: float, step: float) -> FloatArray:
+            distances = np.linspace(-reach, reach, max(3, int(np.ceil(2.0 * reach / step)) + 1))
+            return np.asarray((middle[:, None] + distances[:, None] * normals[:, None]).reshape(-1, 3))
 
-        return cls(points=layers(half), reach=_scattered(layers(half + gap)))
+        # nothing that was placed before is so small that it slips between the layers
+        return cls(points=layers(half, _SHELL_STEP), reach=layers(half + gap, 2.0 * _SHELL_STEP))
 
     @classmethod
     def _from_grid(cls, inside: NDArray[np.bool_], first: FloatArray, gap: float) -> Self:
@@ -116,7 +122,8 @@ class Occupancy:
         turned: bool = True,
         tries: int = _TRIES,
         mark: int = SOLID,
-        blocked: int = SOLID | MEMBRANE | OUTSIDE,
+        blocked: int = TAKEN,
+        needed: int = 0,
     ) -> tuple[FloatArray, FloatArray]:
         """Place copies of a shape, as many as find room.
 
@@ -128,6 +135,7 @@ class Occupancy:
         tries : places looked at for each copy before giving up
         mark : the bit to set
         blocked : the bits that keep it away
+        needed : bits that the voxel of its middle must have
 
         Returns
         -------
@@ -147,6 +155,7 @@ class Occupancy:
             turned,
             tries,
             blocked,
+            needed,
             mark,
             centres,
             rotations,
@@ -154,7 +163,7 @@ class Occupancy:
         )
         return centres[:placed], rotations[:placed]
 
-    def free(self, points: FloatArray, bits: int = SOLID | MEMBRANE | OUTSIDE) -> NDArray[np.bool_]:
+    def free(self, points: FloatArray, bits: int = TAKEN) -> NDArray[np.bool_]:
         """(n,) whether points (n, 3) in A lie on voxels without any of these bits; beside the grid they do."""
         index, inside = self._index(points)
         result = np.ones(len(points), dtype=bool)
@@ -165,18 +174,34 @@ class Occupancy:
     def taken(self) -> float:
         """Part of the ice's voxels that particles, beads, filaments and membranes take."""
         ice = (self.cells & OUTSIDE) == 0
-        return float((self.cells[ice] != 0).mean()) if ice.any() else 0.0
+        return float((self.cells[ice] & (SOLID | MEMBRANE) != 0).mean()) if ice.any() else 0.0
 
-    @property
-    def volume_angstrom3(self) -> float:
-        """Of the ice between minus and plus the half extents along x and y, what is taken included."""
+    def volume(self, bits: int = 0, without: int = OUTSIDE) -> float:
+        """A^3 of the voxels between minus and plus the half extents along x and y that have `bits` and not `without`."""
         rows, columns = (int(h / self.voxel) for h in self.half[1::-1])
         _, height, width = self.cells.shape
         part = self.cells[
             :, height // 2 - rows : height // 2 + rows + 1, width // 2 - columns : width // 2 + columns + 1
         ]
-        ice = float(np.count_nonzero((part & OUTSIDE) == 0)) / part[0].size
-        return float(ice * self.voxel * 4.0 * self.half[0] * self.half[1])
+        chosen = float(np.count_nonzero((part & (bits | without)) == bits)) / part[0].size
+        return float(chosen * self.voxel * 4.0 * self.half[0] * self.half[1])
+
+    def enclose(self, points: FloatArray) -> None:
+        """Note as inside what points (n, 3) of a membrane close off, the faces of the film taken as closed too."""
+        index, inside = self._index(points)
+        index = index[inside]
+        if not len(index):
+            return
+        low = np.maximum(index.min(0) - 1, 0)
+        box = tuple(slice(a, b) for a, b in zip(low, index.max(0) + 2, strict=True))
+        part = self.cells[box]
+        wall = (part & OUTSIDE) != 0
+        wall[tuple((index - low).T)] = True
+        number, _ = label(~wall)
+        rim = np.concatenate(
+            [number[:, edge].reshape(-1) for edge in (0, -1)] + [number[:, :, e].reshape(-1) for e in (0, -1)]
+        )
+        part[(number > 0) & ~np.isin(number, rim)] |= np.uint8(INSIDE)
 
     def mark(self, points: FloatArray, bits: int = SOLID) -> None:
         """Take the voxels of points (n, 3) in A."""
@@ -207,6 +232,7 @@ def _place_loop(
     turned: bool,
     tries: int,
     blocked: int,
+    needed: int,
     bit: int,
     centres: Any,
     rotations: Any,
@@ -237,6 +263,10 @@ def _place_loop(
                 m[2, 2] = 1 - 2 * (qx * qx + qy * qy)
             ox, oy, oz = cx - origin[0], cy - origin[1], cz - origin[2]
             fits = True
+            if needed != 0:
+                ix, iy, iz = int(ox * scale + 0.5), int(oy * scale + 0.5), int(oz * scale + 0.5)
+                if cells[iz, iy, ix] & needed == 0:
+                    continue
             for i in range(len(reach)):
                 px, py, pz = reach[i, 0], reach[i, 1], reach[i, 2]
                 ix = int(np.floor((m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + ox) * scale + 0.5))

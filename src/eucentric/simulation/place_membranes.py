@@ -86,6 +86,7 @@ def place_lattices(placing: Placing) -> None:
                 )
                 shell = Shape.shell([envelope], MEMBRANE_HALF_ANGSTROM)
                 placing.occupancy.mark(shell.points + centres[0], MEMBRANE)
+                placing.occupancy.enclose(shell.points + centres[0])
             positions, rotations = lattice_poses(radius, entry.spacing_angstrom, placing.rng, coverage=entry.coverage)
             positions = positions + centres[0]
             inside = placing.in_film(positions)
@@ -111,8 +112,9 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
         surfaces, radius = _drawn(placing, entry, half)
         rotation = _orientation(placing, entry)
         surfaces = [surface.placed(rotation, np.zeros(3)) for surface in surfaces]
+        shell = Shape.shell(surfaces, half)
         centres, _ = placing.occupancy.place(
-            Shape.shell(surfaces, half),
+            shell,
             1,
             within=placing.within,
             turned=False,
@@ -121,6 +123,8 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
             blocked=placing.blocked,
         )
         if len(centres):
+            if surfaces[0].closed:
+                placing.occupancy.enclose(shell.points + centres[0])
             names = [entry.name or entry.shape]
             if len(surfaces) > 1:
                 names = [f"{names[0]} outer", f"{names[0]} inner"]

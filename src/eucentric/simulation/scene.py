@@ -40,6 +40,11 @@ class SceneSpecies(Frozen):
         default=None, ge=0, lt=0.6, description="of the ice, at 1.21 A^3 for each dalton"
     )
 
+    where: Literal["anywhere", "inside", "outside"] = Field(
+        default="anywhere",
+        description="within or without closed membranes; fractions and concentrations are of that ice",
+    )
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         files = [path for path in (self.structure, self.map) if path is not None]
@@ -212,7 +217,6 @@ class Scene(Frozen):
         given = {**self.microscope, **changes}
         specimen = {
             "thickness_angstrom": self.film.thickness_angstrom,
-            "macromolecules_kda": (),
             "particles_per_species": (),
             "vesicles": 0,
             "beads": self.beads.count,
