@@ -9,6 +9,8 @@ from eer_writer import encode, metadata_xml, write_eer
 
 from eucentric.errors import FormatError, InputError, ShapeError
 from eucentric.io import EerRendering, movie_header, open_movie, read_gain, read_movie
+from eucentric.io.eer_writer import encode_readout
+from eucentric.io.eer_writer import write_eer as write_own_eer
 
 SHAPE = (24, 36)
 
@@ -320,3 +322,45 @@ def _image(electrons, shape):
     image = np.zeros(shape, dtype=int)
     np.add.at(image, (shape[0] - 1 - electrons[:, 0] // 4, electrons[:, 1] // 4), 1)
     return image
+
+
+@pytest.mark.parametrize("run_bits", [7, 8])
+def test_own_files_are_the_described_ones_and_read_back(tmp_path, run_bits):
+    upwards = [SHAPE[0] * 4 - 1, 0] - electrons_of(3) * [1, -1]
+    readouts = [upwards, np.zeros((0, 2), dtype=np.int64), upwards[::-1]]
+    path = tmp_path / "own.eer"
+    write_own_eer(
+        path, readouts, SHAPE, pixel_size_angstrom=1.5, dose_per_pixel=6.75, exposure_s=2.0, run_bits=run_bits
+    )
+    header = movie_header(path, eer=EerRendering(frames_per_fraction=1))
+    assert (header.frame_count, header.shape, header.pixel_size_angstrom) == (3, SHAPE, 1.5)
+    assert header.dose_per_frame == pytest.approx(1.0)
+    assert header.eer.exposure_s == 2.0
+    for upsampling in (1, 4):
+        frames, _ = read_movie(path, eer=EerRendering(frames_per_fraction=1, upsampling=upsampling))
+        expected = np.zeros((3, SHAPE[0] * upsampling, SHAPE[1] * upsampling))
+        for number, electrons in enumerate(readouts):
+            expected[number, electrons[:, 0] * upsampling // 4, electrons[:, 1] * upsampling // 4] = 1
+        np.testing.assert_array_equal(frames, expected)
+    for electrons in (electrons_of(3), electrons_of(4, chance=0.0), electrons_of(5, chance=0.5)):
+        assert encode_readout(electrons, SHAPE, run_bits=run_bits) == encode(electrons, SHAPE, skip_bits=run_bits)
+
+
+@pytest.mark.parametrize(
+    ("electrons", "changes", "words"),
+    [
+        ([(0, 0), (1, 3)], {}, "share a pixel"),
+        ([(0, 4 * 36)], {}, "outside the sensor"),
+        ([(-1, 0)], {}, "outside the sensor"),
+        ([(1, 1)], {"run_bits": 9}, "expected 7 or 8"),
+    ],
+)
+def test_electrons_that_no_sensor_counts_are_refused(electrons, changes, words):
+    with pytest.raises(InputError, match=words):
+        encode_readout(np.array(electrons), SHAPE, **changes)
+
+
+def test_a_movie_without_readouts_is_refused(tmp_path):
+    with pytest.raises(InputError, match="at least 1"):
+        write_own_eer(tmp_path / "m.eer", [], SHAPE, pixel_size_angstrom=1.0, dose_per_pixel=1.0)
+    assert not list(tmp_path.iterdir())

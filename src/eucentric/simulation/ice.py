@@ -118,18 +118,19 @@ def beam_path(film: Film, geometry: TiltGeometry, tilt: int, shape: tuple[int, i
     normal = matrix[:, 2]
     height = -(float(normal[0]) * x + float(normal[1]) * y[:, None]) / float(normal[2])
     curved = film.gradient != (0.0, 0.0) or film.bend_per_angstrom != (0.0, 0.0)
+    has_carbon = film.hole_radius_angstrom is not None and film.carbon_angstrom > 0
     if curved:
-        ice = _bent(film, matrix, x.double().numpy(), y.double().numpy())
+        lower, upper, under = _bent(film, matrix, x.double().numpy(), y.double().numpy())
     else:
-        half = 0.5 * film.thickness_angstrom / abs(float(normal[2]))
-        ice = Span(height - half, height + half)
+        half = 0.5 * film.thickness_angstrom / float(normal[2])
+        lower, upper = height - half, height + half
+        under = lower - film.carbon_angstrom / float(normal[2])
+    ice = _between(lower, upper)
     rays = _Rays(matrix, x, y)
     present = None if film.vacuum_beyond_angstrom is None else rays.left_of(film.vacuum_beyond_angstrom)
     carbon = hole = None
-    if film.hole_radius_angstrom is not None and film.carbon_angstrom > 0:
-        depth = film.carbon_angstrom / abs(float(normal[2]))
-        below = float(normal[2]) > 0
-        carbon = Span(ice.lower - depth, ice.lower) if below else Span(ice.upper, ice.upper + depth)
+    if has_carbon and film.hole_radius_angstrom is not None:
+        carbon = _between(under, lower)
         carbon = carbon if present is None else carbon.common(present)
         hole = carbon.common(rays.within(film.hole_centre_angstrom, film.hole_radius_angstrom))
     return BeamPath(
@@ -171,30 +172,35 @@ class _Rays:
         return Span(middle - half, middle + half)
 
 
-def _bent(film: Film, matrix: FloatArray, x: FloatArray, y: FloatArray) -> Span:
-    """Ice between two faces that are not parallel planes: Newton's method on a coarse grid, since they are smooth."""
+def _between(one: Float[Tensor, "y x"], other: Float[Tensor, "y x"]) -> Span:
+    return Span(torch.minimum(one, other), torch.maximum(one, other))
+
+
+def _bent(film: Film, matrix: FloatArray, x: FloatArray, y: FloatArray) -> list[Float[Tensor, "y x"]]:
+    """Heights at which the beam meets the lower and the upper face of the ice and the carbon's lower face.
+
+    Newton's method on a coarse grid, since the faces are smooth.
+    """
     smooth = replace(film, vacuum_beyond_angstrom=None)
     nodes = [np.linspace(v[0], v[-1], max(2, len(v) // _COARSE)) for v in (x, y)]
     across, up = np.meshgrid(nodes[0], nodes[1])
     start = [matrix[0, d] * across + matrix[1, d] * up for d in range(3)]
     direction = matrix[2]
 
-    def above(height: FloatArray, face: int) -> FloatArray:
+    def above(height: FloatArray, face: int, depth: float) -> FloatArray:
         place = [s + height * d for s, d in zip(start, direction, strict=True)]
-        return np.asarray(place[2] - smooth.faces(place[0], place[1])[face])
+        return np.asarray(place[2] - smooth.faces(place[0], place[1])[face] + depth)
 
     met = []
-    for face in (0, 1):
+    for face, depth in ((0, 0.0), (1, 0.0), (0, film.carbon_angstrom)):
         height = -start[2] / direction[2]
         for _ in range(6):
-            value = above(height, face)
-            height = height - value / (above(height + 0.5, face) - above(height - 0.5, face))
+            slope = above(height + 0.5, face, depth) - above(height - 0.5, face, depth)
+            height = height - above(height, face, depth) / slope
         coarse = torch.from_numpy(height)[None, None]
-        met.append(
-            torch.nn.functional.interpolate(coarse, size=(len(y), len(x)), mode="bilinear", align_corners=True)[0, 0]
-        )
-    lower, upper = (torch.minimum(*met).float(), torch.maximum(*met).float())
-    return Span(lower, upper)
+        whole = torch.nn.functional.interpolate(coarse, size=(len(y), len(x)), mode="bilinear", align_corners=True)
+        met.append(whole[0, 0].float())
+    return met
 
 
 def fluctuations(
