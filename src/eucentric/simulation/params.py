@@ -150,6 +150,12 @@ class SimulationParams(Frozen):
     )
     dead_lines: int = Field(default=0, ge=0, description="rows and columns that read zero")
     data_type: Literal["uint8", "uint16"] = Field(default="uint8", description="counts above its maximum are cut")
+    movie_format: Literal["tiff", "eer"] = Field(
+        default="tiff", description="`eer` writes single electrons, readouts_per_frame readouts for each frame"
+    )
+    eer_run_bits: Literal[7, 8] = Field(
+        default=7, description="bits of EER's runs of empty pixels; cameras write 7 or 8"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "SimulationParams":
@@ -159,6 +165,8 @@ class SimulationParams(Frozen):
             raise ValueError("tilt_angles_deg names an angle twice")
         if max(map(abs, self.tilt_angles_deg), default=0.0) > 80.0:
             raise ValueError("tilt_angles_deg goes beyond 80 degrees")
+        if self.movie_format == "eer" and not self.readouts_per_frame:
+            raise ValueError("movie_format is eer, but readouts_per_frame does not say how many readouts make a frame")
         if min(self.image_size_px) < 32:
             raise ValueError("image_size_px is below 32 pixels")
         if min(self.particles_per_species, default=0) < 0 or min(self.macromolecules_kda, default=1.0) < 20.0:
