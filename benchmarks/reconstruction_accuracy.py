@@ -27,7 +27,7 @@ from eucentric.io.truth import TiltTruth, read_truth
 from eucentric.models import CtfFit, Optics
 from eucentric.motion import MotionParams, correct_movie, sum_frames
 from eucentric.optics import density_from_points
-from eucentric.pipeline.simulate_project import read_species
+from eucentric.pipeline.scene_files import read_species
 from eucentric.reconstruction import (
     ReconstructParams,
     SeriesOptics,

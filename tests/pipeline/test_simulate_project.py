@@ -11,7 +11,8 @@ from eucentric.io.mdoc import read_mdoc
 from eucentric.io.movies import read_gain, read_movie
 from eucentric.io.mrc import read_mrc
 from eucentric.io.truth import read_truth
-from eucentric.pipeline.simulate_project import read_species, simulate, write_simulated_series
+from eucentric.pipeline.scene_files import read_species
+from eucentric.pipeline.simulate_project import simulate, write_simulated_series
 from eucentric.simulation import SimulatedSeries, SimulationParams
 
 PARAMS = SimulationParams(
@@ -132,7 +133,7 @@ def test_structures_from_files(tmp_path):
     assert species.name == "tiny"
     np.testing.assert_allclose(species.points_angstrom.mean(0), 0.0, atol=1e-9)
     params = PARAMS.replace(particles_per_species=(3,), tilt_step_deg=60.0, beads=0)
-    files = write_simulated_series(tmp_path / "data", params, "TS_09", [model])
+    files = write_simulated_series(tmp_path / "data", params, "TS_09", [species])
     truth = read_truth(files.truth)
     assert truth.settings["species"] == ["tiny"]
     assert set(truth.kinds) == {0}
@@ -141,7 +142,7 @@ def test_structures_from_files(tmp_path):
     with pytest.raises(FormatError):
         read_species(tmp_path / "empty.pdb")
     with pytest.raises(InputError, match="one number for each"):
-        write_simulated_series(tmp_path / "data", PARAMS, "TS_01", [model])
+        write_simulated_series(tmp_path / "data", PARAMS, "TS_01", [species])
 
 
 def test_no_series_is_refused(tmp_path):

@@ -3,13 +3,20 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json, shown_progress
 from eucentric.errors import InputError
 from eucentric.pipeline.progress import RunProgress
 from eucentric.simulation.params import SimulationParams
+
+if TYPE_CHECKING:
+    from eucentric.simulation.scene import Scene
+    from eucentric.simulation.species import Species
+
+_SCHEME = {"scheme", "tilt_min_deg", "tilt_max_deg", "tilt_step_deg", "tilt_start_deg", "tilt_group"}
 
 
 def movie_counter(progress: RunProgress) -> Callable[[int, int], None]:
@@ -33,8 +40,17 @@ def simulate(
     folder: Path,
     /,
     *,
-    series: int = 1,
+    preset: str | None = None,
+    scene: Path | None = None,
     structure: Annotated[list[Path] | None, SEVERAL] = None,
+    map: Annotated[list[Path] | None, SEVERAL] = None,  # noqa: A002 - the option's name
+    like: Path | None = None,
+    like_series: str | None = None,
+    series: int = 1,
+    mtf: Path | None = None,
+    truth: Literal["poses", "volumes", "images", "all"] = "poses",
+    truth_voxel_size: float = 10.0,
+    truth_twice: Switch = False,
     settings: Annotated[SimulationParams | None, SETTINGS] = None,
     overwrite: Switch = False,
     as_json: AsJson = False,
@@ -42,30 +58,68 @@ def simulate(
 ) -> int:
     """Write movies, mdocs and a gain reference as a microscope would, and the truth about them.
 
+    What is given on the command line goes before a project's figures (--like), and these before a scene's.
+
     Parameters
     ----------
     folder
         folder to make
-    series
-        number of tilt series; all that is random differs from one to the next
+    preset
+        a specimen that comes with the program: crowded, filaments, hiv-like, lamella, purified-beads or vesicles
+    scene
+        TOML file that describes a specimen
     structure
         PDB or mmCIF files, one a species, in place of the built-in macromolecules
+    map
+        density maps (MRC), one a species, after those of --structure; the densest part that a protein fills is taken
+    like
+        project whose pixel and image size, tilts and their order, dose, defocus, motion, pre-tilt and thickness are
+        taken over, as far as it has come
+    like_series
+        which of its tilt series; the first one where not given
+    series
+        number of tilt series; all that is random differs from one to the next
+    mtf
+        table of the camera's MTF (STAR, as RELION reads it), in place of --mtf-at-nyquist
+    truth
+        what is written of it: poses (always), also volumes (density, labels, distance to membranes), also images
+        without noise, or all
+    truth_voxel_size
+        A, of the volumes
+    truth_twice
+        volumes and images also with voxels and pixels half as large
     overwrite
         write into a folder that holds files; those of the same name are replaced
     """
-    from eucentric.pipeline import simulate_project  # here, so that --help does not load torch
+    # here, so that --help does not load torch
+    from eucentric.pipeline.simulate_project import TruthOptions
+    from eucentric.pipeline.simulate_project import simulate as write_simulation
+    from eucentric.pipeline.simulated_movies import read_camera_mtf
 
     del debug  # read by the program itself
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             f"`{folder}` holds files already; expected a new folder. Name another one, or add --overwrite."
         )
-    if structure is not None and not structure:
-        raise InputError("--structure is without a file; expected PDB or mmCIF files, one a species.")
-    params = SimulationParams() if settings is None else settings
+    wanted = _Wanted(preset=preset, scene=scene, structures=structure, maps=map, like=like, like_series=like_series)
+    options = TruthOptions(
+        volumes=truth in ("volumes", "all"),
+        images=truth in ("images", "all"),
+        voxel_size_angstrom=truth_voxel_size,
+        twice=truth_twice,
+    )
+    what, params, species = _specimen(wanted, settings)
+    camera = None if mtf is None else read_camera_mtf(mtf)
     with shown_progress() as progress, progress:
-        written = simulate_project.simulate(
-            folder, params, series, structures=structure, progress=movie_counter(progress)
+        written = write_simulation(
+            folder,
+            params,
+            series,
+            species=species,
+            scene=what,
+            mtf=camera,
+            truth=options,
+            progress=movie_counter(progress),
         )
     count = sum(len(one.movies) for one in written)
     sys.stdout.write(f"{len(written)} tilt series with {count} movies in `{folder / 'frames'}`.\n")
@@ -86,3 +140,62 @@ def simulate(
         }
         show_json(values)
     return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """Where the specimen and the settings are to come from."""
+
+    preset: str | None
+    scene: Path | None
+    structures: list[Path] | None
+    maps: list[Path] | None
+    like: Path | None
+    like_series: str | None
+
+    def __post_init__(self) -> None:
+        if self.preset is not None and self.scene is not None:
+            raise InputError("--preset and --scene both describe the specimen; expected one of them.")
+        for option, files in (("--structure", self.structures), ("--map", self.maps)):
+            if files is not None and not files:
+                raise InputError(f"{option} is without a file; expected one for each species.")
+            if files is not None and (self.preset is not None or self.scene is not None):
+                raise InputError(
+                    f"{option} was given with a scene, which names the files of its species itself. "
+                    "Write them into its [[species]] as `structure` or `map`."
+                )
+        if self.like_series is not None and self.like is None:
+            raise InputError("--like-series names a tilt series, but no project was given with --like.")
+
+
+def _specimen(
+    wanted: _Wanted, settings: SimulationParams | None
+) -> "tuple[Scene | None, SimulationParams, list[Species] | None]":
+    """The scene where there is one, the settings, and the species where they are not built in."""
+    from eucentric.pipeline import scene_files
+    from eucentric.pipeline.like_project import like_project
+    from eucentric.pipeline.scene_settings import scene_with_settings
+    from eucentric.pipeline.steps import find_project
+
+    changes: dict[str, Any] = {}
+    if wanted.like is not None:
+        found = like_project(find_project(wanted.like), wanted.like_series)
+        changes |= found.changes
+        for line in found.told:
+            sys.stdout.write(line + "\n")
+    if settings is not None:
+        given = {name: getattr(settings, name) for name in settings.model_fields_set}
+        if _SCHEME & set(given):  # another scheme than the project's
+            changes.pop("tilt_angles_deg", None)
+        changes |= given
+    if wanted.preset is not None or wanted.scene is not None:
+        if wanted.preset is not None:
+            scene, folder = scene_files.read_preset(wanted.preset), Path()
+        else:
+            assert wanted.scene is not None
+            scene, folder = scene_files.read_scene(wanted.scene), wanted.scene.parent
+        scene, params = scene_with_settings(scene, changes)
+        return scene, params, scene_files.scene_species(scene, folder)
+    species = [scene_files.read_species(path) for path in wanted.structures or ()]
+    species += [scene_files.read_map_species(path) for path in wanted.maps or ()]
+    return None, SimulationParams.model_validate(changes), species or None

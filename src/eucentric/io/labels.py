@@ -39,6 +39,10 @@ CTF_EVIDENCE = "eucCtfEvidence"
 VERDICT = "eucVerdict"
 VERDICT_TEXT = "eucVerdictText"
 FOCUS_POSITION = "eucFocusPositionAngst"
+SPECIES = "eucSpecies"
+ROLE = "eucRole"
+PARENT = "eucParent"
+IN_FIELD = "eucInField"
 
 SPECIMEN: dict[str, tuple[str, str]] = {
     "thickness_angstrom": (
@@ -104,5 +108,9 @@ MEANINGS: dict[str, str] = {
     VERDICT: "how good the fit of an image is, in a word or two: good, doubtful, no rings, unreadable",
     VERDICT_TEXT: "the verdict in full",
     FOCUS_POSITION: "where a focus image was taken along the tilt axis, from the middle of the tilt images, A",
+    SPECIES: "name of the kind of particle",
+    ROLE: "what the particle belongs to: free, membrane, filament or lattice",
+    PARENT: "name of the membrane, filament or lattice that it belongs to; none for a free one",
+    IN_FIELD: "whether it lies in the untilted field of view: 1 yes, 0 no",
     **dict(SPECIMEN.values()),
 }

@@ -6,6 +6,8 @@ Arrays are in ascending nominal tilt. The dialect is that of independent test da
               "deform", "astig_angle", "bad_tilts", ...},
      "tilts", "true_tilt", "R", "shifts", "acq", "names", "du", "dv", "motion", "deform_coef",
      "positions", "rotations", "kinds", "beads", "vesicles"}
+
+`magnification` and `phase_shift` (both by tilt) may be absent: images are then true to scale, and there is no phase plate.
 """
 
 import json
@@ -18,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eucentric.errors import FormatError, InputError, ShapeError
+from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.atomic import write_text_atomic
 from eucentric.models import Optics
 from eucentric.typing import FloatArray, PathLike
@@ -40,10 +43,10 @@ class TiltTruth:
     true_tilts_deg: FloatArray
     """(tilt,), rlnTomoYTilt."""
     tilt_axis_deg: float
-    """rlnTomoZRot of every tilt."""
+    """rlnTomoZRot, the median over tilts."""
     nominal_axis_deg: float
     matrices: FloatArray
-    """(tilt, 3, 3): x_camera = matrix p + shift, p in A from the centre of the specimen."""
+    """(tilt, 3, 3): x_camera = magnification * matrix p + shift, p in A from the centre of the specimen."""
     shifts_angstrom: FloatArray
     """(tilt, 2), x and y."""
     acquisition: NDArray[np.int64]
@@ -76,11 +79,18 @@ class TiltTruth:
     """(bead, 3), A."""
     vesicle_centres: FloatArray = field(default_factory=lambda: np.zeros((0, 3)))
     vesicle_radii_angstrom: FloatArray = field(default_factory=lambda: np.zeros(0))
+    magnification: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """(tilt,); 1 for every tilt where not given."""
+    phase_shift_deg: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """(tilt,), of a phase plate; 0 for every tilt where not given."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the simulator was told."""
 
     def __post_init__(self) -> None:
         tilts = len(self.nominal_tilts_deg)
+        for name, usual in (("magnification", 1.0), ("phase_shift_deg", 0.0)):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(tilts, usual))
         particles = len(self.positions)
         expected = {
             "true_tilts_deg": (tilts,),
@@ -96,6 +106,8 @@ class TiltTruth:
             "kinds": (particles,),
             "beads": (len(self.beads), 3),
             "vesicle_centres": (len(self.vesicle_radii_angstrom), 3),
+            "magnification": (tilts,),
+            "phase_shift_deg": (tilts,),
         }
         for name, shape in expected.items():
             if np.shape(getattr(self, name)) != shape:
@@ -106,6 +118,18 @@ class TiltTruth:
             raise ShapeError(f"The truth of {self.name} names {len(self.movie_names)} movies for {tilts} tilts.")
         if np.any(np.diff(self.nominal_tilts_deg) < 0):
             raise InputError(f"The truth of {self.name} is not in ascending order of tilt.")
+
+    @property
+    def geometry(self) -> TiltGeometry:
+        """The true rigid geometry; its angles are those of the matrices."""
+        m = self.matrices
+        return TiltGeometry.build(
+            np.rad2deg(np.arctan2(-m[:, 2, 0], np.hypot(m[:, 2, 1], m[:, 2, 2]))),
+            z_rot_deg=np.rad2deg(np.arctan2(m[:, 1, 0], m[:, 0, 0])),
+            x_tilt_deg=np.rad2deg(np.arctan2(m[:, 2, 1], m[:, 2, 2])),
+            shifts_angstrom=self.shifts_angstrom,
+            magnification=self.magnification,
+        )
 
     @property
     def deformation_scale(self) -> FloatArray:
@@ -144,6 +168,7 @@ class TiltTruth:
         """
         placed = points[None] + self.deformation(points) if deformed else points[None]
         camera = np.einsum("tij,tpj->tpi", self.matrices, np.broadcast_to(placed, (len(self.matrices), *points.shape)))
+        camera[..., :2] *= self.magnification[:, None, None]
         camera[..., :2] += self.shifts_angstrom[:, None]
         return np.asarray(camera)
 
@@ -218,6 +243,8 @@ def _truth(data: Mapping[str, Any]) -> TiltTruth:
         beads=_points(data.get("beads", [])),
         vesicle_centres=_points([centre for centre, _ in vesicles]),
         vesicle_radii_angstrom=np.array([radius for _, radius in vesicles], dtype=np.float64),
+        magnification=np.asarray(data.get("magnification", []), dtype=np.float64),
+        phase_shift_deg=np.asarray(data.get("phase_shift", []), dtype=np.float64),
         settings={key: value for key, value in spec.items() if key not in _SPEC_FIELDS},
     )
 
@@ -289,6 +316,8 @@ def write_truth(path: PathLike, truth: TiltTruth) -> None:
         "rotations": truth.rotations.tolist(),
         "beads": truth.beads.tolist(),
         "vesicles": [[centre, radius] for centre, radius in vesicles],
+        "magnification": truth.magnification.tolist(),
+        "phase_shift": truth.phase_shift_deg.tolist(),
     }
     try:
         text = json.dumps(data, allow_nan=False)

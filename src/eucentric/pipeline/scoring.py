@@ -81,10 +81,7 @@ def _score_series(root: Path, series: TiltSeries, truth: TiltTruth) -> list[Scor
         if series.warp is not None:
             warp = read_image_warp(root / series.warp, [t.acquisition for t, _ in posed])
             aligned = alignment_error(truth, [i for _, i in posed], geometry, warp)
-        exact = TiltGeometry.build(
-            truth.true_tilts_deg, z_rot_deg=truth.tilt_axis_deg, shifts_angstrom=truth.shifts_angstrom
-        )
-        floor = alignment_error(truth, [i for _, i in posed], exact[[i for _, i in posed]])
+        floor = alignment_error(truth, [i for _, i in posed], truth.geometry[[i for _, i in posed]])
         without = "" if aligned is rigid else f"{rigid.rms_angstrom:.2f} A without local deformation, "
         add("alignment rms", aligned.rms_angstrom, "A", f"{without}true rigid geometry {floor.rms_angstrom:.2f} A")
         add("alignment 95th percentile", aligned.percentile_95_angstrom, "A")

@@ -2,30 +2,21 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import gemmi
 import numpy as np
-import torch
 
-from eucentric.compute import good_size, thread_count
-from eucentric.errors import InputError
+from eucentric.compute import good_size
+from eucentric.errors import BackendError, InputError
 from eucentric.io.atomic import make_folder
-from eucentric.io.atoms import read_atoms
 from eucentric.io.mdoc import Mdoc, MdocSection, write_mdoc
-from eucentric.io.movies import write_tiff_movie
 from eucentric.io.mrc import write_mrc
 from eucentric.io.truth import TiltTruth, write_truth
-from eucentric.models.optics import Optics
-from eucentric.simulation import (
-    SimulatedSeries,
-    SimulationParams,
-    Species,
-    procedural_macromolecule,
-    species_from_atoms,
-)
+from eucentric.pipeline.simulated_movies import movie_names, write_gain, write_movies
+from eucentric.pipeline.truth_tables import series_truth, write_true_arrays, write_true_particles, write_true_set
+from eucentric.pipeline.truth_volumes import write_clean_images, write_truth_volumes
+from eucentric.simulation import ModulationTransfer, Scene, SimulatedSeries, SimulationParams, Species
 from eucentric.typing import PathLike
 
 _START = dt.datetime(2024, 5, 6, 9, 0, 0)  # fixed: the same settings write the same bytes
@@ -45,23 +36,25 @@ class SimulatedFiles:
     """A map of each species, protein bright, in the frame that the truth's rotations start from."""
 
 
-def read_species(path: PathLike) -> Species:
-    """A species from a PDB or mmCIF file, its origin at the mean of the atoms. Atoms of unknown element are left out.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TruthOptions:
+    """What is written of the truth beside `<name>_truth.json`, tables and arrays."""
 
-    Raises
-    ------
-    InputError, FormatError : as `eucentric.io.atoms.read_atoms`; no atom of a known element
-    """
-    atoms = read_atoms(path)
-    known = (atoms.atomic_numbers > 0) & (atoms.occupancies > 0)
-    if not known.any():
-        raise InputError(f"`{path}` names the element of none of its atoms. Write its element columns first.")
-    return species_from_atoms(
-        atoms.positions[known],
-        [gemmi.Element(int(number)).name for number in atoms.atomic_numbers[known]],
-        name=Path(path).name.split(".")[0],
-        occupancies=atoms.occupancies[known],
-    )
+    volumes: bool = False
+    """Potential, labels and membrane distances of the specimen."""
+    images: bool = False
+    """Images without noise and motion."""
+    voxel_size_angstrom: float = 10.0
+    """Of the volumes."""
+    twice: bool = False
+    """Volumes and images also with voxels and pixels half as large."""
+
+    def __post_init__(self) -> None:
+        if not self.voxel_size_angstrom > 0:
+            raise InputError(f"The voxels of the truth are {self.voxel_size_angstrom:g} A; expected a positive number.")
+
+
+_LIGHT = TruthOptions()
 
 
 def simulate(
@@ -69,7 +62,10 @@ def simulate(
     params: SimulationParams,
     series_count: int = 1,
     *,
-    structures: Sequence[PathLike] | None = None,
+    species: Sequence[Species] | None = None,
+    scene: Scene | None = None,
+    mtf: ModulationTransfer | None = None,
+    truth: TruthOptions = _LIGHT,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SimulatedFiles, ...]:
     """Write a data set of several series, TS_01 and so on, that share a camera and its gain reference.
@@ -79,28 +75,43 @@ def simulate(
     folder : made where missing
     params : the same for every series; all that is random differs from one to the next
     series_count : number of series
-    structures : PDB or mmCIF files, one a species; None for the built-in macromolecules
+    species : kinds of particles, such as `read_species` gives; None for the built-in macromolecules
+    scene : what lies in the film; None for what `params` says
+    mtf : of the camera, as `read_camera_mtf` gives it; None for a curve to `params.mtf_at_nyquist`
+    truth : what is written of it
     progress : called with the number of images written and their total
 
     Raises
     ------
     InputError : settings or files that cannot be used, or a folder that cannot be written to
     ProcessingError : no room for so many particles
-    BackendError : the disk is full
+    BackendError : the disk is full; the words say how many movies are whole
     """
     if series_count < 1:
         raise InputError(f"{series_count} series were asked for; expected at least 1.")
-    species = _species(params, structures)
-    written = []
-    for number in range(series_count):
-        series = SimulatedSeries.build(params, species, series=number)
-        tilts = len(series.acquisition.geometry)
+    written: list[SimulatedFiles] = []
+    truths: list[TiltTruth] = []
+    whole, total = 0, 0
 
-        def step(done: int, _: int, before: int = number * tilts, total: int = series_count * tilts) -> None:
-            if progress is not None:
-                progress(before + done, total)
+    def step(done: int, of: int) -> None:
+        nonlocal whole, total
+        whole, total = len(written) * of + done, series_count * of
+        if progress is not None:
+            progress(whole, total)
 
-        written.append(_write_series(Path(folder), f"TS_{number + 1:02d}", series, step))
+    try:
+        for number in range(series_count):
+            series = SimulatedSeries.build(params, species, series=number, scene=scene, mtf=mtf)
+            written.append(_write_series(Path(folder), f"TS_{number + 1:02d}", series, truth, truths, step))
+    except BackendError as error:
+        raise BackendError(
+            f"{str(error).split('Free some space')[0].strip()} {_left(folder, whole, len(written))} "
+            "Free some space or name another folder, then run again with --overwrite."
+        ) from error
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(
+            f"Stopped. {_left(folder, whole, len(written))} The same command with --overwrite starts anew."
+        ) from stop
     return tuple(written)
 
 
@@ -108,112 +119,63 @@ def write_simulated_series(
     folder: PathLike,
     params: SimulationParams,
     name: str,
-    structures: Sequence[PathLike] | None = None,
+    species: Sequence[Species] | None = None,
     *,
+    scene: Scene | None = None,
+    truth: TruthOptions = _LIGHT,
     progress: Callable[[int, int], None] | None = None,
 ) -> SimulatedFiles:
-    """Write one series: ``frames/*.tif``, ``<name>.mdoc``, ``gain.mrc``, ``references/*.mrc``, ``<name>_truth.json``.
+    """Write one series: ``frames/*.tif``, ``<name>.mdoc``, ``gain.mrc``, ``references/*.mrc``, and its truth.
 
-    The truth comes last: where it is, the series is whole. Parameters and errors as `simulate`.
+    Of the truth, ``<name>_truth.json`` comes last: where it is, the series is whole. Beside it are
+    ``<name>_truth.npz``, ``<name>_particles.star``, ``truth/tilt_series.star`` and what `truth` asks for. Parameters and
+    errors as `simulate`.
     """
-    return _write_series(Path(folder), name, SimulatedSeries.build(params, _species(params, structures)), progress)
+    series = SimulatedSeries.build(params, species, scene=scene)
+    return _write_series(Path(folder), name, series, truth, [], progress)
 
 
-def series_truth(series: SimulatedSeries, name: str) -> TiltTruth:
-    """The answers to a simulated series."""
-    params, acquisition, specimen = series.params, series.acquisition, series.specimen
-    columns, rows = params.image_size_px
-    return TiltTruth(
-        name=name,
-        pixel_size_angstrom=params.pixel_size_angstrom,
-        image_shape=(rows, columns),
-        optics=Optics(
-            voltage_kv=params.voltage_kv,
-            spherical_aberration_mm=params.spherical_aberration_mm,
-            amplitude_contrast=params.amplitude_contrast,
-        ),
-        nominal_tilts_deg=acquisition.nominal_tilts_deg,
-        true_tilts_deg=acquisition.geometry.y_tilt_deg,
-        tilt_axis_deg=params.tilt_axis_deg,
-        nominal_axis_deg=params.tilt_axis_deg + params.tilt_axis_error_deg,
-        matrices=acquisition.geometry.matrices,
-        shifts_angstrom=acquisition.geometry.shifts_angstrom,
-        acquisition=acquisition.order,
-        movie_names=_movie_names(series, name),
-        dose=params.dose_per_tilt,
-        defocus_u_angstrom=acquisition.defocus_u_angstrom,
-        defocus_v_angstrom=acquisition.defocus_v_angstrom,
-        astigmatism_angle_deg=params.astigmatism_angle_deg,
-        hand=float(params.hand),
-        motion_angstrom=acquisition.motion_angstrom,
-        thickness_angstrom=params.thickness_angstrom,
-        deformation_angstrom=params.deformation_angstrom,
-        deformation_coefficients=acquisition.deformation,
-        bad_tilts=params.blocked_tilts,
-        positions=specimen.positions_angstrom,
-        rotations=specimen.rotations,
-        kinds=specimen.kinds,
-        beads=specimen.beads,
-        vesicle_centres=specimen.vesicles[:, :3],
-        vesicle_radii_angstrom=specimen.vesicles[:, 3],
-        settings={
-            "x_tilt": params.x_tilt_deg,
-            "offset": params.tilt_offset_deg,
-            "scheme": params.scheme,
-            "seed": params.seed,
-            "bead_d": params.bead_diameter_angstrom,
-            "species": [s.name for s in specimen.species],
-            "species_kda": [s.mass_kda for s in specimen.species],
-            "species_radius": [s.radius_angstrom for s in specimen.species],
-        },
-    )
-
-
-def _species(params: SimulationParams, structures: Sequence[PathLike] | None) -> list[Species]:
-    if structures is None:
-        return [procedural_macromolecule(mass) for mass in params.macromolecules_kda]
-    return [read_species(path) for path in structures]
-
-
-def _movie_names(series: SimulatedSeries, name: str) -> tuple[str, ...]:
-    acquisition = series.acquisition
-    pairs = zip(acquisition.order, acquisition.nominal_tilts_deg, strict=True)
-    return tuple(f"{name}_{order:03d}_{angle + 0.0:.1f}.tif" for order, angle in pairs)
+def _left(folder: PathLike, movies: int, series: int) -> str:
+    return f"The {movies} movies in `{Path(folder) / 'frames'}` are whole, and {series} series have all their truth."
 
 
 def _write_series(
-    folder: Path, name: str, series: SimulatedSeries, progress: Callable[[int, int], None] | None
+    folder: Path,
+    name: str,
+    series: SimulatedSeries,
+    options: TruthOptions,
+    truths: list[TiltTruth],
+    progress: Callable[[int, int], None] | None,
 ) -> SimulatedFiles:
+    """Write a series and add its truth to those of the series before."""
     pixel = series.params.pixel_size_angstrom
+    answers = folder / f"{name}_truth.json"
+    answers.unlink(missing_ok=True)  # one of an earlier simulation would say that this one is whole
     make_folder(folder / "frames")
-    truth = series_truth(series, name)
+    truths.append(series_truth(series, name, movie_names(series, name)))
+    truth = truths[-1]
     references = tuple(_write_reference(folder / "references", species, pixel) for species in series.specimen.species)
-    gain = folder / "gain.mrc"
-    write_mrc(gain, series.detector.gain, pixel, is_volume=False)
+    gain = write_gain(folder, series)
     movies = tuple(folder / "frames" / movie for movie in truth.movie_names)
-    _write_movies(movies, series, progress)
+    write_movies(movies, series, progress)
     mdoc = folder / f"{name}.mdoc"
     write_mdoc(mdoc, _mdoc(series, truth))
-    answers = folder / f"{name}_truth.json"
+    _write_truth(folder, series, options, truths)
     write_truth(answers, truth)
     return SimulatedFiles(name=name, movies=movies, mdoc=mdoc, gain=gain, truth=answers, references=references)
 
 
-def _write_movies(movies: Sequence[Path], series: SimulatedSeries, progress: Callable[[int, int], None] | None) -> None:
-    """One tilt a core: their FFTs are too small to share among threads, and each has its own random numbers."""
-
-    def write(tilt: int) -> None:
-        write_tiff_movie(movies[tilt], series.movie(tilt), compression="lzw")
-
-    executor = ThreadPoolExecutor(thread_count(), initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        jobs = [executor.submit(write, tilt) for tilt in range(len(movies))]
-        for done, job in enumerate(as_completed(jobs), 1):
-            job.result()
-            if progress is not None:
-                progress(done, len(movies))
-    finally:
-        executor.shutdown(cancel_futures=True)
+def _write_truth(folder: Path, series: SimulatedSeries, options: TruthOptions, truths: Sequence[TiltTruth]) -> None:
+    truth = truths[-1]
+    write_true_particles(folder / f"{truth.name}_particles.star", truth, series.specimen)
+    write_true_arrays(folder / f"{truth.name}_truth.npz", series, truth)
+    write_true_set(folder, truths)
+    for sampling in (1, 2) if options.twice else (1,):
+        ending = "" if sampling == 1 else f"_{sampling}x"
+        if options.volumes:
+            write_truth_volumes(folder / f"volumes{ending}", truth.name, series, options.voxel_size_angstrom / sampling)
+        if options.images:
+            write_clean_images(folder / f"clean{ending}" / f"{truth.name}.mrc", series, sampling)
 
 
 def _write_reference(folder: Path, species: Species, pixel_size: float) -> Path:

@@ -87,7 +87,7 @@ class SpecimenLabels:
             return distance, owner
         starts = [np.arange(0, n, _BLOCK) for n in sizes]
         corners = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 3)
-        about, _ = self._distance(self._places(corners + 0.5 * (_BLOCK - 1), first))
+        about, _ = self._distance(self._places(np.asarray(corners + 0.5 * (_BLOCK - 1), dtype=np.float64), first))
         reach = 0.5 * np.sqrt(3.0) * _BLOCK * self._voxel
         far = np.abs(about) > limit_angstrom + reach
         for corner in corners[far & (about < 0)]:

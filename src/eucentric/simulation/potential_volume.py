@@ -41,7 +41,7 @@ def potential_slab(
     ------
     ShapeError : sections outside of the volume
     """
-    if not (0 <= first and count >= 1 and first + count <= shape[0]):
+    if not (first >= 0 and count >= 1 and first + count <= shape[0]):
         raise ShapeError(f"Sections {first} to {first + count - 1} were asked for of a volume of shape {shape}.")
     padded = tuple(good_size(n + 2 * _MARGIN) for n in (count, *shape[1:]))
     fine = tuple(good_size(math.ceil(_OVERSAMPLING * n)) for n in padded)
