@@ -129,12 +129,6 @@ class SimulatedSeries:
         return self.detector.count_events(self.expected_frames(tilt), generator)
 
 
-def transmission(params: SimulationParams, acquisition: Acquisition, tilt: int) -> float:
-    """Part of the electrons that pass flat ice and the energy filter: ``exp(-thickness / (path cos(angle)))``."""
-    cosine = abs(float(acquisition.geometry.matrices[tilt, 2, 2]))
-    return math.exp(-params.thickness_angstrom / (params.inelastic_path_angstrom * cosine))
-
-
 def form_frames(
     bodies: Sequence[Body],
     acquisition: Acquisition,
@@ -184,9 +178,11 @@ def form_frames(
     former = multislice_spectra if multiple else weak_phase_spectra
     fading, lasting = former(bodies, path, acquisition, params, tilt, shape, generator)
     fluence = params.dqe_at_zero * params.dose_per_tilt / params.frames * pixel**2
-    passed: Tensor | float = path.transmission(params.inelastic_path_angstrom)[window]
+    passed: Tensor | float
     if path.even:
-        passed = transmission(params.replace(thickness_angstrom=ice.thickness_angstrom), acquisition, tilt)
+        passed = math.exp(-ice.thickness_angstrom / (params.inelastic_path_angstrom * abs(matrix[2, 2])))
+    else:
+        passed = path.transmission(params.inelastic_path_angstrom)[window]
     mask = _bar(params, acquisition, tilt, generator) if tilt in params.blocked_tilts else None
 
     frames = torch.empty(params.frames, rows, columns)
