@@ -14,7 +14,7 @@ import torch
 
 from eucentric.ctf import CtfParams, CtfResult, diagnose_geometry, estimate_image_ctf, estimate_series_ctf
 from eucentric.geometry import TiltGeometry
-from eucentric.models import Optics
+from eucentric.models import Optics, Specimen
 
 OPTICS = Optics(voltage_kv=300.0, spherical_aberration_mm=2.7, amplitude_contrast=0.07)
 
@@ -205,6 +205,31 @@ def test_inclined_specimen_is_found_and_does_not_disturb_the_hand(hand):
     assert abs(got.inclination_y_deg - 9.0) < 1.5
     assert abs(got.inclination_x_deg) < 1.5
     assert np.median(np.abs(errors(got, scene.defocus))) < 100.0
+
+
+def test_a_plane_measured_before_is_joined_with_the_rings():
+    """A small field cannot tell its plane: what the alignment knows goes in, and keeps the hand from choosing another."""
+    scene = tilted_series(
+        shape=(384, 384),
+        pixel_size=4.0,
+        tilts=np.arange(-40, 41, 20.0),
+        axis=84.0,
+        hand=-1.0,
+        defocus=34000.0,
+        noise=1.5,
+        inclination=15.0,
+    )
+    known = Specimen(pre_tilt_x_sigma_deg=1.0, pre_tilt_y_sigma_deg=0.3, x_tilt_deg=0.2, y_tilt_deg=14.9)
+    options = {"pixel_size": 4.0, "optics": OPTICS, "params": CtfParams(thickness=False)}
+    got = estimate_series_ctf(scene.images, scene.geometry, specimen=known, **options)
+    assert got.hand == -1.0
+    assert got.inclination_y_deg == pytest.approx(14.9, abs=0.4)
+    assert got.inclination_y_sigma_deg == pytest.approx(0.3, abs=0.05)
+    assert abs(got.inclination_x_deg) < 1.5
+    assert np.median(np.abs(errors(got, scene.defocus))) < 150.0
+    unsure = Specimen(pre_tilt_y_sigma_deg=float("nan"), y_tilt_deg=40.0)  # nothing was measured: a default is no knowledge
+    alone = estimate_series_ctf(scene.images, scene.geometry, specimen=unsure, **options)
+    assert alone.inclination_y_sigma_deg > 3.0
 
 
 def test_narrow_tilt_range_keeps_the_given_hand_and_says_so():

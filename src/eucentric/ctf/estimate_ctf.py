@@ -24,6 +24,7 @@ from eucentric.ctf.solve_series import (
     compare_hands,
     likely_pixel_scale,
     measure_thickness,
+    measured_plane,
     solve_series,
     tilts_without_rings,
     used_hand,
@@ -32,7 +33,7 @@ from eucentric.ctf.spectrum_curves import fitted_resolution, measure_curves, rin
 from eucentric.ctf.tile_spectra import TileSpectra, measure_series_spectra
 from eucentric.errors import ProcessingError
 from eucentric.geometry import TiltGeometry
-from eucentric.models import CtfFit, Optics
+from eucentric.models import CtfFit, Optics, Specimen
 from eucentric.typing import FloatArray
 
 _LEAST_SHARE = 0.1  # of the tilts must show rings: fewer are no series
@@ -49,6 +50,7 @@ def estimate_series_ctf(
     nominal_defocus_angstrom: FloatArray | None = None,
     acquisition: ArrayLike | None = None,
     specimen_height_angstrom: float = 0.0,
+    specimen: Specimen | None = None,
     start: Sequence[CtfFit] | None = None,
 ) -> CtfResult:
     """Defocus and astigmatism of every tilt, fitted together with the tilt geometry; hand, plane and thickness.
@@ -63,6 +65,7 @@ def estimate_series_ctf(
     acquisition : (tilt,) place of each image in the order of acquisition; None for the order of the images
     specimen_height_angstrom : A, middle of the matter above the specimen centre (p = 0) along z. Unless it is told, the
         height goes into the defocus of steep tilts.
+    specimen : what was measured of its plane before, joined with what the rings tell
     start : one for each tilt, where the search begins; None searches all that the settings allow
 
     Returns
@@ -85,6 +88,7 @@ def estimate_series_ctf(
         geometry=geometry,
         order=AcquisitionOrder.build(order, images.device),
         height_angstrom=specimen_height_angstrom,
+        plane=measured_plane(specimen, params),
     )
     begin = (
         best_start(spectra, view, hand, optics, params, nominal)

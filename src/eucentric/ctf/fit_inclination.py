@@ -24,10 +24,11 @@ _COARSE_STEP_DEG = 5.0
 _COARSE_TILTS = 15
 _DIFFERENCE_DEG = 1.0
 # What makes the rings is not a plane: bodies lie through the ice and their spectra differ, so that the plane found for
-# some thirty of them in 150 nm of ice is itself uncertain. Their heights shrink with the cosine of the tilt, where the
-# effect of an inclination about y grows with its inverse square: about half of the scatter reaches that angle.
+# some thirty of them in a field of 300 nm and 150 nm of ice is itself uncertain, more so in a smaller field. Their heights
+# shrink with the cosine of the tilt, where the effect of an inclination about y grows with its inverse square: about half of
+# the scatter reaches that angle.
 _SCATTER_ANGSTROM = 1500.0 / 12**0.5
-_BODIES = 30
+_BODIES_IN_AREA = 30 / 3000.0**2  # in A^2
 _SHARE_Y = 0.5
 
 
@@ -117,8 +118,12 @@ def fit_inclination(
     height_angstrom: float,
     optics: Optics,
     params: CtfParams,
+    known: Inclination | None = None,
 ) -> Inclination:
-    """The two angles that bring the rings of all tiles of all tilts into step; each tilt's defocus follows them."""
+    """The two angles that bring the rings of all tiles of all tilts into step; each tilt's defocus follows them.
+
+    What is known of them beforehand is joined with what the rings tell, each as sure as it is.
+    """
     rings = tile_rings(spectra, statistics, model, optics)
     positions = spectra.positions_angstrom.cpu().numpy()
     used = [t for t in range(len(geometry)) if float(spectra.weight[t].sum()) > 0]
@@ -161,11 +166,15 @@ def fit_inclination(
     level = gains(np.zeros(2), used)
     rise = gains(angles, used) - level
     if not np.all(np.linalg.eigvalsh(curvature) > 0):
-        return LEVEL
+        return LEVEL if known is None else known
     lever = float(np.std(positions, axis=0).mean())
-    scatter = float(np.degrees(np.arctan(_SCATTER_ANGSTROM / (max(lever, 1.0) * _BODIES**0.5))))
+    area = float(np.prod(np.ptp(positions, axis=0) + params.tile_angstrom))
+    bodies = max(1.0, _BODIES_IN_AREA * area)
+    scatter = float(np.degrees(np.arctan(_SCATTER_ANGSTROM / (max(lever, 1.0) * bodies**0.5))))
     covariance = np.linalg.inv(curvature) + np.diag([scatter, _SHARE_Y * scatter]) ** 2
     sure = params.decision_sigmas
+    if known is not None:
+        return _joined(angles, covariance, known, sure)
     significant = bool(angles @ np.linalg.solve(covariance, angles) > sure**2 and agreement_sigmas(rise) > sure)
     return Inclination(
         x_deg=float(angles[0]),
@@ -174,6 +183,27 @@ def fit_inclination(
         y_sigma_deg=float(np.sqrt(covariance[1, 1])),
         significant=significant,
     )
+
+
+def known_inclination(x_deg: float, y_deg: float, x_sigma_deg: float, y_sigma_deg: float, sure: float) -> Inclination:
+    """An inclination that was measured before; it counts where it stands out of its own uncertainty."""
+    return Inclination(
+        x_deg=x_deg,
+        y_deg=y_deg,
+        x_sigma_deg=x_sigma_deg,
+        y_sigma_deg=y_sigma_deg,
+        significant=(x_deg / x_sigma_deg) ** 2 + (y_deg / y_sigma_deg) ** 2 > sure**2,
+    )
+
+
+def _joined(angles: FloatArray, covariance: FloatArray, known: Inclination, sure: float) -> Inclination:
+    """The product of two normal distributions."""
+    own = np.linalg.inv(covariance)
+    other = np.diag([known.x_sigma_deg**-2, known.y_sigma_deg**-2])
+    together = np.linalg.inv(own + other)
+    x, y = together @ (own @ angles + other @ np.array([known.x_deg, known.y_deg]))
+    x_sigma, y_sigma = np.sqrt(np.diag(together))
+    return known_inclination(float(x), float(y), float(x_sigma), float(y_sigma), sure)
 
 
 def _curvature(cost: Callable[[FloatArray], float], at: FloatArray) -> FloatArray:

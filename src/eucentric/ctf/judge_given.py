@@ -19,12 +19,12 @@ from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import CtfResult
 from eucentric.ctf.ring_model import RingModel, collapse, start_model, update_curves
 from eucentric.ctf.ring_statistics import RingStatistics
-from eucentric.ctf.solve_series import Solution, View, compare_hands, place_rings, used_hand
+from eucentric.ctf.solve_series import Solution, View, compare_hands, measured_plane, place_rings, used_hand
 from eucentric.ctf.spectrum_curves import fitted_resolution, measure_curves, ring_score
 from eucentric.ctf.tile_spectra import TileSpectra, measure_series_spectra
 from eucentric.errors import ShapeError
 from eucentric.geometry import TiltGeometry
-from eucentric.models import CtfFit, Optics
+from eucentric.models import CtfFit, Optics, Specimen
 
 _REACH, _STEP = 2000.0, 50.0  # A about the given defocus
 _FAR = 300.0  # A by which the rings of most tilts must disagree to be worth a word
@@ -41,12 +41,13 @@ def judge_given_ctf(
     params: CtfParams | None = None,
     hand: float = -1.0,
     acquisition: ArrayLike | None = None,
+    specimen: Specimen | None = None,
 ) -> CtfResult:
     """The given defocus, astigmatism and phase shift as they are, with spectra, fit resolution and hand measured.
 
     Parameters
     ----------
-    images, geometry, pixel_size, optics, params, hand, acquisition : as for
+    images, geometry, pixel_size, optics, params, hand, acquisition, specimen : as for
         :func:`eucentric.ctf.estimate_series_ctf`
     fits : one for each tilt, at the height of the specimen centre
     source : whose they are, for words
@@ -61,7 +62,13 @@ def judge_given_ctf(
     if len(fits) != len(images):
         raise ShapeError(f"{len(fits)} estimates were given for {len(images)} images; expected one for each.")
     spectra = measure_series_spectra(images, pixel_size, params)
-    view = View(geometry=geometry, order=AcquisitionOrder.build(order, images.device), height_angstrom=0.0)
+    view = View(
+        geometry=geometry,
+        order=AcquisitionOrder.build(order, images.device),
+        height_angstrom=0.0,
+        plane=measured_plane(specimen, params),
+    )
+    plane = view.plane or LEVEL
     solutions = {sign: _solution(spectra, view, fits, sign, optics, params) for sign in (1.0, -1.0)}
     test = compare_hands(solutions, view, hand, optics, params)
     used = used_hand(test, params)
@@ -85,10 +92,10 @@ def judge_given_ctf(
         failed=failed,
         hand=used,
         hand_test=test,
-        inclination_x_deg=0.0,
-        inclination_y_deg=0.0,
-        inclination_x_sigma_deg=math.nan,
-        inclination_y_sigma_deg=math.nan,
+        inclination_x_deg=plane.x_deg,
+        inclination_y_deg=plane.y_deg,
+        inclination_x_sigma_deg=plane.x_sigma_deg,
+        inclination_y_sigma_deg=plane.y_sigma_deg,
         thickness=None,
         likely_pixel_scale=1.0,
         phase_shift_sigma_deg=np.zeros(len(fits)),
@@ -107,7 +114,8 @@ def _solution(
     spectra: TileSpectra, view: View, fits: Sequence[CtfFit], hand: float, optics: Optics, params: CtfParams
 ) -> Solution:
     """The given values as if they had been fitted: background and strength of the rings follow them."""
-    statistics, offsets = place_rings(spectra, view, hand, optics, LEVEL)
+    plane = view.plane or LEVEL
+    statistics, offsets = place_rings(spectra, view, hand, optics, plane)
     defocus = torch.tensor([f.defocus_angstrom for f in fits], dtype=torch.float64, device=offsets.device)
     half = [0.5 * (f.defocus_u_angstrom - f.defocus_v_angstrom) for f in fits]
     twice = [math.radians(2 * f.astigmatism_angle_deg) for f in fits]
@@ -128,7 +136,7 @@ def _solution(
         expected=defocus,
         evidence=ring_evidence(statistics, model, optics),
     )
-    return Solution(statistics=statistics, offsets=offsets, fit=fit, inclination=LEVEL, testimony=(statistics, model))
+    return Solution(statistics=statistics, offsets=offsets, fit=fit, inclination=plane, testimony=(statistics, model))
 
 
 def _disagreement(

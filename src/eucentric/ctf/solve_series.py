@@ -10,7 +10,7 @@ from torch import Tensor
 
 from eucentric.ctf.acquisition_order import AcquisitionOrder
 from eucentric.ctf.fit_defocus import LEAST_EVIDENCE, DefocusFit, Start, coarse_defocus, fit_defocus
-from eucentric.ctf.fit_inclination import LEVEL, Inclination, fit_inclination
+from eucentric.ctf.fit_inclination import LEVEL, Inclination, fit_inclination, known_inclination
 from eucentric.ctf.fit_thickness import fit_thickness, most_likely_plane, through_depth
 from eucentric.ctf.params import CtfParams
 from eucentric.ctf.results import HandTest, ThicknessFit
@@ -20,7 +20,7 @@ from eucentric.ctf.specimen_plane import path_factors, plane_heights, plane_norm
 from eucentric.ctf.tile_spectra import TileSpectra
 from eucentric.ctf.votes import agreement_sigmas
 from eucentric.geometry import TiltGeometry
-from eucentric.models import Optics
+from eucentric.models import Optics, Specimen
 
 _PATH_STEP_DEG = 6.0
 _STEEPEST_VOTE = 1.0  # A/A
@@ -41,6 +41,8 @@ class View:
     order: AcquisitionOrder
     height_angstrom: float
     """Of the middle of the matter above the specimen centre."""
+    plane: Inclination | None = None
+    """What was measured of the specimen's plane before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,6 +55,20 @@ class Solution:
     inclination: Inclination
     testimony: tuple[RingStatistics, RingModel]
     """What speaks for the hand: the most likely plane, even where it is too uncertain to be used."""
+
+
+def measured_plane(specimen: Specimen | None, params: CtfParams) -> Inclination | None:
+    """What was measured of the specimen's plane; across the tilt axis it may be unknown, and then is usual."""
+    if specimen is None or not math.isfinite(specimen.pre_tilt_y_sigma_deg):
+        return None
+    across = specimen.pre_tilt_x_sigma_deg
+    return known_inclination(
+        specimen.x_tilt_deg,
+        specimen.y_tilt_deg,
+        across if math.isfinite(across) else _USUAL_INCLINATION_DEG,
+        specimen.pre_tilt_y_sigma_deg,
+        params.decision_sigmas,
+    )
 
 
 def place_rings(
@@ -90,7 +106,7 @@ def solve_series(
     inclination, testimony = LEVEL, (statistics, fit.model)
     if params.inclination and len(view.geometry) > 2:
         inclination = fit_inclination(
-            spectra, statistics, fit.model, view.geometry, hand, view.height_angstrom, optics, params
+            spectra, statistics, fit.model, view.geometry, hand, view.height_angstrom, optics, params, view.plane
         )
         if inclination.significant:
             statistics, offsets = place_rings(spectra, view, hand, optics, inclination)

@@ -30,7 +30,7 @@ class EstimateCtf(ItemStage):
 
     name = "ctf"
     params = CtfParams
-    version = 2
+    version = 3
     after = "axis"
 
     def peak_bytes(self, series: TiltSeries, params: CtfParams) -> int:
@@ -108,6 +108,7 @@ def _estimated(
         hand=series.hand,
         acquisition=[t.acquisition for t in series.tilts],
         nominal_defocus_angstrom=None if None in nominal else np.array(nominal, dtype=np.float64),
+        specimen=series.specimen,
         start=None if given is None else given.fits,
     )
     return series if given is None else given.series, result, told
@@ -125,6 +126,7 @@ def _judged(given: AttachedCtf, images: torch.Tensor, params: CtfParams) -> CtfR
         params=params,
         hand=series.hand,
         acquisition=[t.acquisition for t in series.tilts],
+        specimen=series.specimen,
     )
 
 
