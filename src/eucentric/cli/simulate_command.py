@@ -198,4 +198,8 @@ def _specimen(
         return scene, params, scene_files.scene_species(scene, folder)
     species = [scene_files.read_species(path) for path in wanted.structures or ()]
     species += [scene_files.read_map_species(path) for path in wanted.maps or ()]
+    names = [one.name for one in species]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"Two files make species called `{twice}`. Give one of them another name.")
     return None, SimulationParams.model_validate(changes), species or None

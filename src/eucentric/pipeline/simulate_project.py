@@ -1,6 +1,7 @@
 """Simulated data sets on disk: movies, mdoc, gain reference and truth, as `eucentric import` takes them."""
 
 import datetime as dt
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,7 @@ def _write_truth(folder: Path, series: SimulatedSeries, options: TruthOptions, t
 def _write_reference(folder: Path, species: Species, pixel_size: float) -> Path:
     """The species' map in a cube with room around it."""
     size = good_size(int(np.ceil(2.5 * species.radius_angstrom / pixel_size)) + 4)
-    path = folder / f"{species.name}.mrc"
+    path = folder / (re.sub(r"[^\w.+-]", "_", species.name) + ".mrc")
     volume = species.volume((size, size, size), pixel_size, b_factor=100.0)
     write_mrc(path, volume.numpy(), pixel_size, labels=("Potential above the ice in V: protein bright",))
     return path

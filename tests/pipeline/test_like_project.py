@@ -1,0 +1,156 @@
+"""Simulations like a project: what is known of it is taken over, and what is not is said."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from eucentric.errors import InputError
+from eucentric.io.movies import write_tiff_movie
+from eucentric.io.tilt_series import write_tilt_series_set
+from eucentric.io.truth import read_truth
+from eucentric.models import CtfFit, FrameShifts, Optics, Specimen, Tilt, TiltPose, TiltSeries
+from eucentric.pipeline.like_project import like_project
+
+ORDER = (4.0, 7.0, 1.0, 10.0, -2.0, 7.0)  # the last angle was taken twice, once in vain
+
+
+def imported(root):
+    tilts = [
+        Tilt(
+            nominal_tilt_deg=angle,
+            acquisition=number,
+            dose=2.5,
+            pre_exposure=2.5 * number,
+            movie=f"frames/{number}.tif",
+            frame_count=6,
+            nominal_axis_deg=-5.5,
+            nominal_defocus_angstrom=42_000.0,
+        )
+        for number, angle in enumerate(ORDER)
+    ]
+    series = TiltSeries.sorted(
+        tilts,
+        name="cell_3",
+        pixel_size_angstrom=3.4,
+        original_pixel_size_angstrom=1.7,
+        image_shape=(60, 80),
+        optics=Optics(voltage_kv=200.0, spherical_aberration_mm=2.0, amplitude_contrast=0.1),
+        hand=1.0,
+    )
+    second = list(series.nominal_tilts_deg).index(7.0) + 1
+    series = series.without({second: "taken twice"})
+    write_tiff_movie(root / "frames" / "0.tif", np.zeros((6, 120, 160), dtype=np.uint16))
+    write_tilt_series_set(root / "import" / "tilt_series.star", [series, series.replace(name="cell_4")], root)
+    return series
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "frames").mkdir()
+    return tmp_path
+
+
+def test_an_imported_project_tells_its_scheme(root):
+    imported(root)
+    found = like_project(root)
+    assert (found.series, found.stage) == ("cell_3", "import")
+    assert found.changes == {
+        "image_size_px": (160, 120),
+        "pixel_size_angstrom": 1.7,
+        "data_type": "uint16",
+        "tilt_angles_deg": (4.0, 7.0, 1.0, 10.0, -2.0),
+        "tilt_min_deg": -2.0,
+        "tilt_max_deg": 10.0,
+        "frames": 6,
+        "dose_per_tilt": 2.5,
+        "voltage_kv": 200.0,
+        "spherical_aberration_mm": 2.0,
+        "amplitude_contrast": 0.1,
+        "defocus_angstrom": 42_000.0,
+        "tilt_axis_deg": -5.5,
+    }
+    taken, missing = found.told
+    assert "without 1 taken twice" in taken
+    assert "the target" in taken
+    for words in ("hand", "thickness", "pre-tilt", "motion within an exposure", "astigmatism"):
+        assert words in missing
+        assert words not in taken
+    with pytest.raises(InputError, match="cell_4"):
+        like_project(root, "cell_5")
+
+
+def test_a_processed_project_tells_what_was_measured(root):
+    series = imported(root)
+    tilts = [
+        dataclasses.replace(
+            tilt,
+            pose=TiltPose(
+                y_tilt_deg=tilt.nominal_tilt_deg + 6.0,
+                z_rot_deg=-4.0,
+                x_tilt_deg=1.0,
+                x_shift_angstrom=30.0 * (-1) ** n,
+                y_shift_angstrom=10.0,
+            ),
+            ctf=CtfFit(
+                defocus_u_angstrom=30_000.0 + 100.0 * n + 150.0,
+                defocus_v_angstrom=30_000.0 + 100.0 * n - 150.0,
+                astigmatism_angle_deg=170.0,
+                phase_shift_deg=80.0,
+            ),
+            motion=FrameShifts(
+                shifts_angstrom=np.column_stack([np.arange(6.0), np.zeros(6)]), sigma_angstrom=np.zeros(6)
+            ),
+        )
+        for n, tilt in enumerate(series.tilts)
+    ]
+    done = series.with_tilts(tilts).replace(
+        specimen=Specimen(thickness_angstrom=1300.0, y_tilt_deg=0.5, x_tilt_deg=-3.0)
+    )
+    write_tilt_series_set(root / "ctf" / "tilt_series.star", [done], root)
+    found = like_project(root)
+    assert found.stage == "ctf"
+    changes = found.changes
+    assert changes["tilt_offset_deg"] == pytest.approx(6.5)
+    assert changes["x_tilt_deg"] == pytest.approx(-2.0)
+    assert changes["tilt_axis_deg"] == pytest.approx(-4.0)
+    assert changes["tilt_axis_error_deg"] == pytest.approx(-1.5)
+    assert changes["thickness_angstrom"] == 1300.0
+    assert changes["hand"] == 1
+    assert changes["defocus_angstrom"] == pytest.approx(30_200.0)
+    assert changes["defocus_jitter_angstrom"] == pytest.approx(148.0, abs=1.0)
+    assert changes["astigmatism_angstrom"] == pytest.approx(300.0)
+    assert changes["astigmatism_angle_deg"] % 180.0 == pytest.approx(170.0)
+    assert changes["phase_shift_deg"] == pytest.approx(80.0)
+    shifts = np.array([[30.0 * (-1) ** n, 10.0] for n in range(5)])
+    assert changes["stage_jitter_angstrom"] == pytest.approx(np.sqrt(((shifts - shifts.mean(0)) ** 2).mean()))
+    # frames at 1/12 ... 11/12 of a course 1 - exp(-3 t)
+    assert changes["drift_angstrom"] == pytest.approx(5.0 / (np.exp(-0.25) - np.exp(-2.75)))
+    assert "what the specimen holds" in found.told[1]
+    assert like_project(root, "cell_4").stage == "import"
+
+
+def test_a_simulation_like_a_project_is_recorded_as_it_was(program, root):
+    imported(root)
+    code, out, err = program(
+        "simulate", root / "twin", "--like", root, "--like-series", "cell_4", "--defocus-angstrom", "20000",
+        "--macromolecules-kda", "100", "--particles-per-species", "1", "--vesicles", "0", "--beads", "0",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "Like cell_4 of" in out
+    assert "Not known there" in out
+    truth = read_truth(root / "twin" / "TS_01_truth.json")
+    assert truth.nominal_tilts_deg.tolist() == [-2.0, 1.0, 4.0, 7.0, 10.0]
+    assert truth.acquisition.tolist() == [4, 2, 0, 1, 3]
+    assert truth.image_shape == (120, 160)
+    assert (truth.pixel_size_angstrom, truth.dose, truth.optics.voltage_kv) == (1.7, 2.5, 200.0)
+    assert truth.motion_angstrom.shape == (5, 6, 2)
+    assert np.median(truth.defocus_u_angstrom) == pytest.approx(20_000.0, abs=2000.0)
+    code, _, err = program(
+        "simulate", root / "other", "--like", root, "--preset", "purified-beads", "--tilt-step-deg", "5",
+        "--image-size-px", "256", "256", "--pixel-size-angstrom", "10",
+    )  # fmt: skip
+    assert code == 0, err
+    truth = read_truth(root / "other" / "TS_01_truth.json")
+    assert truth.nominal_tilts_deg.tolist() == [-2.0, 3.0, 8.0]
+    assert len(truth.beads)
