@@ -145,6 +145,40 @@ def test_carbon_fluctuates_more_than_ice():
     assert powers[1] / powers[0] == pytest.approx(1.0 + carbon / ice, rel=0.1)  # 16 384 pixels: 2%
 
 
+def test_slabs_are_thin_enough_for_fine_pixels():
+    params = STILL.replace(pixel_size_angstrom=1.2, b_factor=30.0, thickness_angstrom=1500.0, defocus_angstrom=4000.0)
+    course = acquire(params, TiltGeometry.build(0.0))
+    places = [(x, y, z) for x, y, z in np.random.default_rng(2).uniform(-1, 1, (30, 3)) * (50.0, 50.0, 700.0)]
+    bodies = [point(place) for place in places]
+    usual, fine = (
+        np.fft.fft2(contrast(bodies, params.replace(depth_step_angstrom=step), course)) for step in (300.0, 15.0)
+    )
+    k = np.hypot(*np.meshgrid(np.fft.fftfreq(128, 1.2), np.fft.fftfreq(128, 1.2)))
+    ring = (k > 0.2) & (k < 0.3)  # 5 to 3.3 A
+    assert np.linalg.norm((usual - fine)[ring]) < 0.04 * np.linalg.norm(fine[ring])
+
+
+def test_water_has_its_structure_and_blurs_by_its_motion():
+    params = STILL.replace(
+        ice_noise=1.0, b_factor=0.0, pixel_size_angstrom=1.2, thickness_angstrom=60.0, defocus_angstrom=6000.0
+    )
+    course = acquire(params, TiltGeometry.build(0.0))
+    images = [
+        form_frames([], course, params.replace(ice_spectrum=kind), 0, seeded_generator(1))[0].double().numpy()
+        for kind in ("white", "water")
+    ]
+    white, water = (np.abs(np.fft.fft2(i / i.mean() - 1.0)) ** 2 for i in images)
+    k = np.hypot(*np.meshgrid(np.fft.fftfreq(128, 1.2), np.fft.fftfreq(128, 1.2)))
+    for frequency, structure in ((0.08, 0.067), (0.2, 0.14), (0.318, 1.35)):
+        ring = np.abs(k - frequency) < 0.004
+        moved = 34.0 * frequency**2 * 3.0 / 4.0
+        expected = (
+            structure / 0.063 * math.exp(-10.6 * frequency**2 / 2) * 2 * (moved - 1 + math.exp(-moved)) / moved**2
+        )
+        # the ring's width where water's peak is steep, and what the image's edge leaks
+        assert water[ring].sum() / white[ring].sum() == pytest.approx(expected, rel=0.1)
+
+
 def test_coherence_and_phase_plate_change_the_contrast_as_their_formulas_say():
     lens = {"illumination_mrad": 0.2, "energy_spread_ev": 1.5, "high_tension_ppm": 3.0, "lens_current_ppm": 2.0}
     params = STILL.replace(pixel_size_angstrom=3.0, b_factor=300.0, defocus_angstrom=9000.0)
@@ -282,7 +316,7 @@ def test_electrons_that_coincide_count_once_and_events_agree_with_counts():
         ({"tilt_start_deg": 9.0}, [10, 20, 0, 30, -10, -20, -30]),
         ({"tilt_start_deg": -20.0, "scheme": "bidirectional"}, [-20, -10, 0, 10, 20, 30, -30]),
         ({"scheme": "continuous"}, [-30, -20, -10, 0, 10, 20, 30]),
-        ({"tilt_angles_deg": (5.0, -7.0, 41.5)}, [5, -7, 41.5]),
+        ({"tilt_angles_deg": (5.0, -7.0, 41.5), "tilt_offset_deg": -50.0}, [5, -7, 41.5]),
     ],
 )
 def test_schemes_take_the_angles_in_their_order(changes, angles):
@@ -290,6 +324,7 @@ def test_schemes_take_the_angles_in_their_order(changes, angles):
     nominal, order = tilt_scheme(params)
     assert (np.diff(nominal) > 0).all()
     np.testing.assert_allclose(nominal[np.argsort(order)], angles)
+    assert params.steepest_tilt_deg == max(abs(a + params.tilt_offset_deg) for a in angles)
 
 
 @pytest.mark.parametrize("angles", [(1.0, 2.0, 1.0), (0.0, 85.0)])

@@ -90,7 +90,7 @@ def half_extent(params: SimulationParams) -> tuple[float, float, float]:
     field = params.field_of_view_angstrom
     across = 0.5 * (abs(np.cos(axis)) * field[0] + abs(np.sin(axis)) * field[1])
     along = 0.5 * (abs(np.sin(axis)) * field[0] + abs(np.cos(axis)) * field[1])
-    steepest = max(abs(params.tilt_min_deg + params.tilt_offset_deg), abs(params.tilt_max_deg + params.tilt_offset_deg))
+    steepest = params.steepest_tilt_deg
     stretch = min(1.8, 1.0 / np.cos(np.deg2rad(steepest)) if steepest < 60 else 1.8)
     margin = 2.0 * params.stage_jitter_angstrom
     return float(stretch * across + margin), float(1.03 * along + margin), 0.5 * params.thickness_angstrom

@@ -114,7 +114,7 @@ class SimulationParams(Frozen):
     depth_step_angstrom: float = Field(
         default=300.0,
         gt=0,
-        description="A; CTFs are exact at these depths, linear between: 0.4% off at 10 A resolution",
+        description="A; CTFs are exact at these depths, linear between: 0.4% off at 10 A; less for pixels below 2.2 A",
     )
 
     # the camera
@@ -174,6 +174,12 @@ class SimulationParams(Frozen):
         if not 0 < self.vesicle_radius_angstrom[0] <= self.vesicle_radius_angstrom[1]:
             raise ValueError("vesicle_radius_angstrom must be a smallest and a largest radius")
         return self
+
+    @property
+    def steepest_tilt_deg(self) -> float:
+        """Of the nominal angles, from the horizontal, the pre-tilt of the specimen included."""
+        ends = self.tilt_angles_deg or (self.tilt_min_deg, self.tilt_max_deg)
+        return max(abs(angle + self.tilt_offset_deg) for angle in ends)
 
     @property
     def field_of_view_angstrom(self) -> tuple[float, float]:
