@@ -23,10 +23,10 @@ TAKEN = SOLID | MEMBRANE | OUTSIDE
 GAP_ANGSTROM = 4.0
 """Ice left between things, beside what the voxels leave."""
 _VOXEL = 10.0
-_SHELL_STEP = 9.0  # A between the points of a membrane, of which there are many
+_SHELL_STEP = 7.0  # A between the points of a membrane: it has no hole through which its inside leaks out
 _MOST_VOXELS = 300_000_000
 _STEP = 6.0  # A between the points of a shape: hardly any falls through the voxels
-_TRIES = 30_000
+_TRIES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,11 +60,10 @@ class Shape:
     @classmethod
     def shell(cls, surfaces: Sequence[Surface], half: float, *, gap: float = GAP_ANGSTROM) -> Self:
         """What lies within `half` A of surfaces on either side."""
-        rng = np.random.default_rng(0)
-        places = [surface.even_points(_SHELL_STEP, rng) for surface in surfaces]
+        places = [surface.even_points(_SHELL_STEP, None) for surface in surfaces]
         middle = np.concatenate([place[0] for place in places])
         normals = np.concatenate([place[1] for place in places])
-        order = rng.permutation(len(middle))
+        order = np.random.default_rng(len(middle)).permutation(len(middle))
         middle, normals = middle[order], normals[order]
 
         def layers(reach: float, step: float) -> FloatArray:
@@ -72,7 +71,7 @@ class Shape:
             return np.asarray((middle[:, None] + distances[:, None] * normals[:, None]).reshape(-1, 3))
 
         # nothing that was placed before is so small that it slips between the layers
-        return cls(points=layers(half, _SHELL_STEP), reach=layers(half + gap, 2.0 * _SHELL_STEP))
+        return cls(points=layers(half, 9.0), reach=layers(half + gap, 18.0))
 
     @classmethod
     def _from_grid(cls, inside: NDArray[np.bool_], first: FloatArray, gap: float) -> Self:
@@ -124,6 +123,7 @@ class Occupancy:
         mark: int = SOLID,
         blocked: int = TAKEN,
         needed: int = 0,
+        beyond: float = 0.0,
     ) -> tuple[FloatArray, FloatArray]:
         """Place copies of a shape, as many as find room.
 
@@ -136,13 +136,15 @@ class Occupancy:
         mark : the bit to set
         blocked : the bits that keep it away
         needed : bits that the voxel of its middle must have
+        beyond : A above and below the film where its middle may lie too
 
         Returns
         -------
         (placed, 3) middles in A and (placed, 3, 3) rotations; fewer than `count` where there is no more room
         """
         half = within or self.half[:2]
-        low, high = np.array([-half[0], -half[1], self.low]), np.array([half[0], half[1], self.high])
+        low = np.array([-half[0], -half[1], self.low - beyond])
+        high = np.array([half[0], half[1], self.high + beyond])
         centres, rotations = np.zeros((count, 3)), np.zeros((count, 3, 3))
         placed = _place(
             self.cells,

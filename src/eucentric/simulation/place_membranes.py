@@ -21,6 +21,7 @@ from eucentric.typing import FloatArray
 
 _SHAPES_TRIED = 25
 _PLACES_TRIED = 3000
+_PROTEIN_TRIES = 500  # places looked at in a row
 _ROOM = 10.0  # A between a membrane and a face of the film
 
 
@@ -113,6 +114,8 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
         rotation = _orientation(placing, entry)
         surfaces = [surface.placed(rotation, np.zeros(3)) for surface in surfaces]
         shell = Shape.shell(surfaces, half)
+        # a lamella may cut off the larger part of something
+        beyond = 0.6 * float(np.abs(surfaces[0].vertices_angstrom[:, 2]).max()) if placing.scene.film.cut else 0.0
         centres, _ = placing.occupancy.place(
             shell,
             1,
@@ -121,6 +124,7 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
             tries=_PLACES_TRIED,
             mark=MEMBRANE,
             blocked=placing.blocked,
+            beyond=beyond,
         )
         if len(centres):
             if surfaces[0].closed:
@@ -210,13 +214,14 @@ def _embed(placing: Placing, protein: SceneProtein, parent: int) -> None:
     wanted = int(rng.poisson(membrane.surface.areas().sum() * protein.per_um2 / 1e8))
     if not wanted:
         return
-    places, normals = membrane.surface.random_points(40 * wanted + 100, rng)
+    places, normals = membrane.surface.random_points(60 * wanted + 200, rng)
     sides = np.where(rng.uniform(size=len(places)) < protein.inward, -1.0, 1.0)
     frames = outward_frames(normals * sides[:, None], rng.uniform(0, 360, len(places)))
     origins = places + protein.height_angstrom * frames[:, :, 2]
     kept: list[int] = []
+    last = -1
     for number in range(len(places)):
-        if len(kept) == wanted:
+        if len(kept) == wanted or number - last > _PROTEIN_TRIES:
             break
         points = shape.reach @ frames[number].T + origins[number]
         if not placing.occupancy.free(points, SOLID | OUTSIDE).all():
@@ -225,6 +230,7 @@ def _embed(placing: Placing, protein: SceneProtein, parent: int) -> None:
             continue
         placing.occupancy.mark(shape.points @ frames[number].T + origins[number], SOLID)
         kept.append(number)
+        last = number
     if len(kept) < wanted:
         raise ProcessingError(
             f"No room for more than {len(kept)} of {wanted} `{protein.species}` was found in a membrane "

@@ -62,13 +62,14 @@ class Surface:
         )
 
     def even_points(
-        self, spacing: float, rng: np.random.Generator, *, distance: float = 0.0
+        self, spacing: float, rng: np.random.Generator | None, *, distance: float = 0.0
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Points spread evenly but without order at a distance from the surface.
+        """Points spread evenly at a distance from the surface.
 
         Parameters
         ----------
-        spacing : A; a point stands for about the square of it
+        spacing : A; a point stands for the square of it or less
+        rng : moves each point within what it stands for, so that there is no order; None for a regular pattern
         distance : A along the outward normals
 
         Returns
@@ -130,10 +131,9 @@ class SurfaceDistance:
     """
 
     def __init__(self, surfaces: "tuple[Surface, ...] | list[Surface]", *, spacing_angstrom: float = 8.0) -> None:
-        rng = np.random.default_rng(0)  # the places of the points change distances by less than they are good for
         points, normals, owners, edges = [], [], [], []
         for number, surface in enumerate(surfaces):
-            where, normal, _ = surface.even_points(spacing_angstrom, rng)
+            where, normal, _ = surface.even_points(spacing_angstrom, None)
             rim, outward = _rim(surface, spacing_angstrom)
             points += [where, rim]
             normals += [normal, outward]
@@ -168,13 +168,16 @@ class SurfaceDistance:
         return distance, owner
 
 
-def _cells(parts: int, rng: np.random.Generator, faces: int) -> FloatArray:
-    """Barycentric weights (face, parts^2, 3) of one random point in each of the equal cells of triangles."""
+def _cells(parts: int, rng: np.random.Generator | None, faces: int) -> FloatArray:
+    """Barycentric weights (face, parts^2, 3) of one point in each of the equal cells of triangles."""
     i, j = np.meshgrid(np.arange(parts), np.arange(parts), indexing="ij")
     upright, turned = i + j < parts, i + j < parts - 1
     corner = np.concatenate([np.stack([i[upright], j[upright]], 1), np.stack([i[turned] + 1, j[turned] + 1], 1)])
     sign = np.concatenate([np.ones(upright.sum()), -np.ones(turned.sum())])
-    root, part = np.sqrt(rng.uniform(size=(faces, len(sign)))), rng.uniform(size=(faces, len(sign)))
+    if rng is None:
+        root, part = np.full((faces, len(sign)), 2 / 3), np.full((faces, len(sign)), 0.5)  # their middles
+    else:
+        root, part = np.sqrt(rng.uniform(size=(faces, len(sign)))), rng.uniform(size=(faces, len(sign)))
     first = (corner[:, 0] + sign * root * (1.0 - part)) / parts
     second = (corner[:, 1] + sign * root * part) / parts
     return np.stack([1.0 - first - second, first, second], axis=-1)
