@@ -20,7 +20,7 @@ from eucentric.compute import set_threads
 from eucentric.ctf import estimate_image_ctf, estimate_series_ctf
 from eucentric.fourier import frequency_grid
 from eucentric.geometry import TiltGeometry
-from eucentric.models import Optics
+from eucentric.models import Optics, Specimen
 from eucentric.optics import ctf_2d
 from eucentric.simulation.image_formation import SimulatedSeries
 from eucentric.simulation.params import SimulationParams
@@ -106,8 +106,8 @@ def simulate(number: int, seed: int, cache: Path) -> dict[str, np.ndarray]:
         return dict(stored)
 
 
-def run_series(numbers: list[int], seed: int, cache: Path) -> None:
-    """One line a series, then the sums."""
+def run_series(numbers: list[int], seed: int, cache: Path, plane: bool) -> None:
+    """One line a series, then the sums; with `plane`, the specimen's plane is known as well as alignment measures it."""
     cache.mkdir(parents=True, exist_ok=True)
     right, everything = 0, []
     print(
@@ -122,6 +122,10 @@ def run_series(numbers: list[int], seed: int, cache: Path) -> None:
             x_tilt_deg=stored["x_tilt"],
             shifts_angstrom=stored["shifts"],
         )
+        across, about = np.random.default_rng([seed, number]).normal(0.0, (1.0, 0.3))
+        known = Specimen(
+            pre_tilt_x_sigma_deg=1.0, pre_tilt_y_sigma_deg=0.3, x_tilt_deg=across, y_tilt_deg=case.pretilt + about
+        )
         start = time.process_time()
         result = estimate_series_ctf(
             torch.from_numpy(stored["images"]),
@@ -130,6 +134,7 @@ def run_series(numbers: list[int], seed: int, cache: Path) -> None:
             optics=optics,
             hand=-params.hand,
             acquisition=stored["order"],
+            specimen=known if plane else None,
         )
         spent = time.process_time() - start
         wrong = np.abs(np.array([f.defocus_angstrom for f in result.fits]) - stored["defocus"])
@@ -178,12 +183,13 @@ def main() -> None:
     parser.add_argument("numbers", nargs="*", type=int, help="which of the twelve, 0 to 11")
     parser.add_argument("--seed", type=int, default=300, help="of the first series; the others count on")
     parser.add_argument("--cache", type=Path, default=Path("ctf_accuracy"))
+    parser.add_argument("--plane", action="store_true", help="the specimen's plane was measured before")
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
     set_threads(chosen.threads)
     if chosen.what == "series":
-        run_series(chosen.numbers or list(range(len(CASES))), chosen.seed, chosen.cache)
+        run_series(chosen.numbers or list(range(len(CASES))), chosen.seed, chosen.cache, chosen.plane)
     else:
         run_image(chosen.size)
 

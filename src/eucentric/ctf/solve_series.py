@@ -199,7 +199,9 @@ def compare_hands(
     difference = (plus - minus).cpu().numpy()
     total = float(difference.sum())
     # the gradient grows with the tilt, until it blurs the rings inside the tiles
-    steepness = np.linalg.norm(np.nan_to_num(plane_slopes(view.geometry)), axis=1)
+    plane = view.plane or LEVEL
+    slopes = plane_slopes(view.geometry, plane_normal(plane.x_deg, plane.y_deg))
+    steepness = np.linalg.norm(np.nan_to_num(slopes), axis=1)
     sigmas = agreement_sigmas(difference, np.minimum(steepness, _STEEPEST_VOTE))
     # twice the ratio that so many standard deviations of pure noise give, as the spectra hold more than noise
     enough = abs(total) >= params.decision_sigmas**2
