@@ -35,6 +35,7 @@ def test_eer_movies_hold_the_electrons_that_the_camera_counted(tmp_path, run_bit
     assert [s.movie_name for s in read_mdoc(files.mdoc).sections] == [
         files.movies[t].name for t in np.argsort(read_truth(files.truth).acquisition)
     ]
+    assert {s.frame_count for s in read_mdoc(files.mdoc).sections} == {18}
     rendering = EerRendering(frames_per_fraction=9)
     header = movie_header(files.movies[1], eer=rendering)
     assert (header.frame_count, header.sensor_frame_count, header.shape) == (2, 18, (64, 72))

@@ -191,6 +191,7 @@ def _write_reference(folder: Path, species: Species, pixel_size: float) -> Path:
 def _mdoc(series: SimulatedSeries, truth: TiltTruth) -> Mdoc:
     """What SerialEM would have noted, in the order of acquisition; the angles and the axis are the nominal ones."""
     params = series.params
+    frames = params.frames * (params.readouts_per_frame if params.movie_format == "eer" else 1)
     sections = []
     for order, tilt in enumerate(np.argsort(truth.acquisition)):
         sections.append(
@@ -204,8 +205,8 @@ def _mdoc(series: SimulatedSeries, truth: TiltTruth) -> Mdoc:
                 defocus_um=-params.defocus_angstrom * 1e-4,
                 target_defocus_um=-params.defocus_angstrom * 1e-4,
                 sub_frame_path=f"D:\\frames\\{truth.movie_names[tilt]}",
-                frame_count=params.frames,
-                frame_doses=((params.dose_per_tilt / params.frames, params.frames),),
+                frame_count=frames,
+                frame_doses=((params.dose_per_tilt / frames, frames),),
                 exposure_time_s=1.0,
                 date_time=_START + dt.timedelta(seconds=50 * order),
             )

@@ -25,7 +25,7 @@ _PHASES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LocalMotion:
-    """Displacements beside those of the whole image, which are `Acquisition.motion_angstrom`; no waves, no motion."""
+    """Displacements beside those of the whole image, which are `Acquisition.motion_angstrom`."""
 
     waves_per_angstrom: FloatArray
     """(tilt, wave, 2), x and y."""
@@ -33,15 +33,6 @@ class LocalMotion:
     """(tilt, wave), radians."""
     amplitudes_angstrom: FloatArray
     """(tilt, frame, wave, 2), x and y; the mean over frames is zero."""
-
-    @classmethod
-    def none(cls, tilts: int, frames: int) -> Self:
-        """Nothing moves of itself."""
-        return cls(
-            waves_per_angstrom=np.zeros((tilts, 0, 2)),
-            phases=np.zeros((tilts, 0)),
-            amplitudes_angstrom=np.zeros((tilts, frames, 0, 2)),
-        )
 
     @classmethod
     def draw(cls, tilts: int, frames: int, rms: float, length: float, rng: np.random.Generator) -> Self:
@@ -60,20 +51,13 @@ class LocalMotion:
         moved = ends * (course - course.mean())[None, :, None, None]
         return cls(waves_per_angstrom=waves, phases=phases, amplitudes_angstrom=moved)
 
-    @property
-    def still(self) -> bool:
-        """Whether nothing moves."""
-        return not self.amplitudes_angstrom.size or not bool(np.any(self.amplitudes_angstrom))
-
     def at(self, tilt: int, places: FloatArray) -> FloatArray:
         """Displacements (frame, n, 2) in A of what a tilt shows at places (n, 2), x and y in A from the image centre."""
         angle = 2 * np.pi * places @ self.waves_per_angstrom[tilt].T + self.phases[tilt]
         return np.asarray(np.einsum("nw,fwc->fnc", np.cos(angle), self.amplitudes_angstrom[tilt]))
 
     def displaced(self, image: Float[Tensor, "y x"], tilt: int, frame: int, pixel_size: float) -> Float[Tensor, "y x"]:
-        """An image in which everything is where this frame shows it; its outermost six pixels are not to be used."""
-        if self.still:
-            return image
+        """An image in which everything is where this frame shows it; what comes in from outside is made up."""
         rows, columns = image.shape
         nodes = [(np.arange(n // _COARSE + 2) * _COARSE - centre_index(n)) * pixel_size for n in (rows, columns)]
         places = np.stack(np.meshgrid(nodes[1], nodes[0]), axis=-1)
@@ -97,7 +81,7 @@ def _kernel_table() -> FloatArray:
 def _warp_loop(image: Any, field: Any, kernel: Any) -> Any:
     """Move along the last axis by `field` (pixels, given every 16 pixels)."""
     rows, columns = image.shape
-    out = np.zeros_like(image)
+    out = np.empty_like(image)
     phases, taps = kernel.shape
     line = np.empty(field.shape[1])
     for y in range(rows):
@@ -111,12 +95,10 @@ def _warp_loop(image: Any, field: Any, kernel: Any) -> Any:
             place = x - (line[node] * (1.0 - part) + line[node + 1] * part)
             base = int(np.floor(place))
             first = base - (taps // 2 - 1)
-            if first < 0 or first + taps > columns:
-                continue
             phase = min(int((place - base) * phases), phases - 1)
             total = 0.0
             for tap in range(taps):
-                total += kernel[phase, tap] * image[y, first + tap]
+                total += kernel[phase, tap] * image[y, min(max(first + tap, 0), columns - 1)]
             out[y, x] = total
     return out
 
