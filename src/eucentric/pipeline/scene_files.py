@@ -174,6 +174,9 @@ def _scene(tables: dict[str, Any], where: str) -> Scene:
 def _check(model: type[BaseModel], given: Any, where: str) -> Any:
     if not isinstance(given, dict):
         raise InputError(f"{where[0].upper() + where[1:]} is {given!r}; expected a table of settings.")
+    unknown = next((name for name in given if name not in model.model_fields), None)
+    if unknown is not None:
+        raise unknown_name(unknown, model.model_fields, "setting", where[0].upper() + where[1:])
     try:
         model.model_validate(given)
     except ValidationError as error:

@@ -21,6 +21,7 @@ from eucentric.typing import FloatArray
 
 _SHAPES_TRIED = 25
 _PLACES_TRIED = 3000
+_LEAST_LEFT = 0.3  # of a membrane that the faces of a lamella cut
 _PROTEIN_TRIES = 500  # places looked at in a row
 _ROOM = 10.0  # A between a membrane and a face of the film
 
@@ -122,11 +123,12 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
             within=placing.within,
             turned=False,
             tries=_PLACES_TRIED,
-            mark=MEMBRANE,
+            mark=0,
             blocked=placing.blocked,
             beyond=beyond,
         )
-        if len(centres):
+        if len(centres) and _left(placing, surfaces[0].placed(np.eye(3), centres[0])) >= _LEAST_LEFT:
+            placing.occupancy.mark(shell.points + centres[0], MEMBRANE)
             if surfaces[0].closed:
                 placing.occupancy.enclose(shell.points + centres[0])
             names = [entry.name or entry.shape]
@@ -138,6 +140,15 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
                 for name, surface in zip(names, surfaces, strict=True)
             ]
     raise _no_room(entry.name or entry.shape, number, entry.count)
+
+
+def _left(placing: Placing, surface: Surface) -> float:
+    """Part of a surface that lies in the simulated film; a sheet is never smaller than that."""
+    return (
+        float((surface.areas() * placing.in_film(surface.middles)).sum() / surface.areas().sum())
+        if surface.closed
+        else 1.0
+    )
 
 
 def _membrane(
@@ -221,10 +232,15 @@ def _embed(placing: Placing, protein: SceneProtein, parent: int) -> None:
     kept: list[int] = []
     last = -1
     for number in range(len(places)):
-        if len(kept) == wanted or number - last > _PROTEIN_TRIES:
+        if len(kept) >= wanted or number - last > _PROTEIN_TRIES:
             break
         points = shape.reach @ frames[number].T + origins[number]
-        if not placing.occupancy.free(points, SOLID | OUTSIDE).all():
+        if not placing.occupancy.free(points, OUTSIDE).all():
+            if placing.scene.film.cut:  # cut off with its part of the cell
+                wanted -= 1
+                last = number
+            continue
+        if not placing.occupancy.free(points, SOLID).all():
             continue
         if not placing.occupancy.free(points[beyond], MEMBRANE).all():
             continue
