@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     {
         "Frozen": "settings",
         "Optics": "optics",
+        "ParticleSet": "particles",
         "FrameShifts": "tilt_series",
         "MovieQuality": "tilt_series",
         "TiltPose": "tilt_series",
