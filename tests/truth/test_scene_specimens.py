@@ -10,6 +10,8 @@ from scipy.spatial import ConvexHull, cKDTree
 from scipy.stats import kstest
 
 from eucentric.errors import InputError, ProcessingError, ShapeError
+from eucentric.optics.atoms import ICE_VOLTS, atom_potentials
+from eucentric.optics.atoms import ICE_VOLTS, atom_potentials
 from eucentric.simulation import Film, Scene, SimulationParams, SurfaceDistance, procedural_macromolecule
 from eucentric.simulation.bodies import specimen_bodies
 from eucentric.simulation.build_specimen import build_specimen, builtin_species
@@ -186,19 +188,24 @@ def test_shapes_have_their_areas_and_volumes():
 
 
 @pytest.mark.parametrize("thickness", [37.0, 30.0])
-def test_bilayer_has_two_layers_of_heads_about_light_tails(thickness):
+def test_bilayer_has_two_layers_of_heads_about_lighter_tails(thickness):
     rng = np.random.default_rng(4)
     surface = cisterna_surface(400.0, 160.0, rim=240.0, bowl=80.0)
     membrane = Membrane(name="cisterna", surface=surface, thickness_angstrom=thickness)
     points, weights = bilayer_points(membrane, 5.0, rng)
     distance, owner = SurfaceDistance([surface])(points)
     assert (owner == 0).all()
-    profile, edges = np.histogram(distance, np.arange(-31.5, 32.0, 3.0), weights=weights / surface.areas().sum())
+    profile, edges = np.histogram(distance, np.arange(-37.5, 38.0, 3.0), weights=weights / surface.areas().sum())
     middle = 0.5 * (edges[1:] + edges[:-1])
     peaks = np.sort(middle[np.argsort(profile)[-2:]])
     np.testing.assert_allclose(peaks, [-0.5 * thickness, 0.5 * thickness], atol=1.6)
-    assert profile[np.abs(middle) < 9.0].min() < 0
-    assert profile.sum() == pytest.approx(2 * (22.0 - 6.0), rel=0.02)
+    assert profile[np.abs(middle) < 3.0].max() < 0
+    # DOPC: free atoms of a lipid in place of ice
+    lipid = atom_potentials(["C"] * 44 + ["H"] * 84 + ["N"] + ["O"] * 8 + ["P"], solvent_volts=0.0).sum()
+    tails = atom_potentials(["C"] * 34 + ["H"] * 66, solvent_volts=0.0).sum()
+    assert profile.sum() == pytest.approx(2 * (lipid - 1303.0 * ICE_VOLTS) / 72.5, rel=0.02)
+    inside = np.abs(middle) < 0.4 * thickness
+    assert profile[inside].sum() == pytest.approx(2 * (tails - (1303.0 - 319.0) * ICE_VOLTS) / 72.5, rel=0.05)
     assert profile[np.abs(middle) > 0.5 * thickness + 6.0].max() < 1.0
 
 
