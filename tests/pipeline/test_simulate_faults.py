@@ -81,10 +81,14 @@ def test_wrong_options_are_explained(program, tmp_path, arguments, words):
 
 def test_settings_go_before_those_of_a_scene(program, tmp_path):
     (tmp_path / "scene.toml").write_text(SCENE + "[microscope]\nframes = 7\ndose_per_tilt = 2.5\nseed = 4\n")
-    code, _, err = program(
-        "simulate", tmp_path / "new", "--scene", tmp_path / "scene.toml", *PLACES, "--thickness-angstrom", "444"
-    )
+    wanted = ("--thickness-angstrom", "444", "--truth", "all", "--truth-voxel-size", "25", "--truth-twice")
+    code, _, err = program("simulate", tmp_path / "new", "--scene", tmp_path / "scene.toml", *PLACES, *wanted)
     assert code == 0, err
+    for ending, voxel in (("", 25.0), ("_2x", 12.5)):
+        assert read_mrc(tmp_path / "new" / f"volumes{ending}" / "TS_01_labels.mrc")[1].pixel_size_angstrom == voxel
+        clean, header = read_mrc(tmp_path / "new" / f"clean{ending}" / "TS_01.mrc")
+        assert clean.shape[1:] == ((64, 80) if voxel == 25.0 else (128, 160))
+        assert header.pixel_size_angstrom == voxel / 5.0
     truth = read_truth(tmp_path / "new" / "TS_01_truth.json")
     assert (truth.dose, truth.thickness_angstrom, truth.settings["seed"]) == (2.5, 444.0, 4)
     assert truth.motion_angstrom.shape == (3, 1, 2)
