@@ -77,15 +77,19 @@ def power_of(image):
     return np.abs(spectrum) ** 2 / (window**2).sum()
 
 
-@pytest.mark.parametrize("quantum_efficiency", [1.0, 0.8])
-def test_logarithm_of_counts_is_a_line_over_the_path(quantum_efficiency):
+@pytest.mark.parametrize(
+    ("formation", "quantum_efficiency", "step"),
+    [("weak-phase", 1.0, 12.0), ("weak-phase", 0.8, 12.0), ("multislice", 1.0, 30.0)],
+)
+def test_logarithm_of_counts_is_a_line_over_the_path(formation, quantum_efficiency, step):
     params = STILL.replace(
-        tilt_min_deg=-60.0, tilt_max_deg=60.0, tilt_step_deg=12.0, image_size_px=(192, 192), thickness_angstrom=1400.0,
+        tilt_min_deg=-60.0, tilt_max_deg=60.0, tilt_step_deg=step, image_size_px=(192, 192), thickness_angstrom=1400.0,
         inelastic_path_angstrom=2800.0, ice_noise=0.8, gain_variation=0.0, dqe_at_zero=quantum_efficiency,
+        formation=formation, slice_angstrom=200.0,
     )  # fmt: skip
     series = SimulatedSeries.build(params)
-    means = [series.movie(t).mean() for t in range(11)]
-    inverse = 1.0 / np.cos(np.radians(np.arange(-60.0, 61.0, 12.0)))
+    means = [series.movie(t).mean() for t in range(round(120.0 / step) + 1)]
+    inverse = 1.0 / np.cos(np.radians(np.arange(-60.0, 61.0, step)))
     slope, start = np.polyfit(inverse, np.log(means), 1)
     assert slope == pytest.approx(-1400.0 / 2800.0, rel=0.02)
     assert start == pytest.approx(math.log(3.0 * 25.0 * quantum_efficiency), abs=0.02)
