@@ -1,7 +1,8 @@
 """Membranes, gold and contamination as weighted points: potential above the ice, or above the vacuum outside it.
 
 A bilayer has the atoms and volumes of fluid DOPC, 1303 A^3 and 72.5 A^2 a lipid, 319 A^3 of it the head [1]_, 54 A^3 each CH3
-and free atoms in place of ice, as those of proteins: heads stand 4.2 V above the ice, CH2 1.7 V, CH3 0.9 V below.
+and free atoms in place of ice, as those of proteins: heads stand 4.2 V above the ice, CH2 1.7 V, CH3 0.9 V below. Its
+heads are 36.9 A apart; other thicknesses stretch it.
 
 References
 ----------
@@ -16,16 +17,14 @@ from eucentric.simulation.membranes import sphere_surface
 from eucentric.simulation.structures import BILAYER_ANGSTROM, Contaminant, Membrane
 from eucentric.typing import FloatArray
 
-# Layers of a fluid bilayer of dioleoylphosphatidylcholine: nearest and farthest distance from the mid-surface (A), the
-# standard deviation of its edges (A) and its potential above the ice integrated across it (V A), from its atoms as
-# `eucentric.optics.atoms` knows them less the ice in their volume [1]_: heads 331 A^3, methylene 27.6 A^3 and methyl
-# 53.6 A^3, on 67.4 A^2 for each lipid. Methylene is denser than ice by its many hydrogens, the methyl ends are lighter.
+# layers: nearest and farthest distance from the mid-surface (A), the standard deviation of a lipid's own place (A), and the
+# potential above the ice integrated across the layer (V A): heads, CH2 and CH3
 _BILAYER = (
-    (18.35, 18.35, 3.0, 19.1),
-    (-18.35, -18.35, 3.0, 19.1),
-    (3.5, 14.0, 0.5, 21.7),
-    (-14.0, -3.5, 0.5, 21.7),
-    (0.0, 0.0, 2.0, -2.8),
+    (18.45, 18.45, 2.0, 18.5),
+    (-18.45, -18.45, 2.0, 18.5),
+    (2.0, 13.6, 0.5, 19.2),
+    (-13.6, -2.0, 0.5, 19.2),
+    (0.0, 0.0, 1.5, -2.7),
 )
 _GOLD_VOLTS = 29.9
 
