@@ -13,6 +13,7 @@ from eucentric.typing import FloatArray
 _PATCH = 700.0  # A: large things are several bodies, which the deformation of the specimen moves on their own
 _DISPLACED = 6.0  # A about the points of a protein that lipids leave free
 _COARSE = 8.0
+_LIPID = 8.0  # A between neighbours in a leaflet: bilayers are no more even than this, and no less
 
 
 def specimen_bodies(specimen: Specimen, pixel_size: float, rng: np.random.Generator) -> tuple[Body, ...]:
@@ -33,7 +34,7 @@ def specimen_bodies(specimen: Specimen, pixel_size: float, rng: np.random.Genera
             )
         )
     for number, membrane in enumerate(specimen.membranes):
-        points, weights = bilayer_points(membrane, max(3.0, pixel_size), rng)
+        points, weights = bilayer_points(membrane, min(max(3.0, pixel_size), _LIPID), rng)
         lipid = ~_in_protein(specimen, number, points)
         bodies += _patches(points[lipid], weights[lipid], fades=True)
     if len(specimen.beads):

@@ -67,7 +67,7 @@ class SpecimenLabels:
         self.table = LabelTable.of(specimen)
         self._specimen, self._shape, self._voxel = specimen, shape, voxel_size
         self._envelopes = [
-            _envelope(s) if (specimen.kinds == k).any() else None for k, s in enumerate(specimen.species)
+            particle_envelope(s) if (specimen.kinds == k).any() else None for k, s in enumerate(specimen.species)
         ]
         spacing = min(12.0, max(8.0, voxel_size))
         self._distance = SurfaceDistance([m.surface for m in specimen.membranes], spacing_angstrom=spacing)
@@ -119,24 +119,23 @@ class SpecimenLabels:
             if envelope is None:
                 continue
             chosen = np.flatnonzero(specimen.kinds == kind)
-            _mark(
+            mark_particles(
                 kinds,
                 which,
-                envelope.density,
-                envelope.threshold,
-                np.ascontiguousarray(specimen.rotations[chosen]),
-                np.ascontiguousarray(specimen.positions_angstrom[chosen]),
+                envelope,
+                specimen.rotations[chosen],
+                specimen.positions_angstrom[chosen],
                 classes[specimen.species[kind].name],
-                (chosen + begin["particles"]).astype(np.int32),
+                chosen + begin["particles"],
                 self._voxel,
                 middle,
             )
         for number, bead in enumerate(specimen.beads):
             ball = (*bead, 0.5 * specimen.bead_diameter_angstrom)
-            self._mark_ball(kinds, which, ball, classes["bead"], begin["beads"] + number, middle)
+            mark_ball(kinds, which, ball, classes["bead"], begin["beads"] + number, self._voxel, middle)
         for number, dirt in enumerate(specimen.contamination):
             for ball in dirt.balls_angstrom:
-                self._mark_ball(kinds, which, ball, classes[dirt.name], begin["contamination"] + number, middle)
+                mark_ball(kinds, which, ball, classes[dirt.name], begin["contamination"] + number, self._voxel, middle)
         return kinds, which
 
     def _places(self, indices: FloatArray, first: int) -> FloatArray:
@@ -144,34 +143,18 @@ class SpecimenLabels:
         middle = np.array([self._shape[0] // 2 - first, self._shape[1] // 2, self._shape[2] // 2])
         return np.asarray(((indices - middle) * self._voxel)[:, ::-1], dtype=np.float64)
 
-    def _mark_ball(
-        self,
-        kinds: NDArray[np.int16],
-        which: NDArray[np.int32],
-        ball: Sequence[float] | FloatArray,
-        label: int,
-        number: int,
-        middle: FloatArray,
-    ) -> None:
-        at = np.asarray(ball[:3], dtype=np.float64)[::-1] / self._voxel + middle
-        reach = float(ball[3]) / self._voxel
-        block = tuple(
-            slice(max(0, int(np.ceil(a - reach))), max(0, min(n, int(np.floor(a + reach)) + 1)))
-            for a, n in zip(at, kinds.shape, strict=True)
-        )
-        away = sum((i - a) ** 2 for i, a in zip(np.ogrid[block], at, strict=True))
-        inside = away <= reach**2
-        kinds[block][inside], which[block][inside] = label, number
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Envelope:
+class Envelope:
+    """The outline of a species in its own frame."""
+
     density: NDArray[np.float32]
     """(z, y, x) in a cube of `_ENVELOPE_SPACING`, the origin at ``n // 2``."""
     threshold: float
 
 
-def _envelope(species: Species) -> _Envelope:
+def particle_envelope(species: Species) -> Envelope:
+    """Where a particle is: its density, and the threshold above which lies its volume."""
     size = 2 * int(np.ceil(species.radius_angstrom / _ENVELOPE_SPACING + 4))
     density = density_from_points(
         species.points_angstrom, species.weights, (size,) * 3, _ENVELOPE_SPACING, b_factor=_ENVELOPE_B
@@ -179,7 +162,62 @@ def _envelope(species: Species) -> _Envelope:
     voxels = round(_VOLUME_PER_DALTON * 1e3 * species.mass_kda / _ENVELOPE_SPACING**3)
     ordered = np.sort(density.reshape(-1))
     inside = max(1, min(voxels, int((ordered > 0).sum())))
-    return _Envelope(density=np.ascontiguousarray(density), threshold=float(ordered[-inside]))
+    return Envelope(density=np.ascontiguousarray(density), threshold=float(ordered[-inside]))
+
+
+def mark_particles(
+    kinds: NDArray[np.int16],
+    which: NDArray[np.int32],
+    envelope: Envelope,
+    rotations: FloatArray,
+    centres: FloatArray,
+    label: int,
+    numbers: NDArray[np.int64],
+    voxel: float,
+    middle: FloatArray,
+) -> None:
+    """Write the class and the numbers of particles of one species into the voxels that they fill, in place.
+
+    Parameters
+    ----------
+    kinds, which : (z, y, x)
+    rotations, centres : (n, 3, 3) from the species' own frame and (n, 3) in A
+    label, numbers : the class, and (n,) a number for each particle
+    voxel, middle : A, and (3,) z, y, x of the voxel where the centres' origin falls
+    """
+    _mark(
+        kinds,
+        which,
+        envelope.density,
+        envelope.threshold,
+        np.ascontiguousarray(rotations),
+        np.ascontiguousarray(centres),
+        label,
+        numbers.astype(np.int32),
+        voxel,
+        middle,
+    )
+
+
+def mark_ball(
+    kinds: NDArray[np.int16],
+    which: NDArray[np.int32],
+    ball: Sequence[float] | FloatArray,
+    label: int,
+    number: int,
+    voxel: float,
+    middle: FloatArray,
+) -> None:
+    """Write a class and a number into the voxels of a ball (x, y, z and radius in A), in place."""
+    at = np.asarray(ball[:3], dtype=np.float64)[::-1] / voxel + middle
+    reach = float(ball[3]) / voxel
+    block = tuple(
+        slice(max(0, int(np.ceil(a - reach))), max(0, min(n, int(np.floor(a + reach)) + 1)))
+        for a, n in zip(at, kinds.shape, strict=True)
+    )
+    away = sum((i - a) ** 2 for i, a in zip(np.ogrid[block], at, strict=True))
+    inside = away <= reach**2
+    kinds[block][inside], which[block][inside] = label, number
 
 
 def _mark_loop(

@@ -2,9 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +11,7 @@ from torch import Tensor
 from eucentric.compute import good_size
 from eucentric.errors import ShapeError
 from eucentric.simulation.body import Body
+from eucentric.simulation.spreading import spread_in_volume
 
 _OVERSAMPLING = 1.5
 _MARGIN = 20  # voxels around a slab: the filter's tail beyond them is 1e-4 of a point's peak
@@ -51,16 +50,7 @@ def potential_slab(
     middle = np.array([o * f / p for o, f, p in zip(origin, fine, padded, strict=True)])
     grid = np.zeros(fine, dtype=np.float32)
     for body in bodies:
-        _spread(
-            grid,
-            np.ascontiguousarray(body.points_angstrom),
-            np.ascontiguousarray(body.weights),
-            np.ascontiguousarray(body.rotations),
-            np.ascontiguousarray(body.centres_angstrom),
-            float(np.sqrt((body.points_angstrom**2).sum(1).max(initial=0.0))),
-            scales,
-            middle,
-        )
+        spread_in_volume(grid, body, scales, middle)
     planes = torch.stack([_cut(torch.fft.rfft2(torch.from_numpy(plane)), padded[1:]) for plane in grid])
     del grid
     columns = torch.fft.fft(planes, dim=0)
@@ -95,47 +85,3 @@ def _filter(size: int, fine: int, *, half: bool) -> Tensor:
     spline = torch.sinc(frequency * size / fine) ** 4
     kept: Tensor = (0.5 * (1.0 + torch.cos(math.pi * ramp)) / spline).float()
     return kept
-
-
-def _spread_loop(
-    grid: Any, points: Any, weights: Any, rotations: Any, centres: Any, radius: float, scales: Any, middle: Any
-) -> None:
-    w = np.empty((3, 4))
-    at = np.empty(3, dtype=np.int64)
-    for body in range(len(centres)):
-        m = rotations[body]
-        outside = False
-        for axis in range(3):  # z, y, x of the grid
-            place = centres[body, 2 - axis] * scales[axis] + middle[axis]
-            reach = radius * scales[axis] + 2.0
-            if place < -reach or place > grid.shape[axis] + reach:
-                outside = True
-        if outside:
-            continue
-        for i in range(len(points)):
-            inside = True
-            for axis in range(3):
-                place = centres[body, 2 - axis]
-                for other in range(3):
-                    place += m[2 - axis, other] * points[i, other]
-                place = place * scales[axis] + middle[axis]
-                at[axis] = int(np.floor(place))
-                if at[axis] < 1 or at[axis] >= grid.shape[axis] - 2:
-                    inside = False
-                    break
-                t = place - at[axis]
-                u = 1.0 - t
-                w[axis, 0] = u * u * u / 6.0
-                w[axis, 1] = (4.0 - 6.0 * t * t + 3.0 * t * t * t) / 6.0
-                w[axis, 2] = (4.0 - 6.0 * u * u + 3.0 * u * u * u) / 6.0
-                w[axis, 3] = t * t * t / 6.0
-            if not inside:
-                continue
-            for c in range(4):
-                for b in range(4):
-                    part = weights[i] * w[0, c] * w[1, b]
-                    for a in range(4):
-                        grid[at[0] - 1 + c, at[1] - 1 + b, at[2] - 1 + a] += np.float32(part * w[2, a])
-
-
-_spread = numba.njit(cache=True, nogil=True)(_spread_loop)

@@ -12,7 +12,9 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,16 +26,13 @@ from eucentric.models.settings import Frozen
 from eucentric.simulation.bodies import specimen_bodies
 from eucentric.simulation.body import Body
 from eucentric.simulation.box_transfer import BoxTransfer
-from eucentric.simulation.density_grid import density_transform, mark_bodies
+from eucentric.simulation.density_grid import density_transform
+from eucentric.simulation.label_volume import Envelope, LabelTable, mark_ball, mark_particles, particle_envelope
 from eucentric.simulation.specimen import Specimen
-from eucentric.simulation.structures import Membrane
 from eucentric.simulation.surfaces import SurfaceDistance
 from eucentric.typing import FloatArray
 
-MEMBRANE_LABEL, BEAD_LABEL, FIRST_SPECIES_LABEL = 1, 2, 3
-"""Numbers in `labels`; 0 is ice, and species number s of the specimen is ``FIRST_SPECIES_LABEL + s``."""
-_REACH = 6.0  # A about a residue that belong to it
-_FARTHEST = 100.0  # A, distances to membranes are told up to here
+_FARTHEST = 60.0  # A, distances to membranes are told up to here
 
 
 class SubvolumeParams(Frozen):
@@ -88,8 +87,8 @@ class SubvolumeDataset(Dataset[dict[str, Tensor]]):
     - `half1`, `half2`: float32, as from independent halves of the electrons; matter is dark
     - `clean`: float32, V of potential above the ice at the same sampling, matter bright
     - `wedge`: float32 (z, y, x // 2 + 1) on the samples of an rfftn: what the tilt series measured, 0 to 1
-    - `labels`: int64, 0 ice, 1 membrane, 2 gold, 3 and above the species; `instances`: int64, 0 or the particle's number from 1
-    - `membrane_distance`: float32, A to the nearest mid-surface, negative inside, cut at +-100
+    - `labels`: int64, numbers of `classes`, 0 nothing; `instances`: int64, 0 or the particle's number from 1
+    - `membrane_distance`: float32, A to the nearest mid-surface, negative inside, cut at +-60
     - `kinds` (n,) species or -1 for rows not used, `positions_px` (n, 3) x, y, z in voxels, `rotations` (n, 3, 3)
     """
 
@@ -113,6 +112,9 @@ class SubvolumeDataset(Dataset[dict[str, Tensor]]):
             )
         self.params = params or SubvolumeParams()
         self._count, self._seed = count, seed
+        tables = [LabelTable.of(s).classes for s in specimens]
+        self.classes = tuple(dict.fromkeys(name for table in tables for name in table))
+        """Names of the numbers in `labels`."""
         self._worlds = [_World(s, self.params, np.random.default_rng([seed, i, 11])) for i, s in enumerate(specimens)]
         self._side = good_size(self.params.box_size + 2 * self.params.margin)
         self._transfer = lru_cache(maxsize=None)(self._make_transfer)
@@ -177,27 +179,25 @@ class SubvolumeDataset(Dataset[dict[str, Tensor]]):
     def _truth(self, world: "_World", turn: FloatArray, middle: FloatArray) -> dict[str, Tensor]:
         params = self.params
         size, voxel = params.box_size, params.voxel_size_angstrom
-        labels, instances = np.zeros((2, size, size, size), dtype=np.int32)
+        labels = np.zeros((size, size, size), dtype=np.int16)
+        instances = np.zeros((size, size, size), dtype=np.int32)
+        centre = np.full(3, float(size // 2))
         chosen = world.particles_near(turn, middle, 0.5 * size * voxel)
         positions = (world.specimen.positions_angstrom[chosen] - middle) @ turn.T
         rotations = turn @ world.specimen.rotations[chosen]
         kinds = world.specimen.kinds[chosen]
-        distance = world.membrane_distance(turn, middle, size, voxel)
-        labels[np.abs(distance) <= world.membrane_half] = MEMBRANE_LABEL
+        distance, owner = world.membrane_distance(turn, middle, size, voxel)
+        for index, membrane in enumerate(world.specimen.membranes):
+            labels[(owner == index) & (np.abs(distance) <= membrane.half_angstrom)] = self.classes.index(membrane.name)
         for kind in np.unique(kinds):
-            body = world.marks[int(kind)]
-            of_kind = np.flatnonzero(kinds == kind)
-            placed = Body(
-                points_angstrom=body.points_angstrom,
-                weights=body.weights,
-                rotations=rotations[of_kind],
-                centres_angstrom=positions[of_kind],
-                fades=True,
+            own = np.flatnonzero(kinds == kind)
+            label = self.classes.index(world.specimen.species[kind].name)
+            place, number = positions[own], chosen[own] + 1
+            mark_particles(
+                labels, instances, world.envelope(int(kind)), rotations[own], place, label, number, voxel, centre
             )
-            number = np.full(len(of_kind), FIRST_SPECIES_LABEL + kind, dtype=np.int32)
-            mark_bodies(labels, [placed], [number], voxel, world.mark_reach)
-            mark_bodies(instances, [placed], [chosen[of_kind].astype(np.int32) + 1], voxel, world.mark_reach)
-        _mark_balls(labels, world.beads_near(turn, middle, size, voxel), voxel)
+        for ball, name in world.balls_near(turn, middle, size * voxel):
+            mark_ball(labels, instances, ball, self.classes.index(name), 0, voxel, centre)
         return {
             "labels": torch.from_numpy(labels).long(),
             "instances": torch.from_numpy(instances).long(),
@@ -243,22 +243,19 @@ class _World:
         self.specimen = specimen
         self._bodies = specimen_bodies(specimen, 1.3 * voxel, rng)
         self._reach = [float(np.linalg.norm(b.points_angstrom, axis=1).max(initial=0.0)) for b in self._bodies]
-        self.marks = [
-            Body(
-                points_angstrom=coarse.points_angstrom,
-                weights=coarse.weights,
-                rotations=np.zeros((0, 3, 3)),
-                centres_angstrom=np.zeros((0, 3)),
-                fades=True,
-            )
-            for coarse in (species.coarse(voxel) for species in specimen.species)
-        ]
-        self.mark_reach = max(_REACH, 0.75 * voxel)
+        self._envelopes: dict[int, Envelope] = {}
         self._radii = np.array([s.radius_angstrom for s in specimen.species])
-        membranes: tuple[Membrane, ...] = specimen.membranes
-        self._distance = SurfaceDistance([m.surface for m in membranes]) if membranes else None
-        self.membrane_half = float(np.mean([m.half_angstrom for m in membranes])) if membranes else 0.0
+        membranes = specimen.membranes
+        self._distance = (
+            SurfaceDistance([m.surface for m in membranes], spacing_angstrom=max(8.0, voxel)) if membranes else None
+        )
         self._margin = 0.5 * params.box_size * voxel
+
+    def envelope(self, kind: int) -> Envelope:
+        """The outline of a species, made when first asked for."""
+        if kind not in self._envelopes:
+            self._envelopes[kind] = particle_envelope(self.specimen.species[kind])
+        return self._envelopes[kind]
 
     def random_place(self, rng: np.random.Generator) -> FloatArray:
         """A middle for a box, in the part of the specimen that surrounds it with matter where there is such a part."""
@@ -297,26 +294,37 @@ class _World:
             )
         return out
 
-    def beads_near(self, turn: FloatArray, middle: FloatArray, size: int, voxel: float) -> FloatArray:
-        """(bead, 4) places in voxels and radii in A of the gold beads that reach into a box."""
-        radius = 0.5 * self.specimen.bead_diameter_angstrom
-        places = (self.specimen.beads - middle) @ turn.T
-        near = np.abs(places).max(1, initial=0.0) < 0.5 * size * voxel + radius
-        return np.column_stack([places[near] / voxel + size // 2, np.full(int(near.sum()), radius)])
+    def balls_near(self, turn: FloatArray, middle: FloatArray, side: float) -> list[tuple[FloatArray, str]]:
+        """Gold beads and contamination that reach into a box, as x, y, z and radius in A in its frame, and their classes."""
+        specimen = self.specimen
+        radius = 0.5 * specimen.bead_diameter_angstrom
+        found = [(np.array([*bead, radius]), "bead") for bead in specimen.beads]
+        found += [(ball, dirt.name) for dirt in specimen.contamination for ball in dirt.balls_angstrom]
+        placed = [(np.array([*(turn @ (ball[:3] - middle)), ball[3]]), name) for ball, name in found]
+        return [(ball, name) for ball, name in placed if np.abs(ball[:3]).max() < 0.5 * side + ball[3]]
 
-    def membrane_distance(self, turn: FloatArray, middle: FloatArray, size: int, voxel: float) -> FloatArray:
-        """(z, y, x) signed distance in A, measured on every second voxel and interpolated, which distances allow."""
+    def membrane_distance(
+        self, turn: FloatArray, middle: FloatArray, size: int, voxel: float
+    ) -> tuple[FloatArray, NDArray[np.int64]]:
+        """(z, y, x) signed distance in A and the membrane's number, measured on every second voxel; distances allow that."""
         if self._distance is None:
-            return np.full((size, size, size), _FARTHEST)
+            return np.full((size, size, size), _FARTHEST), np.full((size, size, size), -1)
         axis = (np.arange(0, size + 1, 2) - size // 2) * voxel
         z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
         places = np.stack([x, y, z], axis=-1).reshape(-1, 3) @ turn + middle
-        found, _ = self._distance(places, limit_angstrom=_FARTHEST + 2 * voxel)
-        coarse = torch.from_numpy(np.clip(found, -_FARTHEST - voxel, _FARTHEST + voxel).reshape((len(axis),) * 3))
+        found, nearest = self._distance(places, limit_angstrom=_FARTHEST + 2 * voxel)
+        shape = (len(axis),) * 3
+        far = ~np.isfinite(found).reshape(shape)
+        known = np.clip(found, -_FARTHEST - voxel, _FARTHEST + voxel).reshape(shape)
+        if far.any() and not far.all():  # who is far lies on the side of whoever is not, next to it
+            beside = distance_transform_edt(far, return_distances=False, return_indices=True)
+            known[far] = np.copysign(_FARTHEST + voxel, known[tuple(beside)][far])
+        coarse = torch.from_numpy(known)
         grid = torch.nn.functional.interpolate(
             coarse[None, None], size=(2 * len(axis) - 1,) * 3, mode="trilinear", align_corners=True
         )[0, 0, :size, :size, :size]
-        return np.asarray(np.clip(grid.numpy(), -_FARTHEST, _FARTHEST), dtype=np.float64)
+        owner = nearest.reshape(shape).repeat(2, 0).repeat(2, 1).repeat(2, 2)[:size, :size, :size]
+        return np.asarray(np.clip(grid.numpy(), -_FARTHEST, _FARTHEST), dtype=np.float64), owner
 
 
 def _turn(kind: str, rng: np.random.Generator) -> FloatArray:
@@ -327,17 +335,6 @@ def _turn(kind: str, rng: np.random.Generator) -> FloatArray:
     angle = rng.uniform(0.0, 2.0 * np.pi)
     cosine, sine = np.cos(angle), np.sin(angle)
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-
-
-def _mark_balls(labels: np.ndarray, balls: FloatArray, voxel: float) -> None:
-    size = labels.shape[0]
-    for x, y, z, radius in balls:
-        reach = radius / voxel
-        low = [max(0, math.floor(c - reach)) for c in (z, y, x)]
-        high = [min(size, math.ceil(c + reach) + 1) for c in (z, y, x)]
-        grid = np.mgrid[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
-        inside = (grid[0] - z) ** 2 + (grid[1] - y) ** 2 + (grid[2] - x) ** 2 <= reach**2
-        labels[low[0] : high[0], low[1] : high[1], low[2] : high[2]][inside] = BEAD_LABEL
 
 
 def _table(kinds: np.ndarray, positions: FloatArray, rotations: FloatArray, size: int, rows: int) -> dict[str, Tensor]:
