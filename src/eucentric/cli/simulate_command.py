@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 _SCHEME = {"scheme", "tilt_min_deg", "tilt_max_deg", "tilt_step_deg", "tilt_start_deg", "tilt_group"}
 
 
-def movie_counter(progress: RunProgress) -> Callable[[int, int], None]:
-    """What the simulator calls after every movie, shown as the progress of a run."""
+def movie_counter(progress: RunProgress, what: str = "movies") -> Callable[[int, int], None]:
+    """What the simulator calls after every movie or box, shown as the progress of a run."""
     before = time.monotonic()
 
     def step(done: int, total: int) -> None:
         nonlocal before
         now = time.monotonic()
         if done == 1:
-            progress.begin({"movies": total}, 1)
-        progress.item_ended("movies", "simulating", now - before)
+            progress.begin({what: total}, 1)
+        progress.item_ended(what, "simulating", now - before)
         if done < total:
-            progress.item_started("movies", "simulating")
+            progress.item_started(what, "simulating")
         before = now
 
     return step
@@ -51,6 +51,9 @@ def simulate(
     truth: Literal["poses", "volumes", "images", "all"] = "poses",
     truth_voxel_size: float = 10.0,
     truth_twice: Switch = False,
+    boxes: int = 0,
+    box_size: int = 64,
+    box_voxel_size: float = 10.0,
     settings: Annotated[SimulationParams | None, SETTINGS] = None,
     overwrite: Switch = False,
     as_json: AsJson = False,
@@ -88,6 +91,12 @@ def simulate(
         A, of the volumes
     truth_twice
         volumes and images also with voxels and pixels half as large
+    boxes
+        write so many training boxes (halves, labels, wedge and more) in place of movies
+    box_size
+        voxels along each side of a box
+    box_voxel_size
+        A
     overwrite
         write into a folder that holds files; those of the same name are replaced
     """
@@ -109,6 +118,8 @@ def simulate(
         twice=truth_twice,
     )
     what, params, species = _specimen(wanted, settings)
+    if boxes:
+        return _write_boxes(folder, boxes, (box_size, box_voxel_size), what, params, species, as_json=as_json)
     camera = None if mtf is None else read_camera_mtf(mtf)
     with shown_progress() as progress, progress:
         written = write_simulation(
@@ -139,6 +150,39 @@ def simulate(
             "references": [str(path) for path in written[0].references],
         }
         show_json(values)
+    return 0
+
+
+def _write_boxes(
+    folder: Path,
+    count: int,
+    size: tuple[int, float],
+    scene: "Scene | None",
+    params: SimulationParams,
+    species: "list[Species] | None",
+    *,
+    as_json: bool,
+) -> int:
+    from pydantic import ValidationError
+
+    from eucentric.pipeline.explain import explain_validation_error
+    from eucentric.pipeline.training_boxes import training_specimens, write_training_boxes
+    from eucentric.simulation.subvolumes import SubvolumeParams
+
+    try:
+        about = SubvolumeParams(box_size=size[0], voxel_size_angstrom=size[1])
+    except ValidationError as error:
+        raise explain_validation_error(error, SubvolumeParams, "the options of boxes") from error
+    specimens = training_specimens(scene, params, species, boxes=count)
+    with shown_progress() as progress, progress:
+        written = write_training_boxes(
+            folder, specimens, about, count=count, seed=params.seed, progress=movie_counter(progress, "boxes")
+        )
+    sys.stdout.write(
+        f"{len(written)} boxes in `{folder / 'boxes'}`; what is in them: `{folder / 'boxes' / 'boxes.json'}`.\n"
+    )
+    if as_json:
+        show_json({"exit_code": 0, "boxes": [str(path) for path in written]})
     return 0
 
 
