@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ExcludedTilt": "tilt_series",
         "TiltSeries": "tilt_series",
         "Tomogram": "tilt_series",
+        "TomogramFrame": "tomogram_frames",
+        "TomogramFrames": "tomogram_frames",
         "Specimen": "specimen",
         "Tracks": "tracks",
     },

@@ -1,0 +1,249 @@
+"""Lists of particles: round trips of every format, angles against independent ones, files of other programs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation as Scipy
+
+from eucentric.errors import FormatError, InputError
+from eucentric.geometry import Rotation
+from eucentric.io.particles import (
+    PARTICLE_FORMATS,
+    particle_format,
+    read_particles,
+    read_tomogram_frames,
+    write_particles,
+)
+from eucentric.io.relion_particles import read_relion_particles, write_relion_particles
+from eucentric.io.star import read_star, write_star
+from eucentric.models import ParticleSet
+from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames, tomogram_name
+
+FRAMES = TomogramFrames(
+    by_name={
+        "TS_01": TomogramFrame(voxel_size_angstrom=8.0, size_xyz=(120, 100, 50)),
+        "TS_02": TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(101, 97, 33)),
+    }
+)
+ANGLES = np.array(
+    [[20.0, 35.0, -110.0], [0.0, 0.0, 0.0], [-170.0, 180.0, 50.0], [5.0, 90.0, 0.0], [77.0, 144.0, 178.0]]
+)
+
+
+def asymmetric() -> ParticleSet:
+    """Particles without symmetry, at the poles of the angles too, of two tomograms and two kinds."""
+    return ParticleSet.build(
+        ["TS_01", "TS_01", "TS_02", "TS_01", "TS_02"],
+        [[123.4, -321.07, 55.5], [0, 0, 0], [-400.25, 17.5, -99.9], [8.0, 16.0, -24.0], [1.0, -2.0, 3.0]],
+        rotations=Rotation.from_relion(*ANGLES.T).matrices,
+        scores=[0.5, 0.25, 0.75, 0.125, 0.625],
+        kinds=["2", "1", "2", "1", "2"],
+    )
+
+
+def same(got: ParticleSet, expected: ParticleSet) -> None:
+    """Equal in any order: positions to 0.01 pixel of the finest grid, rotations to 0.01 degree."""
+    assert len(got) == len(expected)
+    for name in expected.tomogram_names:
+        a, b = got.in_tomogram(name), expected.in_tomogram(name)
+        assert len(a) == len(b)
+        gap = np.linalg.norm(a.positions_angstrom[:, None] - b.positions_angstrom[None], axis=-1)
+        order = gap.argmin(axis=0)
+        assert gap.min(axis=0).max() < 0.08
+        a = a.select(order)
+        assert np.max(Rotation(a.rotations).angle_to_deg(Rotation(b.rotations))) < 0.01
+        np.testing.assert_allclose(a.scores, b.scores, atol=1e-6)
+        assert a.kinds.tolist() == b.kinds.tolist()
+
+
+@pytest.mark.parametrize("name", sorted(PARTICLE_FORMATS))
+def test_every_format_gives_back_what_was_written(name, tmp_path):
+    path = tmp_path / ("list" + ("" if name in ("imod", "copick") else PARTICLE_FORMATS[name]))
+    given = asymmetric()
+    made = write_particles(path, given, name, FRAMES)
+    assert all(file.is_file() for file in made)
+    if path.is_file() and name not in ("warp",):
+        assert particle_format(path) == name
+    if name in ("pytom", "warp"):  # no classes in these
+        given = given.with_kinds("")
+    same(read_particles(path, FRAMES, name), given)
+
+
+def expected_matrix(name: str, file: Path) -> np.ndarray:
+    """Rotation of the first particle by scipy's own Euler angles, from the numbers in the file."""
+    rows = file.read_text(encoding="utf-8", errors="replace") if file.suffix != ".em" else ""
+    if name == "dynamo":  # intrinsic zxz, clockwise
+        values = [float(v) for v in rows.split("\n", 1)[0].split()]
+        return Scipy.from_euler("ZXZ", -np.array(values[6:9]), degrees=True).as_matrix()
+    if name == "stopgap":  # about fixed axes: phi, theta, psi
+        t = read_star(file)["stopgap_motivelist"]
+        return Scipy.from_euler("zxz", [t["phi"][0], t["the"][0], t["psi"][0]], degrees=True).as_matrix()
+    if name == "em":
+        raw = np.fromfile(file, dtype="<f4", offset=512)[:20]
+        return Scipy.from_euler("zxz", [raw[16], raw[18], raw[17]], degrees=True).as_matrix()
+    if name == "copick":
+        return np.array(json.loads(rows)["points"][0]["transformation_"])[:3, :3]
+    t = next(b for b in read_star(file).values() if "rlnAngleRot" in b)
+    euler = [t["rlnAngleRot"][0], t["rlnAngleTilt"][0], t["rlnAnglePsi"][0]]
+    return Scipy.from_euler("ZYZ", euler, degrees=True).as_matrix().T  # reference into particle, as 2.0.3 of RELION
+
+
+@pytest.mark.parametrize("name", ["relion5", "relion4", "warp", "pytom", "dynamo", "stopgap", "em", "copick"])
+def test_angles_in_the_file_mean_the_same_rotation_elsewhere(name, tmp_path):
+    one = asymmetric().select([0])
+    file = tmp_path / f"list{PARTICLE_FORMATS[name]}"
+    write_particles(file, one, name, FRAMES)
+    # float32 in EM files
+    np.testing.assert_allclose(expected_matrix(name, file), one.rotations[0], atol=2e-6 if name == "em" else 1e-7)
+
+
+def test_where_the_first_voxel_and_the_centre_are(tmp_path):
+    """The centre voxel (60, 50, 25) of 120 x 100 x 50, as each program counts."""
+    centre = ParticleSet.build("TS_01", [[0.0, 0.0, 0.0]])
+    write_particles(tmp_path / "a.tbl", centre, "dynamo", FRAMES)
+    assert (tmp_path / "a.tbl").read_text().split()[23:26] == ["61", "51", "26"]
+    write_particles(tmp_path / "w.star", centre, "warp", FRAMES)
+    assert read_star(tmp_path / "w.star").popitem()[1]["rlnCoordinateX"][0] == 60.0
+    write_particles(tmp_path / "c.json", centre, "copick", FRAMES)
+    assert json.loads((tmp_path / "c.json").read_text())["points"][0]["location"] == {
+        "x": 480.0,
+        "y": 400.0,
+        "z": 200.0,
+    }
+    write_particles(tmp_path / "p.xml", centre, "pytom-xml", FRAMES)
+    assert 'X="60.00000" Y="50.00000" Z="25.00000"' in (tmp_path / "p.xml").read_text()
+
+
+def test_subtomogram_angles_and_origins_are_composed(tmp_path):
+    """A subtomogram turned by 90 degrees about z sees an origin along x along another axis."""
+    path = tmp_path / "p.star"
+    base = {f"rlnCenteredCoordinate{a}Angst": [v] for a, v in zip("XYZ", (100.0, 200.0, 300.0), strict=True)}
+    turns = {"rlnTomoSubtomogramRot": [90.0], "rlnTomoSubtomogramTilt": [0.0], "rlnTomoSubtomogramPsi": [0.0]}
+    own = {"rlnAngleRot": [20.0], "rlnAngleTilt": [30.0], "rlnAnglePsi": [40.0]}
+    origin = {"rlnOriginXAngst": [10.0], "rlnOriginYAngst": [0.0], "rlnOriginZAngst": [0.0]}
+    write_star(path, {"particles": {"rlnTomoName": ["a"], **base, **turns, **own, **origin}})
+    got = read_relion_particles(path)
+    sub = Scipy.from_euler("ZYZ", [90, 0, 0], degrees=True).as_matrix().T
+    part = Scipy.from_euler("ZYZ", [20, 30, 40], degrees=True).as_matrix().T
+    np.testing.assert_allclose(got.rotations[0], sub @ part, atol=1e-9)
+    np.testing.assert_allclose(got.positions_angstrom[0], [100.0, 200.0, 300.0] - sub @ [10.0, 0.0, 0.0], atol=1e-9)
+
+
+def test_priors_are_written_so_that_the_axis_is_at_tilt_90(tmp_path):
+    given = asymmetric().with_column("rlnAngleTiltPrior", 90.0).with_column("rlnAnglePsiPrior", 0.0)
+    write_relion_particles(tmp_path / "p.star", given)
+    table = read_star(tmp_path / "p.star")["particles"]
+    assert set(table["rlnAngleTilt"]) == {90.0}
+    same(read_particles(tmp_path / "p.star"), given)
+
+
+def test_a_filament_picked_by_dynamo_has_its_axis_along_z(shared_data):
+    """Successive particles of the first filament are 6 voxels apart, in rings turned by 30 degrees."""
+    frames = TomogramFrames(default=TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(1000, 1000, 400)))
+    got = read_particles(shared_data / "formats/dynamo/crop.tbl", frames)
+    assert len(got) > 4000
+    axis = got.directions[:30]
+    steps = np.diff(got.positions_angstrom[:31], axis=0)
+    along = np.einsum("ni,ni->n", axis, steps / np.linalg.norm(steps, axis=1, keepdims=True))
+    assert np.median(along) > 0.95
+
+
+def test_shifts_of_dynamo_are_added(shared_data):
+    frames = TomogramFrames(default=TomogramFrame(voxel_size_angstrom=2.0, size_xyz=(400, 400, 400)))
+    got = read_particles(shared_data / "formats/dynamo/t_double.tbl", frames)
+    expected = (np.array([141.28 + 2.5178, 114.71 - 3.523, 163.08 + 2.1043]) - 1.0 - 200.0) * 2.0
+    np.testing.assert_allclose(got.positions_angstrom[0], expected, atol=1e-6)
+    assert got.scores[0] == 0.15858
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "count"),
+    [
+        ("relion_3.0.star", "01006", None),
+        ("relion_3.1_optics2.star", "0002", None),
+        ("relion_4.0.star", "TS_017", None),
+    ],
+)
+def test_tables_of_relion(shared_data, file, name, count):
+    frames = TomogramFrames(default=TomogramFrame(voxel_size_angstrom=1.971, size_xyz=(4096, 4096, 2200)))
+    got = read_particles(shared_data / "formats/relion" / file, frames)
+    assert name in got.tomogram_names
+    assert got.oriented
+    if file == "relion_4.0.star":
+        expected = (np.array([1700.0, 428.0, 944.0]) - [2048, 2048, 1100]) * 1.971 - [1.260416, 2.364176, 3.783296]
+        np.testing.assert_allclose(got.positions_angstrom[0], expected, atol=1e-6)
+        assert got.columns["rlnRandomSubset"][0] == 2
+
+
+def test_tables_of_warp_and_grids_of_its_tomograms(shared_data):
+    folder = shared_data / "formats/relion/relion5_particles/clean"
+    frames = read_tomogram_frames(folder / "warp2_matching_tomograms.star", of_images=True)
+    assert frames.of("TS_17").size_xyz == (4400, 6000, 1000)
+    got = read_particles(folder / "warp2_particles_matching.star", frames)
+    assert "TS_17" in got.tomogram_names
+    binned = read_tomogram_frames(folder / "R5_tutorial_run_tomograms.star")
+    assert binned.of("TS_01").size_xyz == (540, 540, 270)
+
+
+def test_points_of_a_foreign_model(shared_data):
+    frames = TomogramFrames(default=TomogramFrame(voxel_size_angstrom=1.0, size_xyz=(10, 10, 10)))
+    got = read_particles(shared_data / "formats/imod_models/two_contour_example.mod", frames)
+    assert len(got) > 2
+    assert got.tomogram_names == ("two_contour_example",)
+
+
+def test_names_in_all_their_forms():
+    names = (
+        "TS_01",
+        "TS_01.tomostar",
+        "rec/TS_01.mrc",
+        "a/b/TS_01_10.73Apx.mrc",
+        "x\\TS_01.rec",
+        "TS_01.mrc_15.00Apx.mrc",
+    )
+    assert {tomogram_name(n) for n in names} == {"TS_01"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.tbl", "1 2 3\n", "3 columns"),
+        ("a.tbl", "nonsense\n", "not a table"),
+        ("a.xml", "<ParticleList><Particle/></ParticleList>", "Particle 1"),
+        ("a.xml", "<Other/>", "not a list"),
+        ("a.xml", "<broken", "not XML"),
+        ("a.json", "{}", "copick"),
+        ("a.json", "[1]", "copick"),
+        ("a.em", "short", "512"),
+        ("a.mod", "no model", "IMOD"),
+        ("a.star", "data_\n\nloop_\n_rlnX #1\n1\n", "without particles"),
+        ("a.star", "data_\n\nloop_\n_rlnCenteredCoordinateXAngst #1\n1\n", "no table"),
+        ("a.xyz", "1 2 3", "no kind"),
+    ],
+)
+def test_what_is_no_list_is_refused_in_words(name, text, message, tmp_path):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(FormatError, match=message):
+        read_particles(path, FRAMES)
+
+
+def test_unknown_tomograms_formats_and_files(tmp_path):
+    write_particles(tmp_path / "a.tbl", asymmetric(), "dynamo", FRAMES)
+    with pytest.raises(InputError, match="--tomograms"):
+        read_particles(tmp_path / "a.tbl")
+    with pytest.raises(InputError, match="no format `spider`"):
+        read_particles(tmp_path / "a.tbl", FRAMES, "spider")
+    with pytest.raises(InputError, match="does not exist"):
+        read_particles(tmp_path / "b.tbl", FRAMES)
+    with pytest.raises(InputError, match="one tomogram"):
+        write_particles(tmp_path / "a.mod", asymmetric(), "imod", FRAMES)
+
+
+@pytest.mark.parametrize("name", sorted(set(PARTICLE_FORMATS) - {"imod", "copick", "em"}))
+def test_no_particle_at_all(name, tmp_path):
+    path = tmp_path / f"list{PARTICLE_FORMATS[name]}"
+    write_particles(path, ParticleSet.empty(), name, FRAMES)
+    assert len(read_particles(path, FRAMES, name)) == 0
