@@ -9,6 +9,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group
 
 from eucentric import __version__
+from eucentric.cli.particles_app import particles_app
 from eucentric.errors import EucentricError
 from eucentric.pipeline.stages import STAGES
 
@@ -92,6 +93,7 @@ def make_app() -> App:
         help="Reconstruct small boxes anywhere in a series, without its tomogram.",
         group=tools,
     )
+    app.command(particles_app(tools))
     app.command(
         "eucentric.cli.validate_command:validate",
         name="validate",

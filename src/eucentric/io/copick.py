@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from eucentric.errors import FormatError, InputError
+from eucentric.io import labels
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.particle_columns import nearest_rotations, need_file
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrames
 from eucentric.typing import FloatArray, PathLike
 
-_INSTANCE = "eucInstance"
+_INSTANCE = labels.INSTANCE
 _USER = "eucentric"
 
 

@@ -40,6 +40,11 @@ VERDICT = "eucVerdict"
 VERDICT_TEXT = "eucVerdictText"
 FOCUS_POSITION = "eucFocusPositionAngst"
 SPECIES = "eucSpecies"
+MATCH_DISTANCE = "eucMatchDistanceAngst"
+INSTANCE = "eucInstance"
+TILT_ANGLE = "eucTiltAngle"
+VISIBLE = "eucVisible"
+HEIGHT = "eucHeightAngst"
 ROLE = "eucRole"
 PARENT = "eucParent"
 IN_FIELD = "eucInField"
@@ -109,6 +114,11 @@ MEANINGS: dict[str, str] = {
     VERDICT_TEXT: "the verdict in full",
     FOCUS_POSITION: "where a focus image was taken along the tilt axis, from the middle of the tilt images, A",
     SPECIES: "name of the kind of particle",
+    MATCH_DISTANCE: "distance to the same particle in another list, A",
+    INSTANCE: "number of the object that a particle belongs to, such as a filament; 0 for none",
+    TILT_ANGLE: "nominal angle of the tilt image, degrees",
+    VISIBLE: "whether the particle lies in the image with its margin: 1 yes, 0 no",
+    HEIGHT: "height of the particle above the specimen centre in the camera's frame, A",
     ROLE: "what the particle belongs to: free, membrane, filament or lattice",
     PARENT: "name of the membrane, filament or lattice that it belongs to; none for a free one",
     IN_FIELD: "whether it lies in the untilted field of view: 1 yes, 0 no",

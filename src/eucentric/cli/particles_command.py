@@ -1,0 +1,463 @@
+"""`eucentric particles`: tools on lists of particles."""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.table import Table
+
+from eucentric.cli.options import SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.errors import InputError
+
+if TYPE_CHECKING:
+    from eucentric.models import ParticleSet
+    from eucentric.pipeline.particle_files import Grids
+
+_WIDTH = 160
+Signed = Parameter(allow_leading_hyphen=True, negative=())
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """The tomograms that lists in voxels refer to; RELION-5's need none of it."""
+
+    from_format: Annotated[str | None, Parameter(name="--from")] = None
+    """relion5, relion4, warp, pytom, pytom-xml, dynamo, stopgap, em, imod or copick; found from the file where not given"""
+    tomograms: Path | None = None
+    """table of tomograms or tilt series (`.star`), or one tomogram (`.mrc`): sizes and voxel sizes"""
+    tomogram_size: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None
+    """voxels along x, y and z, where no table has them"""
+    pixel_size: float | None = None
+    """A per voxel, with --tomogram-size"""
+    tomogram_numbers: Path | None = None
+    """text with a number and a name a line, for Dynamo, STOPGAP and EM lists"""
+
+
+_DEFAULT = GridOptions()
+
+
+def _grids(options: GridOptions) -> "Grids":
+    from eucentric.pipeline.particle_files import Grids
+
+    return Grids(
+        tomograms=options.tomograms,
+        size_xyz=options.tomogram_size,
+        pixel_size_angstrom=options.pixel_size,
+        numbers=options.tomogram_numbers,
+    )
+
+
+def _read(path: Path, options: GridOptions) -> "ParticleSet":
+    from eucentric.pipeline.particle_files import read_list
+
+    return read_list(path, _grids(options), options.from_format)
+
+
+def _write(particles: "ParticleSet", output: Path, before: int, overwrite: bool, as_json: bool) -> int:
+    """Write a RELION-5 table and tell how many particles are in it."""
+    from eucentric.io.particles import write_particles
+
+    _refuse(output, overwrite)
+    write_particles(output, particles, "relion5")
+    sys.stdout.write(f"Wrote {len(particles)} of {before} particles to {output}.\n")
+    if as_json:
+        show_json({"exit_code": 0, "particles": len(particles), "of": before, "output": str(output)})
+    return 0
+
+
+def _refuse(output: Path, overwrite: bool) -> None:
+    if output.is_file() and not overwrite:
+        raise InputError(f"`{output}` exists. Give --overwrite to replace it, or another --output.")
+
+
+def convert(
+    source: Path,
+    target: Path,
+    /,
+    *,
+    to: str = "relion5",
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Write a list in another program's format. Positions and rotations stay what they are in the specimen.
+
+    Parameters
+    ----------
+    source
+        list of particles, or a folder of IMOD models or copick files
+    target
+        file to be made; a folder for several tomograms as IMOD models or copick files
+    to
+        relion5, relion4, warp, pytom, pytom-xml, dynamo, stopgap, em, imod or copick
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.pipeline.particle_files import convert_list
+
+    del debug  # read by the program itself
+    _refuse(target, overwrite)
+    particles, made = convert_list(source, target, to, _grids(grid), grid.from_format)
+    sys.stdout.write(
+        f"Wrote {len(particles)} particles of {len(particles.tomogram_names)} tomograms to {', '.join(map(str, made[:5]))}"
+        f"{' and others' * (len(made) > 5)}.\n"
+    )
+    if as_json:
+        show_json({"exit_code": 0, "particles": len(particles), "files": [str(p) for p in made]})
+    return 0
+
+
+def merge(
+    *sources: Path,
+    output: Path,
+    distance: float | None = None,
+    keep: str = "best",
+    same_kind: Switch = False,
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Put lists together. With a distance, particles nearer than that are one.
+
+    Parameters
+    ----------
+    sources
+        two lists or more
+    output
+        RELION-5 table to be made
+    distance
+        A; all particles are kept where not given
+    keep
+        of the same particle, best (by score) or first (the list named first, where scores cannot be compared)
+    same_kind
+        only particles of one kind can be the same
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.models.particle_matching import merge_particles
+
+    del debug
+    if len(sources) < 2:
+        raise InputError("Name two lists or more to be merged.")
+    parts = [_read(path, grid) for path in sources]
+    merged = merge_particles(parts, distance, keep=keep, same_kind=same_kind)
+    return _write(merged, output, sum(map(len, parts)), overwrite, as_json)
+
+
+def dedupe(
+    source: Path,
+    /,
+    *,
+    output: Path,
+    distance: float,
+    keep: str = "best",
+    same_kind: Switch = False,
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Of particles too near to each other keep the one of the best score.
+
+    Parameters
+    ----------
+    source
+        list of particles
+    output
+        RELION-5 table to be made
+    distance
+        A between particles at least; half to a whole diameter is usual
+    keep
+        best (by score) or first
+    same_kind
+        particles of different kinds do not compete
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.models.particle_matching import dedupe_particles
+
+    del debug
+    particles = _read(source, grid)
+    kept = dedupe_particles(particles, distance, keep=keep, same_kind=same_kind)
+    return _write(kept, output, len(particles), overwrite, as_json)
+
+
+def intersect(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    output: Path,
+    distance: float,
+    keep: str = "first",
+    same_kind: Switch = False,
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Keep the particles that two lists share, one to one.
+
+    Parameters
+    ----------
+    first
+        list of particles
+    second
+        another
+    output
+        RELION-5 table to be made
+    distance
+        A between the two places of a particle, at most
+    keep
+        first, second, or best (of the two, by score)
+    same_kind
+        only particles of one kind can be the same
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.models.particle_matching import intersect_particles
+
+    del debug
+    a, b = _read(first, grid), _read(second, grid)
+    kept = intersect_particles(a, b, distance, keep=keep, same_kind=same_kind)
+    return _write(kept, output, len(b if keep == "second" else a), overwrite, as_json)
+
+
+def subtract(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    output: Path,
+    distance: float,
+    same_kind: Switch = False,
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Keep the particles of the first list that the second does not have.
+
+    Parameters
+    ----------
+    first
+        list of particles
+    second
+        another
+    output
+        RELION-5 table to be made
+    distance
+        A between the two places of a particle, at most
+    same_kind
+        only particles of one kind can be the same
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.models.particle_matching import subtract_particles
+
+    del debug
+    a, b = _read(first, grid), _read(second, grid)
+    return _write(subtract_particles(a, b, distance, same_kind=same_kind), output, len(a), overwrite, as_json)
+
+
+def select(
+    source: Path,
+    /,
+    *,
+    output: Path,
+    tomogram: Annotated[list[str] | None, SEVERAL] = None,
+    kind: Annotated[list[str] | None, SEVERAL] = None,
+    min_score: Annotated[float | None, Signed] = None,
+    max_q_value: float | None = None,
+    best: int | None = None,
+    mask: Path | None = None,
+    mask_distance: Annotated[tuple[float, float] | None, Signed] = None,
+    slab: Annotated[tuple[float, float] | None, Signed] = None,
+    series: Path | None = None,
+    min_tilts: int | None = None,
+    radius: float = 0.0,
+    neighbours: int | None = None,
+    neighbour_distance: float | None = None,
+    neighbour_angle: float | None = None,
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Keep the particles that fulfil every wish given.
+
+    Parameters
+    ----------
+    source
+        list of particles
+    output
+        RELION-5 table to be made
+    tomogram
+        names of tomograms; wildcards allowed
+    kind
+        names or numbers of kinds
+    min_score
+        lowest score
+    max_q_value
+        highest q-value: the part of false picks among those at least as good
+    best
+        so many of each tomogram and kind, by score
+    mask
+        volume (`.mrc`) that is above 0.5 where particles may be, or a folder with TOMOGRAM.mrc for each
+    mask_distance
+        A: lowest and highest distance to the border of the mask, negative inside; such as 20 120 from a membrane
+    slab
+        A: lowest and highest place along z; above the specimen's middle plane with --series
+    series
+        aligned tilt series such as `ctf/tilt_series.star`
+    min_tilts
+        seen whole in so many images
+    radius
+        A: of the particle, for --min-tilts
+    neighbours
+        so many particles nearby at least, as in a lattice
+    neighbour_distance
+        A: how far away a neighbour may be
+    neighbour_angle
+        degrees: how much the z axis of a neighbour may differ
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.pipeline.particle_files import Selection, select_particles
+
+    del debug
+    particles = _read(source, grid)
+    wanted = Selection(
+        tomograms=tomogram or (),
+        kinds=kind or (),
+        min_score=min_score,
+        max_q_value=max_q_value,
+        best=best,
+        mask=mask,
+        mask_distance_angstrom=mask_distance,
+        slab_angstrom=slab,
+        series=series,
+        min_tilts=min_tilts,
+        radius_angstrom=radius,
+        neighbours=neighbours,
+        neighbour_distance_angstrom=neighbour_distance,
+        neighbour_angle_deg=neighbour_angle,
+    )
+    return _write(select_particles(particles, wanted), output, len(particles), overwrite, as_json)
+
+
+def score(
+    picks: Path,
+    /,
+    *,
+    truth: Annotated[list[Path], SEVERAL],
+    distance: float,
+    series: Path | None = None,
+    min_tilts: int | None = None,
+    radius: float = 0.0,
+    symmetry: Annotated[list[str] | None, SEVERAL] = None,
+    any_kind: Switch = False,
+    grid: GridOptions = _DEFAULT,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Compare picks with known particles: precision, recall, F1 and angular error by one-to-one matches.
+
+    Parameters
+    ----------
+    picks
+        list of particles
+    truth
+        lists of known particles, or truth files of simulated series (`TS_01_truth.json`)
+    distance
+        A between a pick and its particle, at most; half the radius is usual
+    series
+        aligned tilt series; truth files are brought into their frame
+    min_tilts
+        ask only for particles seen whole in so many images
+    radius
+        A: of the particle, for --min-tilts
+    symmetry
+        of kinds, as KIND=D7; one group without KIND= goes for all
+    any_kind
+        do not tell kinds apart
+    """
+    from eucentric.geometry.symmetry import symmetry_rotations
+    from eucentric.models import ParticleSet
+    from eucentric.pipeline.particle_files import read_true_particles, score_lists
+
+    del debug
+    found = _read(picks, grid)
+    known = ParticleSet.concatenate([read_true_particles(path, series) for path in truth])
+    groups = {}
+    for entry in symmetry or ():
+        name, _, group = entry.rpartition("=")
+        groups[name] = symmetry_rotations(group)
+    rows = score_lists(
+        found,
+        known,
+        distance,
+        symmetries=groups,
+        table=series,
+        min_tilts=min_tilts,
+        radius_angstrom=radius,
+        by_kind=not any_kind,
+    )
+    columns = ("truths", "picks", "matched", "precision", "recall", "f1", "position_rms_angstrom", "median_angle_deg")
+    table = Table("kind", *(c.replace("_", " ") for c in columns), box=None)
+    for row in rows:
+        table.add_row(row.kind or "all", *(f"{getattr(row, c):.4g}" for c in columns))
+    Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    if as_json:
+        entries: list[dict[str, Any]] = [{"kind": r.kind} | {c: _finite(getattr(r, c)) for c in columns} for r in rows]
+        show_json({"exit_code": 0, "scores": entries})
+    return 0
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def project(
+    source: Path,
+    /,
+    *,
+    series: Path,
+    output: Path,
+    margin: float = 0.0,
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Write where each particle is seen in every tilt image, with local deformation, and its defocus there.
+
+    Parameters
+    ----------
+    source
+        list of particles
+    series
+        aligned tilt series such as `ctf/tilt_series.star`
+    output
+        STAR table to be made: a row a particle and tilt
+    margin
+        A: visible is what lies so far inside the image
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.pipeline.particle_files import write_projections
+
+    del debug
+    _refuse(output, overwrite)
+    rows = write_projections(output, _read(source, grid), series, margin)
+    sys.stdout.write(f"Wrote {rows} rows to {output}.\n")
+    if as_json:
+        show_json({"exit_code": 0, "rows": rows, "output": str(output)})
+    return 0
