@@ -33,9 +33,9 @@ class SimulationParams(Frozen):
         default="white", description="`water` follows its structure and motion, which matter below 5 A of resolution"
     )
     ice_noise: float = Field(
-        default=0.8,
+        default=1.0,
         ge=0,
-        description="rms of water's density fluctuations over what its compressibility gives; motion blurs the rest",
+        description="rms of the ice's density fluctuations over what water's compressibility gives",
     )
     deformation_angstrom: float = Field(
         default=8.0, ge=0, description="A; bending of the specimen with dose, quadratic across the field"
