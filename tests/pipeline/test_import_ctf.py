@@ -8,8 +8,9 @@ import pytest
 
 from eucentric.errors import InputError
 from eucentric.geometry import TiltGeometry
+from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf
 from eucentric.io.focus_tables import FocusImage
-from eucentric.models import ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
+from eucentric.models import CtfFit, ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
 from eucentric.pipeline.focus_images import ctf_from_focus, interpolate_focus
 from eucentric.pipeline.given_ctf import attach_ctf
 from eucentric.pipeline.import_ctf import read_external_ctf, take_over, take_over_own
@@ -103,6 +104,36 @@ def test_tables_of_single_images_are_found_by_their_names(tmp_path):
     found = taken_over(a_series(), read_external_ctf(tmp_path, "TS_1"))
     np.testing.assert_allclose(defocus_of(found), DEFOCUS)
     assert found.filled == ()
+
+
+def of_warp(angles):
+    """As Warp lists estimates of images without names: angles of the stage, which the reader takes to be negated."""
+    estimates = [
+        CtfEstimate(fit=CtfFit(defocus_u_angstrom=d, defocus_v_angstrom=d), listed_deg=float(-a))
+        for a, d in zip(angles, DEFOCUS, strict=True)
+    ]
+    return ExternalCtf(program="Warp", source="Warp (TS_1.xml)", estimates=tuple(estimates), place="specimen")
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_angles_of_warp_are_of_either_sign(sign):
+    found = taken_over(a_series(), of_warp(sign * ANGLES))
+    np.testing.assert_allclose(defocus_of(found), DEFOCUS)
+    assert found.caveats == ()
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.02])
+def test_angles_of_warp_that_fit_either_way_are_told(jitter):
+    """Symmetric angles: only what the stage missed them by tells the sign."""
+    series = a_series()
+    own = np.linspace(-60.0, 60.0, 7) + jitter * np.array([1, -1, 1, 1, -1, 1, 1])
+    tilts = [replace(t, nominal_tilt_deg=float(a)) for t, a in zip(series.tilts, own, strict=True)]
+    found = taken_over(series.with_tilts(tilts), of_warp(own))
+    if jitter:
+        np.testing.assert_allclose(defocus_of(found), DEFOCUS)
+    else:
+        np.testing.assert_allclose(defocus_of(found), DEFOCUS[::-1])
+    assert said(found, "with either sign") is (not jitter)
 
 
 @pytest.mark.parametrize("stack", [False, True])

@@ -50,7 +50,10 @@ def find_given_ctfs(
             told.append(Finding(severity="warning", series=one.name, text=f"Its CTF was not taken over: {error}"))
             continue
         if taken is None:
-            words = "None of the estimates given is of this series; its CTF will be fitted from its images."
+            words = (
+                "None of the estimates given is of this series; its CTF will be fitted from its images. The name of a file of its "
+                f"own begins with `{one.name}`."
+            )
             told.append(Finding(severity="warning", series=one.name, text=words))
             continue
         found[one.name] = taken.given

@@ -1,5 +1,6 @@
 """Taking over the contrast transfer that other programs estimated: which file, and which tilt."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from eucentric.io.imod import read_angles
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.pipeline.import_files import near_angle, read_own
-from eucentric.typing import PathLike
+from eucentric.typing import FloatArray, PathLike
 
 _ENDINGS = (
     *("_CTF.txt", ".mrc_CTF.txt", ".defocus", "_CTF_Imod.txt", ".xml"),
@@ -27,6 +28,10 @@ _TABLES = (
     *("tilt_series_ctf.star", "tilt_series.star", "aligned_tilt_series.star", "tomograms.star"),
     "micrographs_ctf.star",
 )
+_OFFSET_DEG = 0.5  # between two lists of angles; less is not worth a word
+_CLEARLY = 3.0  # times nearer are the right angles of two lists
+_Pairs = tuple[dict[int, int], float, float]
+"""Estimate by tilt, the offset of the angles of the estimates, and the mean distance that is left."""
 _OF_ONE_IMAGE = ("_diagnostic", "_ctffind5", "_ctffind4", "_ctffind", "_gctf", "_PS", "_ctf", "_CTF")
 
 
@@ -293,30 +298,59 @@ def _by_section(tilts: Sequence[Tilt], estimates: Sequence[CtfEstimate]) -> dict
 
 
 def _by_angle(tilts: Sequence[Tilt], kept: int, external: ExternalCtf, name: str) -> tuple[dict[int, int], str]:
-    """Estimates by their angles, which may all be off by the same where there are as many as tilts."""
-    theirs = np.array([e.listed_deg for e in external.estimates], dtype=np.float64)
+    """Estimates by their angles, which may all be off by the same where there are as many as tilts.
+
+    Warp lists the angles of the stage or, by default at its import today, those of the other sign.
+    """
+    listed = np.array([e.listed_deg for e in external.estimates], dtype=np.float64)
     ours = np.array([t.nominal_tilt_deg for t in tilts])
+    usual = _pair_angles(listed, ours, kept)
+    ways = [usual] if external.program != "Warp" else _likelier(usual, _pair_angles(-listed, ours, kept))
+    pairs, offset, _ = ways[0]
+    count = len(pairs)
+    if 2 * count < min(len(listed), kept):
+        raise InputError(
+            f"{external.source} lists {len(listed)} angles, of which {count} are near one of the {len(tilts)} tilts of {name}. "
+            "Check that it belongs to this series."
+        )
+    how = []
+    if abs(offset) > _OFFSET_DEG:
+        how.append(f"The angles of {external.source} lie {offset:+.2f} degrees from those of the series.")
+    if len(ways) > 1:
+        how.append(
+            f"{external.source} names none of the images, and its angles fit those of the series with either sign. They were "
+            "taken to be of the other sign, as Warp writes them by default; if they are not, each tilt has the estimate of the "
+            "opposite one. Import from the movies, whose names tell."
+        )
+    return pairs, " ".join(how)
+
+
+def _likelier(usual: _Pairs, turned: _Pairs) -> list[_Pairs]:
+    """The one that pairs more angles, else that without an offset, else that which is clearly nearer; else both."""
+
+    def rank(way: _Pairs) -> tuple[int, bool]:
+        return len(way[0]), abs(way[1]) <= _OFFSET_DEG
+
+    if rank(usual) != rank(turned):
+        return [max(usual, turned, key=rank)]
+    for one, other in ((usual, turned), (turned, usual)):
+        if _CLEARLY * one[2] < other[2]:
+            return [one]
+    return [usual, turned]
+
+
+def _pair_angles(theirs: FloatArray, ours: FloatArray, kept: int) -> _Pairs:
+    """Pairs of angles near each other by position, the offset of theirs, and the mean distance that is left."""
     near = near_angle(ours.tolist())
     starts = [0.0]
     if len(theirs) in (len(ours), kept):
         own = ours if len(theirs) == len(ours) else ours[:kept]
         starts.append(float(np.median(np.sort(theirs) - np.sort(own))))
-    best: tuple[int, float, dict[int, int]] = (0, 0.0, {})
+    best: _Pairs = ({}, 0.0, math.inf)
     for start in starts:
-        away = theirs[None, :] - start - ours[:, None]
-        rows, columns = linear_sum_assignment(np.abs(away))
-        fits = {int(r): int(c) for r, c in zip(rows, columns, strict=True) if abs(away[r, c]) < near}
-        if len(fits) > best[0]:  # of two ways the one that finds more, else the one without an offset
-            best = (len(fits), start, fits)
-    count, offset, pairs = best
-    if 2 * count < min(len(theirs), kept):
-        raise InputError(
-            f"{external.source} lists {len(theirs)} angles, of which {count} are near one of the {len(tilts)} tilts of {name}. "
-            "Check that it belongs to this series."
-        )
-    how = (
-        f"The angles of {external.source} lie {offset:+.2f} degrees from those of the series."
-        if abs(offset) > 0.5
-        else ""
-    )
-    return pairs, how
+        away = np.abs(theirs[None, :] - start - ours[:, None])
+        rows, columns = linear_sum_assignment(away)
+        pairs = {int(r): int(c) for r, c in zip(rows, columns, strict=True) if away[r, c] < near}
+        if len(pairs) > len(best[0]):  # of two ways the one that finds more, else the one without an offset
+            best = (pairs, start, float(np.mean([away[r, c] for r, c in pairs.items()])))
+    return best
