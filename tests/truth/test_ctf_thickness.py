@@ -81,6 +81,15 @@ def test_a_node_outside_the_band_is_not_determined():
     assert got.thickness.smallest_visible_angstrom == pytest.approx(25.0 / Optics().wavelength_angstrom, rel=0.03)
 
 
+def test_a_thickness_at_the_end_of_what_is_tried_is_not_determined():
+    images, _ = thick_series([0.0], 2000.0)
+    params = CtfParams(maximum_thickness_angstrom=1600.0)
+    got = estimate_image_ctf(images[0], pixel_size=PIXEL, optics=Optics(), params=params).thickness
+    assert got is not None
+    assert not got.determined
+    assert got.trials_angstrom.max() <= 1700.0
+
+
 def test_thickness_is_left_out_where_not_asked_for():
     images, geometry = thick_series([0.0], 600.0)
     params = CtfParams(thickness=False)

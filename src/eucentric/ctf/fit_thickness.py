@@ -64,19 +64,21 @@ def fit_thickness(
 
     Returns
     -------
-    The most likely thickness. It is determined where its first node lies inside the band at the shortest path, and
-    where the rings beyond the nodes are better explained turned over than missing, in agreement between the tilts.
+    The most likely thickness. It is determined where its first node lies inside the band at the shortest path, where it
+    is not the thickest that is tried, and where the rings beyond the nodes are better explained turned over than missing, in agreement between the tilts.
     """
-    used = torch.isfinite(paths) & (statistics.tiles > 0)
-    shortest = float(paths[used].min())
+    seen = torch.isfinite(paths) & (statistics.tiles > 0)
+    used = seen.cpu().numpy()
+    shortest = float(paths[seen].min())
     edge = _thinnest_visible(statistics, optics) / shortest
     least = max(_THINNEST, 0.5 * edge)  # thinner ones are all alike
     trials = np.concatenate([[0.0], np.arange(least, max(params.maximum_thickness_angstrom, edge) + 1, _COARSE_STEP)])
     scores = _scores(statistics, model, paths, trials, optics)
-    best = max(least, float(trials[int(np.argmax(scores[:, used.numpy()].sum(1)))]))
-    fine = np.arange(max(least, best - 4 * _COARSE_STEP), best + 4 * _COARSE_STEP, _FINE_STEP)
+    best = max(least, float(trials[int(np.argmax(scores[:, used].sum(1)))]))
+    last = float(trials[-1])
+    fine = np.arange(max(least, best - 4 * _COARSE_STEP), min(best + 4 * _COARSE_STEP, last), _FINE_STEP)
     trials, first = np.unique(np.concatenate([trials, fine]), return_index=True)
-    scores = np.concatenate([scores, _scores(statistics, model, paths, fine, optics)])[first][:, used.numpy()]
+    scores = np.concatenate([scores, _scores(statistics, model, paths, fine, optics)])[first][:, used]
     profile = scores.sum(1)
     peak, sigma = _peak(trials, profile)
     without = int(np.argmax(np.where(trials <= edge, profile, -np.inf)))
@@ -84,7 +86,7 @@ def fit_thickness(
     sure = params.decision_sigmas
     sigma = math.hypot(sigma, _SCATTER * peak)
     determined = (
-        peak > edge
+        edge < peak < last - _FINE_STEP
         and float(rise.sum()) > sure**2
         and (len(rise) < 3 or agreement_sigmas(rise) > _AGREEMENT)
         and sigma < _LARGEST_SIGMA * peak
