@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from eucentric.cli import main
 from eucentric.ctf import CtfParams
 from eucentric.errors import InputError
 from eucentric.io import read_star, write_mrc
@@ -117,6 +118,18 @@ def test_optics_matter_and_a_voltage_that_is_assumed_is_told(tmp_path):
     assert any("300 kV was assumed" in c and "--voltage" in c for c in wrong.caveats)
 
 
+def test_the_command_tells_what_was_assumed_and_refuses_options_that_would_change_nothing(tmp_path, capsys):
+    write_mrc(tmp_path / "a.mrc", np.full((300, 300), 7.0, dtype=np.float32), PIXEL)
+    code = main.run(["ctf", str(tmp_path / "a.mrc"), "--device", "cpu"])
+    told = capsys.readouterr()
+    assert (code, told.err) == (0, "")
+    assert "note: No voltage was given; 300 kV was assumed." in told.out
+    assert main.run(["ctf", str(tmp_path / "a.mrc"), "--output", "other"]) == 2
+    assert "--table or --pictures" in capsys.readouterr().err
+    assert main.run(["ctf", str(tmp_path), "--pixel-size", "3", "--spherical-aberration", "2.7"]) == 2
+    assert "--pixel-size and --spherical-aberration are for single images." in capsys.readouterr().err
+
+
 def test_rings_outside_the_searched_range_are_named(tmp_path, image):
     write_mrc(tmp_path / "a.mrc", image, PIXEL)
     row = measure(tmp_path / "a.mrc", params=CtfParams(minimum_defocus_angstrom=2 * DEFOCUS))[0]
@@ -142,7 +155,8 @@ def test_what_cannot_be_measured_is_a_row_that_says_why(tmp_path, image):
     assert "blank" in said["blank.mrc"][1]
     assert said["noise.mrc"][0] == "no rings"
     assert said["nan.mrc"][0] == "unreadable"
-    assert "not finite" in said["nan.mrc"][1]
+    assert said["nan.mrc"][1].startswith("The image holds values that are not finite")
+    assert "-3 A; expected a positive number" in measure(tmp_path / "blank.mrc", pixel_size_angstrom=-3.0)[0].message
     assert "pixels" in said["tiny.mrc"][1]
     assert "--pixel-size" in said["bare.tif"][1]
     assert "of a kind" in said["notes.txt"][1]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
-from eucentric.cli.options import SETTINGS, RunOptions, run_and_show, show_json
+from eucentric.cli.options import SETTINGS, RunOptions, option_name, run_and_show, show_json
 from eucentric.errors import InputError
 
 _IMAGES = Group("Single images", sort_key=1)
@@ -65,6 +65,10 @@ def ctf_command(model: Any) -> Callable[..., int]:
         if not targets:
             raise InputError("Nothing was given to work on. Give a project, or images.")
         if any(t.name.lower().endswith(_ENDINGS) for t in targets):
+            if output is not None:
+                raise InputError(
+                    "--output names a folder in a project, and images were given. Choose --table or --pictures."
+                )
             return _single(
                 targets, settings, model, options, table, pictures,
                 pixel_size_angstrom=pixel_size, voltage_kv=voltage, spherical_aberration_mm=spherical_aberration,
@@ -72,6 +76,11 @@ def ctf_command(model: Any) -> Callable[..., int]:
             )  # fmt: skip
         if len(targets) > 1:
             raise InputError(f"{len(targets)} projects were given; expected one, or images such as `micrograph.mrc`.")
+        _refuse_for_projects(
+            pixel_size=pixel_size, voltage=voltage, spherical_aberration=spherical_aberration,
+            amplitude_contrast=amplitude_contrast, sections=None if sections == "auto" else sections, gain=gain,
+            table=table, pictures=pictures,
+        )  # fmt: skip
         from eucentric.pipeline.runner import run_stage
 
         changes = {} if settings is None else {name: getattr(settings, name) for name in settings.model_fields_set}
@@ -79,6 +88,16 @@ def ctf_command(model: Any) -> Callable[..., int]:
 
     ctf.__annotations__["settings"] = Annotated[model | None, SETTINGS]
     return ctf
+
+
+def _refuse_for_projects(**given: Any) -> None:
+    """Options of single images change nothing in a project, and a user who gave one would think they had."""
+    named = [f"--{option_name(name)}" for name, value in given.items() if value is not None]
+    if named:
+        raise InputError(
+            f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} for single images. A project has its pixel size, "
+            "optics and gain from its import: to correct them, import again."
+        )
 
 
 def _single(
@@ -112,6 +131,8 @@ def _single(
         report=show,
         **about,
     )
+    for note in dict.fromkeys(c for row in rows for c in row.caveats if c not in row.message):
+        sys.stdout.write(f"note: {note}\n")
     for path in write_images(rows, table=table, folder=pictures):
         sys.stdout.write(f"written: `{path}`\n")
     code = 1 if any(row.verdict == "unreadable" for row in rows) else 0

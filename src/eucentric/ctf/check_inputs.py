@@ -40,14 +40,20 @@ def check_series(
 
 
 def check_pixels(images: Tensor, pixel_size: float, word: str) -> None:
-    """Refuse pixels that are no numbers, and a pixel size that is none."""
+    """Refuse pixels that are no numbers, and a pixel size that is none.
+
+    Parameters
+    ----------
+    images : (image, y, x)
+    word : what each is an image of, such as "tilt"; empty where there is but one
+    """
     if not (math.isfinite(pixel_size) and pixel_size > 0):
         raise InputError(f"The pixel size is {pixel_size:g} A; expected a positive number.")
     for index, image in enumerate(images):
         if not bool(torch.isfinite(image.sum(dtype=torch.float64))):
+            which = f"The image of {word} {index + 1}" if word else "The image"
             raise InputError(
-                f"The image of {word} {index + 1} holds values that are not finite (NaN or infinity). "
-                "Replace them, or exclude the image."
+                f"{which} holds values that are not finite (NaN or infinity). Replace them, or exclude the image."
             )
 
 

@@ -38,7 +38,7 @@ def value_caveats(
             f"A defocus lies at the end of the searched range ({edges[0]:.0f} to {edges[1]:.0f} A). Widen it with "
             "--minimum-defocus-angstrom or --maximum-defocus-angstrom."
         )
-    if nominal is not None and abs(float(np.median(good)) - nominal) > _NOMINAL_TOLERANCE:
+    if outside is None and nominal is not None and abs(float(np.median(good)) - nominal) > _NOMINAL_TOLERANCE:
         out.append(
             f"The fitted defocus ({np.median(good):.0f} A) is far from the nominal one ({nominal:.0f} A). "
             "Check the pixel size, and look at the fits."

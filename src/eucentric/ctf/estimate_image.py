@@ -51,7 +51,7 @@ def estimate_image_ctf(
         )
     tiled = image.ndim == 3
     stack = image if tiled else image[None]
-    check_pixels(stack, pixel_size, "tile")
+    check_pixels(stack, pixel_size, "tile" if tiled else "")
     spectra = (measure_tile_spectra if tiled else measure_series_spectra)(stack, pixel_size, params)
     view = View(
         geometry=TiltGeometry.build(0.0), order=AcquisitionOrder.build(np.zeros(1), image.device), height_angstrom=0.0
@@ -62,7 +62,6 @@ def estimate_image_ctf(
     if noise_chance(solution.fit.evidence.cpu().numpy(), spectra.bins, optics, params) > LARGEST_CHANCE:
         raise ProcessingError(
             no_rings_sentence(spectra)
-            + " Check the pixel size and the voltage, and that the image is not filtered or dose weighted."
             if outside is None
             else f"The image shows no Thon rings within the range. {outside_sentence(outside, params)}"
         )

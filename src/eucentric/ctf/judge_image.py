@@ -79,19 +79,23 @@ def verdicts(fit: CtfFit, thickness: ThicknessFit | None, ice: tuple[float, floa
 
 
 def no_rings_sentence(spectra: TileSpectra) -> str:
-    """Why an image may show no rings, by the shape of its spectrum."""
+    """Why an image may show no rings, by the shape of its spectrum, and what to do."""
     count = spectra.bins.count.sum(0)
     used = spectra.weight[0] > 0
     if not bool(used.any()):
-        return "The image is blank: it shows no Thon rings."
+        return "The image is blank: it shows no Thon rings. Check the file, or take another image."
     power = spectra.power[0][used].double().mean(0)
     profile = (power * spectra.bins.count).sum(0) / count.clamp(min=0.5)
     share = max(2, len(profile) // 6)
     last = profile[count > 0][-share:].mean()
     ratio = float(profile[:share].mean() / last) if float(last) > 0 else math.inf
     if ratio < _FLAT:
-        return "The image is empty: its spectrum is flat noise and shows no Thon rings."
+        return (
+            "The image is empty: its spectrum is flat noise and shows no Thon rings. Check that it holds specimen, its pixel "
+            "size and its voltage."
+        )
     return (
         "The image shows no Thon rings, though something: its spectrum is "
-        f"{ratio:.1f} times as strong at its start as at its end. It is too thick, too near to focus, or moved."
+        f"{ratio:.1f} times as strong at its start as at its end. It is too thick, too near to focus, or moved. "
+        "Check the pixel size and the voltage, and that the image is not filtered or dose weighted."
     )

@@ -198,6 +198,8 @@ def _load(path: Path, sections: Sections, pixel_size: float | None, gain: NDArra
 
 
 def _pixel_size(path: Path, given: float | None, found: float | None) -> float:
+    if given is not None and not (math.isfinite(given) and given > 0):
+        raise InputError(f"The pixel size is {given:g} A; expected a positive number.")
     size = given if given is not None else found
     if size is None or not (math.isfinite(size) and size > 0):
         raise InputError(f"The pixel size of `{path}` is not known. Give it with --pixel-size.")
