@@ -65,7 +65,8 @@ def fit_thickness(
     Returns
     -------
     The most likely thickness. It is determined where its first node lies inside the band at the shortest path, where it
-    is not the thickest that is tried, and where the rings beyond the nodes are better explained turned over than missing, in agreement between the tilts.
+    is not the thickest that is tried, and where the rings beyond the nodes are better explained turned over than missing,
+    in agreement between the tilts.
     """
     seen = torch.isfinite(paths) & (statistics.tiles > 0)
     used = seen.cpu().numpy()
