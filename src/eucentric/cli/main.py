@@ -67,6 +67,14 @@ def make_app() -> App:
         # plain text: settings are many, and reading each as Markdown takes longer than all else
         app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
     app.command(
+        "eucentric.cli.pick_command:pick",
+        name="pick",
+        help="Find particles in tomograms by their structure.",
+        group=stages,
+        sort_key=len(STAGES),
+        help_format="plaintext",
+    )
+    app.command(
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
     )
     app.command(
@@ -94,6 +102,12 @@ def make_app() -> App:
         group=tools,
     )
     app.command(particles_app(tools))
+    app.command(
+        "eucentric.cli.pick_blobs_command:pick_blobs",
+        name="pick-blobs",
+        help="Pick round things of a size, without a template.",
+        group=tools,
+    )
     app.command(
         "eucentric.cli.validate_command:validate",
         name="validate",

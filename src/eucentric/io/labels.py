@@ -42,6 +42,8 @@ FOCUS_POSITION = "eucFocusPositionAngst"
 SPECIES = "eucSpecies"
 MATCH_DISTANCE = "eucMatchDistanceAngst"
 INSTANCE = "eucInstance"
+BLOB_DIAMETER = "eucBlobDiameterAngst"
+Q_VALUE = "eucQValue"
 TILT_ANGLE = "eucTiltAngle"
 VISIBLE = "eucVisible"
 HEIGHT = "eucHeightAngst"
@@ -115,6 +117,8 @@ MEANINGS: dict[str, str] = {
     FOCUS_POSITION: "where a focus image was taken along the tilt axis, from the middle of the tilt images, A",
     SPECIES: "name of the kind of particle",
     MATCH_DISTANCE: "distance to the same particle in another list, A",
+    Q_VALUE: "part of false picks among those at least as good",
+    BLOB_DIAMETER: "diameter of the size that answered most, A",
     INSTANCE: "number of the object that a particle belongs to, such as a filament; 0 for none",
     TILT_ANGLE: "nominal angle of the tilt image, degrees",
     VISIBLE: "whether the particle lies in the image with its margin: 1 yes, 0 no",

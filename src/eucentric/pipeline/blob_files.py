@@ -1,0 +1,108 @@
+"""Blob picking in files: tomograms in, a list of particles out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eucentric.errors import InputError
+from eucentric.geometry import rotation_x, rotation_y
+from eucentric.io import labels
+from eucentric.io.particles import write_particles
+from eucentric.io.tilt_series import read_tilt_series_set
+from eucentric.models import ParticleSet, Specimen, TomogramFrame
+from eucentric.models.tomogram_frames import tomogram_name
+from eucentric.picking.blob_params import BlobParams
+from eucentric.picking.pick_blobs import pick_blobs
+from eucentric.pipeline.reprojecting import project_of, read_volume
+
+_TABLE = "reconstruct/tilt_series.star"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TomogramFile:
+    """A tomogram to be picked in."""
+
+    name: str
+    path: Path
+    specimen: Specimen | None
+
+
+def find_tomograms(target: Path) -> list[TomogramFile]:
+    """The tomograms of a project, of a table of tilt series, or the one volume that is named.
+
+    Raises
+    ------
+    InputError : nothing there, or no tomogram reconstructed yet
+    """
+    if target.suffix.lower() in (".mrc", ".rec", ".map"):
+        return [TomogramFile(name=tomogram_name(target.name), path=target, specimen=None)]
+    table = target if target.suffix.lower() == ".star" else target / _TABLE
+    if not table.is_file():
+        raise InputError(f"`{table}` does not exist. Run `eucentric reconstruct` first, or name a tomogram (.mrc).")
+    root = project_of(table)
+    found = [
+        TomogramFile(name=s.name, path=root / s.tomogram.path, specimen=s.specimen)
+        for s in read_tilt_series_set(table, root)
+        if s.tomogram is not None
+    ]
+    if not found:
+        raise InputError(f"`{table}` names no tomogram. Run `eucentric reconstruct` first.")
+    return found
+
+
+def slab_region(frame: TomogramFrame, low: float, high: float, specimen: Specimen | None = None) -> NDArray[np.bool_]:
+    """(z, y, x) voxels at such heights in A: along z, or along the normal of the specimen above its middle."""
+    x, y, z = ((np.arange(n) - n // 2) * frame.voxel_size_angstrom for n in frame.size_xyz)
+    normal, middle = np.array([0.0, 0.0, 1.0]), 0.0
+    if specimen is not None:
+        normal = (rotation_y(specimen.y_tilt_deg) @ rotation_x(specimen.x_tilt_deg))[:, 2]
+        middle = specimen.z_angstrom
+    height = x * normal[0] + (y * normal[1])[:, None] + ((z - middle) * normal[2])[:, None, None]
+    return np.asarray((height >= low) & (height <= high))
+
+
+def pick_blob_files(
+    target: Path,
+    output: Path,
+    params: BlobParams,
+    device: torch.device,
+    *,
+    z_range_angstrom: tuple[float, float] | None = None,
+) -> tuple[ParticleSet, dict[str, float]]:
+    """Pick in every tomogram and write one RELION-5 table.
+
+    Parameters
+    ----------
+    z_range_angstrom : lowest and highest height of a centre from the middle of the specimen; where None the specimen's thickness,
+        or everything where that is not known
+
+    Returns
+    -------
+    the picks, and of each tomogram the part left out as contaminated
+    """
+    parts, contaminated = [], {}
+    for one in find_tomograms(target):
+        volume, voxel = read_volume(one.path, None, device)
+        z, y, x = volume.shape
+        frame = TomogramFrame(voxel_size_angstrom=voxel, size_xyz=(x, y, z))
+        limits = z_range_angstrom
+        if limits is None and one.specimen is not None and np.isfinite(one.specimen.thickness_angstrom):
+            half = one.specimen.thickness_angstrom / 2.0
+            limits = (-half, half)
+        region = None if limits is None else torch.from_numpy(slab_region(frame, *limits, one.specimen)).to(device)
+        found = pick_blobs(volume, voxel, params, region=region)
+        contaminated[one.name] = found.contaminated
+        parts.append(
+            ParticleSet.build(
+                one.name,
+                frame.to_angstrom(found.index_xyz),
+                scores=found.scores,
+                columns={labels.Q_VALUE: found.q_values, labels.BLOB_DIAMETER: found.diameters_angstrom},
+            )
+        )
+    picks = ParticleSet.concatenate(parts)
+    write_particles(output, picks, "relion5")
+    return picks, contaminated
