@@ -9,7 +9,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group
 
 from eucentric import __version__
-from eucentric.cli.particles_app import particles_app
+from eucentric.cli.particles_app import geometry_app, particles_app
 from eucentric.errors import EucentricError
 from eucentric.pipeline.stages import STAGES
 
@@ -102,6 +102,7 @@ def make_app() -> App:
         group=tools,
     )
     app.command(particles_app(tools))
+    app.command(geometry_app(tools))
     app.command(
         "eucentric.cli.pick_blobs_command:pick_blobs",
         name="pick-blobs",

@@ -1,4 +1,4 @@
-"""The commands under `eucentric particles`: their names, without loading any of them."""
+"""The commands under `eucentric particles` and `eucentric pick-geometry`: their names, without loading any of them."""
 
 from cyclopts import App, Group
 
@@ -24,4 +24,21 @@ def particles_app(group: Group) -> App:
         ("project", "Write where particles are seen in every tilt image, and their defocus."),
     ):
         app.command(f"{_MODULE}:{name}", name=name, help=text)
+    return app
+
+
+def geometry_app(group: Group) -> App:
+    """The commands under `eucentric pick-geometry`, each loaded when it is called."""
+    app = App(
+        name="pick-geometry",
+        help="Put particles on spheres, surfaces and filaments, with their orientations.",
+        help_format="markdown",
+        group=group,
+    )
+    for name, text in (
+        ("spheres", "Points on spheres and vesicles."),
+        ("surface", "Points on a segmentation or a mesh."),
+        ("filaments", "Places along filaments or around them."),
+    ):
+        app.command(f"eucentric.cli.pick_geometry_command:{name}", name=name, help=text)
     return app

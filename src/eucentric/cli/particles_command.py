@@ -41,7 +41,8 @@ class GridOptions:
 _DEFAULT = GridOptions()
 
 
-def _grids(options: GridOptions) -> "Grids":
+def grids_of(options: GridOptions) -> "Grids":
+    """The options as the tools take them."""
     from eucentric.pipeline.particle_files import Grids
 
     return Grids(
@@ -55,10 +56,10 @@ def _grids(options: GridOptions) -> "Grids":
 def _read(path: Path, options: GridOptions) -> "ParticleSet":
     from eucentric.pipeline.particle_files import read_list
 
-    return read_list(path, _grids(options), options.from_format)
+    return read_list(path, grids_of(options), options.from_format)
 
 
-def _write(particles: "ParticleSet", output: Path, before: int, overwrite: bool, as_json: bool) -> int:
+def write_list(particles: "ParticleSet", output: Path, before: int, overwrite: bool, as_json: bool) -> int:
     """Write a RELION-5 table and tell how many particles are in it."""
     from eucentric.io.particles import write_particles
 
@@ -103,7 +104,7 @@ def convert(
 
     del debug  # read by the program itself
     _refuse(target, overwrite)
-    particles, made = convert_list(source, target, to, _grids(grid), grid.from_format)
+    particles, made = convert_list(source, target, to, grids_of(grid), grid.from_format)
     sys.stdout.write(
         f"Wrote {len(particles)} particles of {len(particles.tomogram_names)} tomograms to {', '.join(map(str, made[:5]))}"
         f"{' and others' * (len(made) > 5)}.\n"
@@ -148,7 +149,7 @@ def merge(
         raise InputError("Name two lists or more to be merged.")
     parts = [_read(path, grid) for path in sources]
     merged = merge_particles(parts, distance, keep=keep, same_kind=same_kind)
-    return _write(merged, output, sum(map(len, parts)), overwrite, as_json)
+    return write_list(merged, output, sum(map(len, parts)), overwrite, as_json)
 
 
 def dedupe(
@@ -186,7 +187,7 @@ def dedupe(
     del debug
     particles = _read(source, grid)
     kept = dedupe_particles(particles, distance, keep=keep, same_kind=same_kind)
-    return _write(kept, output, len(particles), overwrite, as_json)
+    return write_list(kept, output, len(particles), overwrite, as_json)
 
 
 def intersect(
@@ -227,7 +228,7 @@ def intersect(
     del debug
     a, b = _read(first, grid), _read(second, grid)
     kept = intersect_particles(a, b, distance, keep=keep, same_kind=same_kind)
-    return _write(kept, output, len(b if keep == "second" else a), overwrite, as_json)
+    return write_list(kept, output, len(b if keep == "second" else a), overwrite, as_json)
 
 
 def subtract(
@@ -264,7 +265,7 @@ def subtract(
 
     del debug
     a, b = _read(first, grid), _read(second, grid)
-    return _write(subtract_particles(a, b, distance, same_kind=same_kind), output, len(a), overwrite, as_json)
+    return write_list(subtract_particles(a, b, distance, same_kind=same_kind), output, len(a), overwrite, as_json)
 
 
 def select(
@@ -350,7 +351,7 @@ def select(
         neighbour_distance_angstrom=neighbour_distance,
         neighbour_angle_deg=neighbour_angle,
     )
-    return _write(select_particles(particles, wanted), output, len(particles), overwrite, as_json)
+    return write_list(select_particles(particles, wanted), output, len(particles), overwrite, as_json)
 
 
 def score(
