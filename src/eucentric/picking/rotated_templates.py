@@ -1,0 +1,165 @@
+"""A template in many orientations, as the tomogram shows it: rotated in Fourier space, weighted, masked, normalised."""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Complex, Float, Int
+from torch import Tensor
+
+from eucentric.compute.seeds import seeded_generator
+from eucentric.fourier.grid import frequency_vectors
+from eucentric.picking.templates import Template
+from eucentric.typing import FloatArray
+
+_PADDING = 3  # of the cube whose transform is read: linear interpolation then errs by less than 1%
+_BATCH = 128
+_AXES = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FourierTemplate:
+    """Transform of a template, to be read at any frequency; of rotated copies on the samples of a cube's rfftn."""
+
+    transform: Complex[Tensor, " samples"]
+    """Of the padded cube, flat, zero frequency in the middle."""
+    size: int
+    """Samples along each axis of the padded cube."""
+    side: int
+    """Voxels along each axis of the cube on whose transform it is sampled."""
+    inside: Int[Tensor, " points"]
+    """Samples of the cube's rfftn, flat, that lie below its Nyquist frequency."""
+    places: Float[Tensor, "points 3"]
+    """Their frequencies x, y, z in samples of the padded cube."""
+
+    @classmethod
+    def build(cls, template: Template, side: int, *, highest: float = 0.5) -> Self:
+        """For a template on the voxels of the tomogram.
+
+        Parameters
+        ----------
+        side : voxels of the cube to be sampled
+        highest : frequency in cycles a voxel up to which samples are taken
+        """
+        density = template.density
+        n, device = density.shape[0], density.device
+        size = _PADDING * max(n, side)
+        size += size % 2
+        box = density.new_zeros((size,) * 3)
+        low = size // 2 - n // 2
+        box[low : low + n, low : low + n, low : low + n] = density
+        # what linear interpolation of the transform dims in the cube is put right beforehand
+        line = torch.sinc((torch.arange(size, device=device, dtype=density.dtype) - size // 2) / size).square()
+        box = box / (line[:, None, None] * line[None, :, None] * line[None, None, :]).clamp_min(0.1)
+        spectrum = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(box)))
+        z, y, x = frequency_vectors((side,) * 3, 1.0, device=device)
+        radius = (z**2 + y**2 + x**2).sqrt()
+        inside = (radius <= min(highest, 0.5)).reshape(-1).nonzero().reshape(-1)
+        grid = torch.stack([v.expand(radius.shape).reshape(-1)[inside] for v in (x, y, z)], dim=1)
+        return cls(transform=spectrum.reshape(-1).contiguous(), size=size, side=side, inside=inside, places=grid * size)
+
+    def rotated(self, rotations: FloatArray) -> Complex[Tensor, "rotation points"]:
+        """Transform of copies turned by rotations (n, 3, 3), reference to specimen, at the points."""
+        turn = torch.from_numpy(np.ascontiguousarray(rotations)).to(self.places)
+        # a copy turned by R holds at k what the template holds at R^-1 k
+        at = torch.einsum("pi,nij->npj", self.places, turn) + self.size // 2
+        base = at.floor()
+        fraction = at - base
+        corner = base.long().clamp_(0, self.size - 2)
+        flat = (corner[..., 2] * self.size + corner[..., 1]) * self.size + corner[..., 0]
+        x, y, z = fraction.unbind(-1)
+        total = torch.zeros(flat.shape, dtype=self.transform.dtype, device=flat.device)
+        for dz, wz in ((0, 1.0 - z), (1, z)):
+            for dy, wy in ((0, 1.0 - y), (1, y)):
+                for dx, wx in ((0, 1.0 - x), (1, x)):
+                    total += self.transform[flat + ((dz * self.size + dy) * self.size + dx)] * (wz * wy * wx)
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TemplateRows:
+    """Copies of a template in a cube: zero mean under the mask and unit norm, one row each."""
+
+    rows: Float[Tensor, "rotation voxel"]
+    voxels: Int[Tensor, " voxel"]
+    """Where in the flat cube the values of a row lie: where the mask is above 0."""
+    mask: Float[Tensor, "z y x"]
+
+    @classmethod
+    def build(
+        cls,
+        template: FourierTemplate,
+        rotations: FloatArray,
+        gain: Float[Tensor, "z y half_x"],
+        mask: Float[Tensor, "z y x"],
+    ) -> Self:
+        """
+        Parameters
+        ----------
+        gain : what the transform of a copy is multiplied with: transfer of the tomogram, whitening
+        mask : (side, side, side), 0 to 1
+        """
+        side = template.side
+        voxels = (mask.reshape(-1) > 1e-3).nonzero().reshape(-1)
+        weight = mask.reshape(-1)[voxels]
+        chosen = gain.reshape(-1)[template.inside]
+        rows = mask.new_empty((len(rotations), len(voxels)))
+        shape = (side, side, side // 2 + 1)
+        # the middle of the cube, whose side is even, is voxel side // 2
+        z, y, x = (torch.arange(n, device=mask.device).reshape(s) for n, s in zip(shape, _AXES, strict=True))
+        chosen = chosen * (1 - 2 * ((z + y + x) % 2)).reshape(-1)[template.inside]
+        for start in range(0, len(rotations), _BATCH):
+            part = template.rotated(rotations[start : start + _BATCH]) * chosen
+            spectrum = part.new_zeros((len(part), math.prod(shape)))
+            spectrum[:, template.inside] = part
+            boxes = torch.fft.irfftn(spectrum.reshape(-1, *shape), s=(side,) * 3, dim=(1, 2, 3))
+            values = boxes.reshape(len(part), -1)[:, voxels]
+            values = weight * (values - (values @ weight / weight.sum())[:, None])
+            rows[start : start + len(part)] = values / values.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        return cls(rows=rows, voxels=voxels, mask=mask)
+
+    def boxes(self, rows: Float[Tensor, "row voxel"]) -> Float[Tensor, "row z y x"]:
+        """Rows back in cubes."""
+        side = self.mask.shape[0]
+        out = rows.new_zeros((len(rows), side**3))
+        out[:, self.voxels] = rows
+        return out.reshape(-1, side, side, side)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowBasis:
+    """Orthonormal patterns from which all rows are mixed, up to a small rest."""
+
+    patterns: Float[Tensor, "pattern voxel"]
+    weights: Float[Tensor, "rotation pattern"]
+    """Of unit norm, so that the score of a copy is that of a template as well."""
+    kept: float
+    """Mean over the rows of the part of their power that the patterns hold."""
+
+    def of(self, copies: slice) -> Self:
+        """The patterns with the weights of some copies."""
+        return type(self)(patterns=self.patterns, weights=self.weights[copies].contiguous(), kept=self.kept)
+
+    @classmethod
+    def build(cls, rows: Float[Tensor, "rotation voxel"], *, part: float = 0.9, most: int = 400) -> Self:
+        """The fewest leading singular vectors that hold a part of the power, found by random projection [1]_.
+
+        References
+        ----------
+        .. [1] Halko, Martinsson & Tropp, SIAM Review 53:217 (2011), doi:10.1137/090771806
+        """
+        count = min(most, *rows.shape)
+        probe = torch.randn((rows.shape[1], count), generator=seeded_generator(0)).to(rows)
+        space = torch.linalg.qr(rows.T @ (rows @ probe))[0]
+        space = torch.linalg.qr(rows.T @ (rows @ space))[0]
+        mixed = rows @ space
+        values, vectors = torch.linalg.eigh(mixed.T @ mixed)
+        values, vectors = values.flip(0).clamp_min(0.0), vectors.flip(1)
+        held = values.cumsum(0) / float(rows.square().sum())
+        needed = min(count, int((held < part).sum()) + 1)
+        weights = mixed @ vectors[:, :needed]
+        kept = float(weights.square().sum() / rows.square().sum())
+        weights = weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        return cls(patterns=(space @ vectors[:, :needed]).T.contiguous(), weights=weights.contiguous(), kept=kept)
