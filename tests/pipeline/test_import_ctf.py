@@ -122,6 +122,14 @@ def test_angles_of_warp_are_of_either_sign(sign):
     assert found.caveats == ()
 
 
+def test_estimates_of_no_tilt_are_counted(tmp_path):
+    defocus_file(tmp_path / "TS_1.defocus", range(7))
+    series = a_series()
+    found = taken_over(series.with_tilts(series.tilts[1:-1]), read_external_ctf(tmp_path, "TS_1"))
+    np.testing.assert_allclose(defocus_of(found), DEFOCUS[1:-1])
+    assert said(found, "2 of the 7 estimates of IMOD (TS_1.defocus) are of no tilt of TS_1")
+
+
 @pytest.mark.parametrize("jitter", [0.0, 0.02])
 def test_angles_of_warp_that_fit_either_way_are_told(jitter):
     """Symmetric angles: only what the stage missed them by tells the sign."""

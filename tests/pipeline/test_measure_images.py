@@ -126,6 +126,8 @@ def test_the_command_tells_what_was_assumed_and_refuses_options_that_would_chang
     assert "note: No voltage was given; 300 kV was assumed." in told.out
     assert main.run(["ctf", str(tmp_path / "a.mrc"), "--output", "other"]) == 2
     assert "--table or --pictures" in capsys.readouterr().err
+    assert main.run(["ctf", str(tmp_path / "a.mrc"), "--hand", "1", "--method", "fit"]) == 2
+    assert "--method and --hand are for tilt series" in capsys.readouterr().err
     assert main.run(["ctf", str(tmp_path), "--pixel-size", "3", "--spherical-aberration", "2.7"]) == 2
     assert "--pixel-size and --spherical-aberration are for single images." in capsys.readouterr().err
 

@@ -13,6 +13,8 @@ from eucentric.errors import InputError
 
 _IMAGES = Group("Single images", sort_key=1)
 _ENDINGS = (".mrc", ".mrcs", ".st", ".ali", ".tif", ".tiff", ".eer", ".dm3", ".dm4", ".gz", ".bz2")
+_OF_SERIES = ("method", "hand", "inclination", "maximum_inclination_deg")
+"""Settings that mean nothing for an image alone."""
 _DEFAULT = RunOptions()
 _Sections = Literal["auto", "sum", "each", "particles"]
 
@@ -69,6 +71,7 @@ def ctf_command(model: Any) -> Callable[..., int]:
                 raise InputError(
                     "--output names a folder in a project, and images were given. Choose --table or --pictures."
                 )
+            _refuse_for_images(set() if settings is None else settings.model_fields_set)
             return _single(
                 targets, settings, model, options, table, pictures,
                 pixel_size_angstrom=pixel_size, voltage_kv=voltage, spherical_aberration_mm=spherical_aberration,
@@ -97,6 +100,15 @@ def _refuse_for_projects(**given: Any) -> None:
         raise InputError(
             f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} for single images. A project has its pixel size, "
             "optics and gain from its import: to correct them, import again."
+        )
+
+
+def _refuse_for_images(given: set[str]) -> None:
+    named = [f"--{option_name(name)}" for name in _OF_SERIES if name in given]
+    if named:
+        raise InputError(
+            f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} for tilt series, and images were given. Leave "
+            f"{'it' if len(named) == 1 else 'them'} out."
         )
 
 

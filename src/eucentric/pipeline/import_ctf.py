@@ -316,6 +316,10 @@ def _by_angle(tilts: Sequence[Tilt], kept: int, external: ExternalCtf, name: str
     how = []
     if abs(offset) > _OFFSET_DEG:
         how.append(f"The angles of {external.source} lie {offset:+.2f} degrees from those of the series.")
+    if count < len(listed):
+        how.append(
+            f"{len(listed) - count} of the {len(listed)} estimates of {external.source} are of no tilt of {name}."
+        )
     if len(ways) > 1:
         how.append(
             f"{external.source} names none of the images, and its angles fit those of the series with either sign. They were "
