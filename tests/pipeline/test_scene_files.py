@@ -50,8 +50,21 @@ def test_presets_make_specimens_of_what_they_promise(name):
     }[name]
     for role, least in expected.items():
         assert counts[role] >= least
-    assert len(specimen.filaments) == sum(f.count for f in scene.filaments)
-    assert len(specimen.lattices) == sum(one.count for one in scene.lattices)
+    assert len(specimen.filaments) == {"filaments": 10, "lamella": 3}.get(name, 0)
+    assert len(specimen.lattices) == (2 if name == "hiv-like" else 0)
+    assert len(specimen.membranes) == {"hiv-like": 2, "lamella": 4, "vesicles": 7}.get(name, 0)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_presets_are_as_dense_in_every_field_of_view(name):
+    scene = read_preset(name)
+    things = (*scene.membranes, *scene.filaments, *scene.lattices)
+    assert all(one.count is None for one in (*scene.species, *things))
+    assert (scene.beads.count, scene.contamination.ice, scene.contamination.ethane) == (0, 0, 0)
+    field = scene.params().field_of_view_angstrom
+    for one in things:
+        assert one.copies((3 * field[0], 3 * field[1])) == pytest.approx(9 * one.copies(field), rel=0.15)
+        assert one.copies((0.2 * field[0], 0.2 * field[1])) == 1
 
 
 def test_a_scene_of_files_becomes_images(tmp_path):

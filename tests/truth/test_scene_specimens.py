@@ -127,6 +127,8 @@ def test_what_does_not_fit_is_refused_by_name_and_number():
         built(membranes=[{"shape": "vesicle", "count": 60}])
     with pytest.raises(InputError, match="holds no vesicle"):
         built(film={"thickness_angstrom": 150}, membranes=[{"shape": "vesicle"}])
+    with pytest.raises(InputError, match="vesicle of radius 900 A does not fit into ice of 1100 A"):
+        built(membranes=[{"shape": "vesicle", "radius_angstrom": [900, 1000]}])
     with pytest.raises(InputError, match="`microtubule` of 280 A does not fit"):
         built(film={"thickness_angstrom": 150}, filaments=[{"kind": "microtubule"}])
     with pytest.raises(InputError, match="`immature` of radius 500 A"):
@@ -143,6 +145,7 @@ def test_what_does_not_fit_is_refused_by_name_and_number():
     [
         {"species": [{"count": 3}]},
         {"species": [{"mass_kda": 100, "count": 3, "per_um3": 5}]},
+        {"filaments": [{"kind": "actin", "count": 3, "per_um2": 5}]},
         {"species": [{"mass_kda": 100}, {"mass_kda": 100}]},
         {"membranes": [{"shape": "vesicle", "proteins": [{"species": "nobody", "per_um2": 1}]}]},
         {"membranes": [{"shape": "vesicle", "radius_angstrom": [300, 200]}]},

@@ -27,7 +27,7 @@ def scene_with_settings(scene: Scene, changes: Mapping[str, Any]) -> tuple[Scene
     if "thickness_angstrom" in rest:
         film = film.replace(thickness_angstrom=rest.pop("thickness_angstrom"))
     if "beads" in rest:
-        beads = beads.replace(count=rest.pop("beads"))
+        beads = beads.replace(count=rest.pop("beads"), per_um2=0.0)
     if "bead_diameter_angstrom" in rest:
         beads = beads.replace(diameter_angstrom=rest.pop("bead_diameter_angstrom"))
     other = next((name for name in rest if name in SPECIMEN_SETTINGS), None)

@@ -104,7 +104,8 @@ def _as_dense(placing: Placing, count: float) -> int:
 
 def _place_beads(placing: Placing) -> FloatArray:
     entry = placing.scene.beads
-    wanted = _as_dense(placing, entry.count)
+    field = placing.field_angstrom
+    wanted = _as_dense(placing, entry.count + entry.per_um2 * field[0] * field[1] * 1e-8)
     if wanted and entry.diameter_angstrom > placing.thickest:
         raise InputError(
             _too_large(f"bead of {entry.diameter_angstrom:g} A", entry.diameter_angstrom, placing.thickest)
@@ -154,8 +155,9 @@ def _copies(placing: Placing, kind: int) -> int:
 def _contaminants(placing: Placing, entry: SceneContamination) -> tuple[Contaminant, ...]:
     """Lumps of balls that lie on the faces of the film."""
     rng, result = placing.rng, []
-    for name, count in (("ice", entry.ice), ("ethane", entry.ethane)):
-        for _ in range(count):
+    area = placing.field_angstrom[0] * placing.field_angstrom[1] * 1e-8
+    for name, count, density in (("ice", entry.ice, entry.ice_per_um2), ("ethane", entry.ethane, entry.ethane_per_um2)):
+        for _ in range(count + round(density * area)):
             radius = placing.draw(entry.radius_angstrom)
             x, y = (rng.uniform(-0.5 * f, 0.5 * f) for f in placing.field_angstrom)
             lower, upper = placing.film.faces(x, y)

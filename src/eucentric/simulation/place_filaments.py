@@ -42,11 +42,12 @@ def place_filaments(placing: Placing) -> None:
                 f"A filament `{name}` of {2 * helix.outer_radius_angstrom:.0f} A does not fit into ice of "
                 f"{placing.thickest:.0f} A. Make the ice thicker."
             )
-        for number in range(entry.count):
+        count = entry.copies(placing.field_angstrom)
+        for number in range(count):
             backbone = _grown(placing, entry, helix)
             if backbone is None:
                 raise ProcessingError(
-                    f"No room for more than {number} of {entry.count} `{name}` was found. Ask for fewer or shorter "
+                    f"No room for more than {number} of {count} `{name}` was found. Ask for fewer or shorter "
                     "ones, or make the ice thicker."
                 )
             positions, rotations = subunit_poses(backbone, helix, phase_deg=float(placing.rng.uniform(0, 360)))

@@ -14,8 +14,14 @@ from eucentric.simulation.membranes import (
 )
 from eucentric.simulation.packing import MEMBRANE, OUTSIDE, SOLID, Shape
 from eucentric.simulation.placing import Placing
-from eucentric.simulation.scene import SceneMembrane, SceneProtein
-from eucentric.simulation.structures import BILAYER_ANGSTROM, MEMBRANE_HALF_ANGSTROM, Lattice, Membrane
+from eucentric.simulation.scene import SceneLattice, SceneMembrane, SceneProtein
+from eucentric.simulation.structures import (
+    BILAYER_ANGSTROM,
+    MEMBRANE_HALF_ANGSTROM,
+    MEMBRANE_ROOM_ANGSTROM,
+    Lattice,
+    Membrane,
+)
 from eucentric.simulation.surfaces import Surface
 from eucentric.typing import FloatArray
 
@@ -23,7 +29,6 @@ _SHAPES_TRIED = 25
 _PLACES_TRIED = 3000
 _LEAST_LEFT = 0.3  # of a membrane that the faces of a lamella cut
 _PROTEIN_TRIES = 500  # places looked at in a row
-_ROOM = 10.0  # A between a membrane and a face of the film
 
 
 def place_membranes(placing: Placing) -> None:
@@ -35,7 +40,7 @@ def place_membranes(placing: Placing) -> None:
     ProcessingError : no room left
     """
     for entry in placing.scene.membranes:
-        for number in range(entry.count):
+        for number in range(entry.copies(placing.field_angstrom)):
             first = len(placing.membranes)
             placing.membranes += _placed(placing, entry, number)
             for protein in entry.proteins:
@@ -57,8 +62,9 @@ def place_lattices(placing: Placing) -> None:
         inner, outer = float(points[:, 2].min()), float(points[:, 2].max())
         if entry.membrane_angstrom is not None:
             outer = max(outer, entry.membrane_angstrom + MEMBRANE_HALF_ANGSTROM)
-        for number in range(entry.count):
-            most = np.inf if placing.scene.film.cut else 0.5 * placing.thickest - outer - _ROOM
+        count = entry.copies(placing.field_angstrom)
+        for number in range(count):
+            most = np.inf if placing.scene.film.cut else 0.5 * placing.thickest - outer - MEMBRANE_ROOM_ANGSTROM
             if most < entry.radius_angstrom[0]:
                 raise InputError(
                     f"A lattice `{entry.name}` of radius {entry.radius_angstrom[0]:.0f} A and what lies around it does "
@@ -76,7 +82,7 @@ def place_lattices(placing: Placing) -> None:
                 blocked=placing.blocked,
             )
             if not len(centres):
-                raise _no_room(entry.name, number, entry.count)
+                raise _no_room(entry.name, number, count)
             membrane = -1
             if entry.membrane_angstrom is not None:
                 membrane = len(placing.membranes)
@@ -89,22 +95,27 @@ def place_lattices(placing: Placing) -> None:
                 shell = Shape.shell([envelope], MEMBRANE_HALF_ANGSTROM)
                 placing.occupancy.mark(shell.points + centres[0], MEMBRANE)
                 placing.occupancy.enclose(shell.points + centres[0])
-            positions, rotations = lattice_poses(radius, entry.spacing_angstrom, placing.rng, coverage=entry.coverage)
-            positions = positions + centres[0]
-            inside = placing.in_film(positions)
-            positions, rotations = positions[inside], rotations[inside]
-            for position, rotation in zip(positions, rotations, strict=True):
-                placing.occupancy.mark(placing.shape(kind).points @ rotation.T + position, SOLID)
-            placing.add(kind, positions, rotations, "lattice", len(placing.lattices))
-            placing.lattices.append(
-                Lattice(
-                    name=entry.name,
-                    centre_angstrom=centres[0],
-                    radius_angstrom=radius,
-                    spacing_angstrom=entry.spacing_angstrom,
-                    membrane=membrane,
-                )
-            )
+            _cover(placing, entry, kind, centres[0], radius, membrane)
+
+
+def _cover(placing: Placing, entry: SceneLattice, kind: int, centre: FloatArray, radius: float, membrane: int) -> None:
+    """Put a species on the points of a lattice about a centre, and note the lattice."""
+    positions, rotations = lattice_poses(radius, entry.spacing_angstrom, placing.rng, coverage=entry.coverage)
+    positions = positions + centre
+    inside = placing.in_film(positions)
+    positions, rotations = positions[inside], rotations[inside]
+    for position, rotation in zip(positions, rotations, strict=True):
+        placing.occupancy.mark(placing.shape(kind).points @ rotation.T + position, SOLID)
+    placing.add(kind, positions, rotations, "lattice", len(placing.lattices))
+    placing.lattices.append(
+        Lattice(
+            name=entry.name,
+            centre_angstrom=centre,
+            radius_angstrom=radius,
+            spacing_angstrom=entry.spacing_angstrom,
+            membrane=membrane,
+        )
+    )
 
 
 def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membrane]:
@@ -139,7 +150,7 @@ def _placed(placing: Placing, entry: SceneMembrane, number: int) -> list[Membran
                 _membrane(placing, name, surface, entry.thickness_angstrom, centres[0], round_one)
                 for name, surface in zip(names, surfaces, strict=True)
             ]
-    raise _no_room(entry.name or entry.shape, number, entry.count)
+    raise _no_room(entry.name or entry.shape, number, entry.copies(placing.field_angstrom))
 
 
 def _left(placing: Placing, surface: Surface) -> float:
@@ -170,7 +181,7 @@ def _membrane(
 def _drawn(placing: Placing, entry: SceneMembrane, half: float) -> tuple[list[Surface], float]:
     """Mid-surfaces of one membrane about the origin, and its radius."""
     rng, cut = placing.rng, placing.scene.film.cut
-    most = np.inf if cut else 0.5 * placing.thickest - half - _ROOM
+    most = np.inf if cut else 0.5 * placing.thickest - half - MEMBRANE_ROOM_ANGSTROM
     if entry.shape == "sheet":
         reach = float(np.hypot(*placing.half[:2])) + 100.0
         return [sheet_surface(reach, reach, rng, rise=1000.0 * entry.roughness)], 0.0
@@ -186,6 +197,11 @@ def _drawn(placing: Placing, entry: SceneMembrane, half: float) -> tuple[list[Su
     if most <= 60.0:
         raise InputError(
             f"Ice of {placing.thickest:g} A holds no {entry.name or entry.shape}. Make it thicker, or ask for none."
+        )
+    if entry.radius_angstrom[0] > most:
+        raise InputError(
+            f"A {entry.name or entry.shape} of radius {entry.radius_angstrom[0]:.0f} A does not fit into ice of "
+            f"{placing.thickest:.0f} A: there is room for {most:.0f} A. Make the ice thicker or radius_angstrom smaller."
         )
     radius = placing.draw(entry.radius_angstrom, most)
     if entry.shape == "tube":

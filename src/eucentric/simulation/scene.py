@@ -9,6 +9,7 @@ from eucentric.errors import InputError
 from eucentric.models.settings import Frozen
 from eucentric.simulation.film import Film
 from eucentric.simulation.params import SimulationParams
+from eucentric.simulation.structures import MEMBRANE_HALF_ANGSTROM, MEMBRANE_ROOM_ANGSTROM
 
 Range = tuple[float, float]
 """Smallest and largest; each thing draws its own."""
@@ -68,15 +69,40 @@ class SceneProtein(Frozen):
     )
 
 
-class SceneMembrane(Frozen):
+class _Counted(Frozen):
+    """Things that are counted, or as dense in every field of view."""
+
+    count: int | None = Field(
+        default=None, ge=0, description="in the untilted field of view; one where per_um2 is not given either"
+    )
+    per_um2: float | None = Field(
+        default=None,
+        ge=0,
+        description="number in a square micrometre of the field, at least one; of the largest square in it",
+    )
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if self.count is not None and self.per_um2 is not None:
+            raise ValueError("only one of count and per_um2 says how many there are")
+        return self
+
+    def copies(self, field_angstrom: Range) -> int:
+        """How many there are in a field of view of x, y A."""
+        if self.per_um2 is None:
+            return 1 if self.count is None else self.count
+        return max(1, round(self.per_um2 * min(field_angstrom) ** 2 * 1e-8)) if self.per_um2 else 0
+
+
+class SceneMembrane(_Counted):
     """Membranes of one shape."""
 
     shape: Literal["vesicle", "tube", "sheet", "cisterna", "double"] = Field(description="what they look like")
     name: str = Field(default="", description="their class in the truth; empty for the shape")
-    count: int = Field(default=1, ge=0, description="in the untilted field of view")
     radius_angstrom: Range = Field(
         default=(280.0, 420.0),
-        description="A; of vesicles, of the outer of two membranes, of tubes, of a cisterna's outline",
+        description="A; of vesicles, of the outer of two membranes, of tubes, of a cisterna's outline; larger ones than the "
+        "ice holds are not drawn",
     )
     length_angstrom: Range = Field(default=(1500.0, 3000.0), description="A; of tubes, ends included")
     lumen_angstrom: Range = Field(
@@ -96,12 +122,11 @@ class SceneMembrane(Frozen):
     proteins: tuple[SceneProtein, ...] = Field(default=(), description="species that stand in them")
 
 
-class SceneFilament(Frozen):
+class SceneFilament(_Counted):
     """Filaments of one kind."""
 
     kind: Literal["actin", "microtubule"] = Field(description="the helix of their subunits")
     name: str = Field(default="", description="their class in the truth; empty for the kind")
-    count: int = Field(default=1, ge=0, description="in the untilted field of view")
     length_angstrom: Range = Field(default=(2000.0, 5000.0), description="A")
     species: str = Field(default="", description="name of the subunit's species; empty for the built-in one")
     persistence_angstrom: float | None = Field(
@@ -112,11 +137,10 @@ class SceneFilament(Frozen):
     )
 
 
-class SceneLattice(Frozen):
+class SceneLattice(_Counted):
     """Spheres with a hexagonal lattice, as immature retroviruses have inside their membrane."""
 
     name: str = Field(default="immature", description="their class in the truth")
-    count: int = Field(default=1, ge=0, description="in the untilted field of view")
     species: str = Field(default="", description="name of the species at the points; empty for a built-in hexamer")
     radius_angstrom: Range = Field(default=(500.0, 600.0), description="A, of the sphere through the species' origins")
     spacing_angstrom: float = Field(default=78.0, gt=20, description="A between next neighbours")
@@ -145,6 +169,7 @@ class SceneBeads(Frozen):
     """Gold beads."""
 
     count: int = Field(default=0, ge=0, description="in the untilted field of view; as dense around it")
+    per_um2: float = Field(default=0.0, ge=0, description="number in a square micrometre, besides those counted")
     diameter_angstrom: float = Field(default=100.0, gt=0, description="A")
 
 
@@ -153,6 +178,8 @@ class SceneContamination(Frozen):
 
     ice: int = Field(default=0, ge=0, description="balls of crystalline ice, in the untilted field of view")
     ethane: int = Field(default=0, ge=0, description="specks of frozen ethane")
+    ice_per_um2: float = Field(default=0.0, ge=0, description="number in a square micrometre, besides those counted")
+    ethane_per_um2: float = Field(default=0.0, ge=0, description="number in a square micrometre, besides those counted")
     radius_angstrom: Range = Field(default=(150.0, 400.0), description="A")
 
 
@@ -231,9 +258,10 @@ class Scene(Frozen):
             SceneSpecies(name=f"species {number + 1}", mass_kda=20.0, count=count)
             for number, count in enumerate(params.particles_per_species)
         )
-        membranes = (
-            SceneMembrane(shape="vesicle", count=params.vesicles, radius_angstrom=params.vesicle_radius_angstrom),
-        )
+        low, high = params.vesicle_radius_angstrom
+        held = max(0.5 * params.thickness_angstrom - MEMBRANE_HALF_ANGSTROM - MEMBRANE_ROOM_ANGSTROM, 1.0)
+        radius = (min(low, held), high)  # the setting says that it is cut to what the ice holds
+        membranes = (SceneMembrane(shape="vesicle", count=params.vesicles, radius_angstrom=radius),)
         return cls(
             apart=True,
             species=species,

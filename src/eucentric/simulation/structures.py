@@ -13,6 +13,8 @@ BILAYER_ANGSTROM = 37.0
 """Distance of the two layers of head groups of a common bilayer."""
 MEMBRANE_HALF_ANGSTROM = 26.0
 """From the mid-surface of such a bilayer to its outside."""
+MEMBRANE_ROOM_ANGSTROM = 10.0
+"""Between a membrane and a face of the film."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
