@@ -60,7 +60,9 @@ def test_scenes_that_cannot_be_are_explained(program, tmp_path, scene, words):
         (["--preset", "crowded", "--thickness-angstrom", "90"], "does not fit into ice of"),
         (["--scene", "none.toml"], "none.toml"),
         (["--map"], "--map is without a file"),
-        (["--map", "none.mrc"], "none.mrc"),
+        (["--map", "none.mrc"], "--map-mass-kda has 0 masses for `none.mrc`"),
+        (["--map", "none.mrc", "--map-mass-kda", "300"], "none.mrc"),
+        (["--map-mass-kda", "300"], "1 masses for no map"),
         (["--structure", "EMPTY"], "EMPTY"),
         (["--like", "nowhere"], "nowhere"),
         (["--like-series", "TS_01"], "--like"),
@@ -94,6 +96,20 @@ def test_settings_go_before_those_of_a_scene(program, tmp_path):
     assert truth.motion_angstrom.shape == (3, 1, 2)
     assert truth.settings["species"] == ["one"]
     assert set(truth.settings["label_names"].values()) == {"nothing", "one"}
+
+
+def test_a_map_of_a_known_mass_is_a_species(program, tmp_path):
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert program("simulate", first, *TINY, "--tilt-angles-deg", "0")[0] == 0
+    (reference,) = first.glob("references/*.mrc")
+    given = ("--map", reference, "--map-mass-kda", "300")
+    code, _, err = program("simulate", again, *TINY, "--tilt-angles-deg", "0", *given)
+    assert code == 0, err
+    truth = read_truth(again / "TS_01_truth.json")
+    assert truth.settings["species_kda"] == [300.0]
+    code, _, err = program("simulate", tmp_path / "no", *TINY, "--map", reference, "--map-mass-kda", "-3")
+    assert code == 2
+    assert "expected a positive mass" in err
 
 
 def whole_movies(folder):

@@ -44,6 +44,7 @@ def simulate(
     scene: Path | None = None,
     structure: Annotated[list[Path] | None, SEVERAL] = None,
     map: Annotated[list[Path] | None, SEVERAL] = None,  # noqa: A002 - the option's name
+    map_mass_kda: Annotated[list[float] | None, SEVERAL] = None,
     like: Path | None = None,
     like_series: str | None = None,
     series: int = 1,
@@ -74,7 +75,10 @@ def simulate(
     structure
         PDB or mmCIF files, one a species, in place of the built-in macromolecules
     map
-        density maps (MRC), one a species, after those of --structure; the densest part that a protein fills is taken
+        density maps (MRC), one a species, after those of --structure; the densest part that a protein of
+        --map-mass-kda fills is taken
+    map_mass_kda
+        kDa, of the species in each of --map
     like
         project whose pixel and image size, tilts and their order, dose, defocus, motion, pre-tilt and thickness are
         taken over, as far as it has come
@@ -110,7 +114,15 @@ def simulate(
         raise InputError(
             f"`{folder}` holds files already; expected a new folder. Name another one, or add --overwrite."
         )
-    wanted = _Wanted(preset=preset, scene=scene, structures=structure, maps=map, like=like, like_series=like_series)
+    wanted = _Wanted(
+        preset=preset,
+        scene=scene,
+        structures=structure,
+        maps=map,
+        masses=map_mass_kda,
+        like=like,
+        like_series=like_series,
+    )
     options = TruthOptions(
         volumes=truth in ("volumes", "all"),
         images=truth in ("images", "all"),
@@ -194,6 +206,8 @@ class _Wanted:
     scene: Path | None
     structures: list[Path] | None
     maps: list[Path] | None
+    masses: list[float] | None
+    """kDa, of what is in `maps`."""
     like: Path | None
     like_series: str | None
 
@@ -208,6 +222,13 @@ class _Wanted:
                     f"{option} was given with a scene, which names the files of its species itself. "
                     "Write them into its [[species]] as `structure` or `map`."
                 )
+        maps, masses = self.maps or [], self.masses or []
+        if len(masses) != len(maps):
+            named = ", ".join(f"`{path}`" for path in maps) or "no map"
+            raise InputError(
+                f"--map-mass-kda has {len(masses)} masses for {named}; expected one for each map: it says how much of the "
+                "map is the species."
+            )
         if self.like_series is not None and self.like is None:
             raise InputError("--like-series names a tilt series, but no project was given with --like.")
 
@@ -241,7 +262,10 @@ def _specimen(
         scene, params = scene_with_settings(scene, changes)
         return scene, params, scene_files.scene_species(scene, folder)
     species = [scene_files.read_species(path) for path in wanted.structures or ()]
-    species += [scene_files.read_map_species(path) for path in wanted.maps or ()]
+    species += [
+        scene_files.read_map_species(path, mass_kda=mass)
+        for path, mass in zip(wanted.maps or (), wanted.masses or (), strict=True)
+    ]
     names = [one.name for one in species]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:

@@ -172,8 +172,8 @@ def species_from_volume(
     Raises
     ------
     ShapeError : not a volume
-    InputError : neither mass nor threshold, values that are no numbers, nothing above the threshold, or a map that is
-        dark where the species is
+    InputError : neither mass nor threshold, a mass that is not positive, values that are no numbers, nothing above the
+        threshold, or a map that is dark where the species is
     """
     density = np.asarray(volume, dtype=np.float64)
     if density.ndim != 3 or not density.size:
@@ -182,6 +182,8 @@ def species_from_volume(
         raise InputError(f"The map {name} holds values that are not numbers. Write it again without them.")
     if mass_kda is None and threshold is None:
         raise InputError(f"How much of the map {name} is the species is not known. Give its mass_kda or a threshold.")
+    if mass_kda is not None and not mass_kda > 0:
+        raise InputError(f"The map {name} was given {mass_kda:g} kDa; expected a positive mass.")
     solvent = float(np.median(density))
     density = (solvent - density) if dark else (density - solvent)
     level = None if threshold is None else (solvent - threshold if dark else threshold - solvent)

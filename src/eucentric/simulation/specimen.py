@@ -82,7 +82,7 @@ class Specimen:
 
         if scene is None and len(params.particles_per_species) != len(species):
             raise InputError(
-                f"{len(params.particles_per_species)} numbers of particles were given for {len(species)} species. "
-                "Give one number for each."
+                f"particles_per_species has {len(params.particles_per_species)} numbers, but there are {len(species)} "
+                "species. Give one number for each."
             )
         return build_specimen(Scene.from_params(params) if scene is None else scene, params, species, rng)
