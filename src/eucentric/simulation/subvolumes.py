@@ -212,13 +212,11 @@ class SubvolumeDataset(Dataset[dict[str, Tensor]]):
         largest = rng.uniform(*params.tilt_range_deg)
         tilts = np.arange(-math.floor(largest / step), math.floor(largest / step) + 1) * step
         order = np.argsort(np.argsort(np.abs(tilts) + 0.1 * (tilts < 0)))  # dose-symmetric
-        geometry = TiltGeometry.build(
-            tilts + rng.uniform(-params.pre_tilt_deg, params.pre_tilt_deg) + rng.normal(0.0, 0.1, len(tilts)),
-            z_rot_deg=0.0,
-        )
+        angles = tilts + rng.uniform(-params.pre_tilt_deg, params.pre_tilt_deg) + rng.normal(0.0, 0.1, len(tilts))
+        geometry = TiltGeometry.build(angles, z_rot_deg=0.0)
         dose = rng.uniform(*params.dose) / len(tilts)
         thickness = rng.uniform(*params.thickness_angstrom)
-        cosine = np.maximum(np.abs(np.cos(np.deg2rad(tilts))), 0.15)
+        cosine = np.maximum(np.abs(np.cos(np.deg2rad(angles))), 0.15)
         defocus = rng.uniform(*params.defocus_angstrom) + rng.normal(0.0, 300.0, len(tilts))
         return BoxTransfer.build(
             geometry,
