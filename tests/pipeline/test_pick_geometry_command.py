@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from eucentric.cli.main import run
+from eucentric.geometry import rotation_y
 from eucentric.io.imod_models import write_imod_model
 from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import read_particles, write_particles
@@ -80,3 +81,16 @@ def test_what_is_missing_is_told(arguments, message, tmp_path, monkeypatch, caps
     write_particles("c.star", ParticleSet.build("TS_02", [[0, 0, 0]]), "relion5")
     assert run(["pick-geometry", *arguments, "--output", "o.star"]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_hole_in_a_row_is_filled(tmp_path, capsys):
+    row = np.stack([np.arange(9) * 80.0, np.zeros(9), np.zeros(9)], axis=1)
+    turns = np.broadcast_to(rotation_y(90.0), (8, 3, 3))
+    write_particles(tmp_path / "r.star", ParticleSet.build("a", np.delete(row, 4, axis=0), rotations=turns), "relion5")
+    out = tmp_path / "o.star"
+    complete = ["particles", "complete", str(tmp_path / "r.star"), "--distance", "100", "--output", str(out)]
+    assert run(complete) == 0
+    assert "1 were missing" in capsys.readouterr().out
+    got = read_particles(out)
+    np.testing.assert_allclose(got.positions_angstrom[-1], row[4], atol=1e-4)
+    assert got.columns["eucLatticeVotes"][-1] == 2

@@ -20,6 +20,7 @@ def particles_app(group: Group) -> App:
         ("intersect", "Keep the particles that two lists share."),
         ("subtract", "Keep the particles that another list does not have."),
         ("select", "Keep particles by score, kind, place, neighbours or visibility."),
+        ("complete", "Find the lattice of oriented particles, and add those missing in it."),
         ("score", "Compare picks with known particles."),
         ("project", "Write where particles are seen in every tilt image, and their defocus."),
     ):

@@ -354,6 +354,58 @@ def select(
     return write_list(select_particles(particles, wanted), output, len(particles), overwrite, as_json)
 
 
+def complete(
+    source: Path,
+    /,
+    *,
+    output: Path,
+    distance: float,
+    tolerance: float | None = None,
+    votes: int = 2,
+    rounds: int = 3,
+    symmetry: str = "C1",
+    grid: GridOptions = _DEFAULT,
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Find the lattice that oriented particles form, flat or curved, and add those missing in it.
+
+    Parameters
+    ----------
+    source
+        list of oriented particles of one kind
+    output
+        RELION-5 table to be made; eucLatticeVotes is 0 for particles given, and the neighbours that expect one for new ones
+    distance
+        A: how far away neighbours lie, at most
+    tolerance
+        A: how far a particle may be from its site; a sixth of the distance where not given
+    votes
+        particles that must expect a site; 3 in a sheet leaves its edges alone
+    rounds
+        new particles vote in the next round
+    symmetry
+        group of a particle, such as C6
+    overwrite
+        replace a file that exists
+    """
+    from eucentric.geometry.symmetry import symmetry_rotations
+    from eucentric.picking.complete_lattice import complete_lattice, fit_lattice
+
+    del debug
+    particles, group = _read(source, grid), symmetry_rotations(symmetry)
+    reach = distance / 6.0 if tolerance is None else tolerance
+    lattice = fit_lattice(particles, distance, tolerance_angstrom=reach, symmetry=group)
+    for offset, part, spread in zip(lattice.offsets_angstrom, lattice.occupancy, lattice.spread_angstrom, strict=True):
+        x, y, z = offset
+        sys.stdout.write(f"neighbour at {x:.0f} {y:.0f} {z:.0f} A: of {part:.0%} of the particles, to {spread:.1f} A\n")
+    whole = complete_lattice(particles, lattice, tolerance_angstrom=reach, votes=votes, rounds=rounds, symmetry=group)
+    _refuse(output, overwrite)
+    sys.stdout.write(f"{len(whole) - len(particles)} were missing.\n")
+    return write_list(whole, output, len(whole), overwrite, as_json)
+
+
 def score(
     picks: Path,
     /,

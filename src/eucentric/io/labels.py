@@ -41,6 +41,7 @@ VERDICT_TEXT = "eucVerdictText"
 FOCUS_POSITION = "eucFocusPositionAngst"
 SPECIES = "eucSpecies"
 MATCH_DISTANCE = "eucMatchDistanceAngst"
+LATTICE_VOTES = "eucLatticeVotes"
 INSTANCE = "eucInstance"
 BLOB_DIAMETER = "eucBlobDiameterAngst"
 Q_VALUE = "eucQValue"
@@ -119,6 +120,7 @@ MEANINGS: dict[str, str] = {
     MATCH_DISTANCE: "distance to the same particle in another list, A",
     Q_VALUE: "part of false picks among those at least as good",
     BLOB_DIAMETER: "diameter of the size that answered most, A",
+    LATTICE_VOTES: "neighbours that expect a particle at its place in a lattice; 0 for particles that were given",
     INSTANCE: "number of the object that a particle belongs to, such as a filament; 0 for none",
     TILT_ANGLE: "nominal angle of the tilt image, degrees",
     VISIBLE: "whether the particle lies in the image with its margin: 1 yes, 0 no",
