@@ -78,7 +78,7 @@ class _Counted(Frozen):
     per_um2: float | None = Field(
         default=None,
         ge=0,
-        description="number in a square micrometre of the field, at least one; of the largest square in it",
+        description="number in a square micrometre, of the largest square in the field; a quarter of one is one",
     )
 
     @model_validator(mode="after")
@@ -91,7 +91,8 @@ class _Counted(Frozen):
         """How many there are in a field of view of x, y A."""
         if self.per_um2 is None:
             return 1 if self.count is None else self.count
-        return max(1, round(self.per_um2 * min(field_angstrom) ** 2 * 1e-8)) if self.per_um2 else 0
+        number = self.per_um2 * min(field_angstrom) ** 2 * 1e-8
+        return 1 if 0.25 <= number < 1.0 else round(number)
 
 
 class SceneMembrane(_Counted):
