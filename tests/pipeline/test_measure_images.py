@@ -118,6 +118,19 @@ def test_optics_matter_and_a_voltage_that_is_assumed_is_told(tmp_path):
     assert any("300 kV was assumed" in c and "--voltage" in c for c in wrong.caveats)
 
 
+@pytest.mark.parametrize("end", [13.0, 8.0])
+def test_fit_resolution_is_where_the_rings_end(tmp_path, end):
+    """No ring beyond a frequency: agreement is told within three rings, so that it ends within one and a half."""
+    rng = np.random.default_rng(4)
+    fy, fx = np.fft.fftfreq(SHAPE[0], PIXEL)[:, None], np.fft.rfftfreq(SHAPE[1], PIXEL)[None]
+    seen = contrast_transfer(SHAPE, PIXEL, astigmatism=0.0) * (np.hypot(fy, fx) < 1 / end)
+    image = np.fft.irfft2(np.fft.rfft2(rng.normal(size=SHAPE)) * seen, s=SHAPE) + 0.4 * rng.normal(size=SHAPE)
+    write_mrc(tmp_path / "a.mrc", (50.0 + image).astype(np.float32), PIXEL)
+    found = measure(tmp_path / "a.mrc")[0].fit.max_resolution_angstrom
+    rings = 0.0197 * DEFOCUS * (found**-2 - end**-2)
+    assert -1.5 < rings < 1.5
+
+
 def test_the_command_tells_what_was_assumed_and_refuses_options_that_would_change_nothing(tmp_path, capsys):
     write_mrc(tmp_path / "a.mrc", np.full((300, 300), 7.0, dtype=np.float32), PIXEL)
     code = main.run(["ctf", str(tmp_path / "a.mrc"), "--device", "cpu"])
