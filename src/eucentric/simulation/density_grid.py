@@ -1,4 +1,7 @@
-"""Weighted points onto a volume: cubic B-splines on a finer grid, whose transform is divided out."""
+"""The potential of bodies in a small cube, as a transform: what training boxes are filtered from.
+
+`potential_volume` is for whole fields of view: in pieces, low-passed, in real space. Here nothing of either is needed.
+"""
 
 from collections.abc import Sequence
 
@@ -9,6 +12,7 @@ from torch import Tensor
 
 from eucentric.compute import good_size
 from eucentric.simulation.body import Body
+from eucentric.simulation.finer_grid import kept_rows, spline_transform
 from eucentric.simulation.spreading import spread_in_volume
 
 _OVERSAMPLING = 1.5  # aliases of 6% at Nyquist, 1% at two thirds of it
@@ -34,11 +38,9 @@ def density_transform(bodies: Sequence[Body], side: int, voxel_size: float) -> C
     for body in bodies:
         spread_in_volume(grid, body, scales, middle)
     full = torch.fft.rfftn(torch.from_numpy(grid))
-    rows = torch.arange(side)
-    rows[(side + 1) // 2 :] += fine - side
+    rows = kept_rows(side, fine)
     cut = full[rows][:, rows][:, :, : side // 2 + 1]
-    y = torch.sinc(torch.fft.fftfreq(side) * side / fine) ** 4
-    x = torch.sinc(torch.fft.rfftfreq(side) * side / fine) ** 4
+    y, x = spline_transform(side, fine), spline_transform(side, fine, half=True)
     # the middle of the fine cube is voxel fine // 2, whose phase is that of side // 2 in the coarse one
     samples: Tensor = cut / (y[:, None, None] * y[:, None] * x) / voxel_size**3
     return samples

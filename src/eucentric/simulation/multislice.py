@@ -28,6 +28,7 @@ from eucentric.simulation.acquisition import Acquisition
 from eucentric.simulation.body import Body
 from eucentric.simulation.coherence import coherence_envelope
 from eucentric.simulation.damage import damage_weights
+from eucentric.simulation.finer_grid import kept_rows
 from eucentric.simulation.ice import BeamPath, fluctuations, tapered, water_spectrum
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.slabs import camera_places, slab_transforms
@@ -51,9 +52,7 @@ def multislice_spectra(
     intensity = torch.fft.ifft2(spectrum).abs().square() - 1.0
     half = torch.fft.rfft2(intensity)
     ratio = (shape[0] * shape[1]) / (lens.fine[0] * lens.fine[1])
-    rows = torch.arange(shape[0])
-    rows[(shape[0] + 1) // 2 :] += lens.fine[0] - shape[0]
-    return None, ratio * half[rows, : shape[1] // 2 + 1]
+    return None, ratio * half[kept_rows(shape[0], lens.fine[0]), : shape[1] // 2 + 1]
 
 
 class _Lens:

@@ -11,6 +11,7 @@ from torch import Tensor
 from eucentric.compute import good_size
 from eucentric.errors import ShapeError
 from eucentric.simulation.body import Body
+from eucentric.simulation.finer_grid import kept_rows, spline_transform
 from eucentric.simulation.spreading import spread_in_volume
 
 _OVERSAMPLING = 1.5
@@ -55,8 +56,7 @@ def potential_slab(
     del grid
     columns = torch.fft.fft(planes, dim=0)
     del planes
-    kept = _rows(padded[0], fine[0])
-    spectrum = columns[kept]
+    spectrum = columns[kept_rows(padded[0], fine[0])]
     for axis in range(3):
         spectrum *= _filter(padded[axis], fine[axis], half=axis == 2).reshape(
             [-1 if a == axis else 1 for a in range(3)]
@@ -67,14 +67,8 @@ def potential_slab(
     return wanted
 
 
-def _rows(size: int, fine: int) -> Tensor:
-    rows = torch.arange(size)
-    rows[(size + 1) // 2 :] += fine - size
-    return rows
-
-
 def _cut(transform: Tensor, shape: tuple[int, ...]) -> Tensor:
-    rows: Tensor = transform[_rows(shape[0], len(transform))][:, : shape[1] // 2 + 1]
+    rows: Tensor = transform[kept_rows(shape[0], len(transform))][:, : shape[1] // 2 + 1]
     return rows
 
 
@@ -82,6 +76,6 @@ def _filter(size: int, fine: int, *, half: bool) -> Tensor:
     """Along one axis: the band to keep over the transform of the spline that points were spread with."""
     frequency = (torch.fft.rfftfreq(size) if half else torch.fft.fftfreq(size)).double()
     ramp = ((frequency.abs() - _PASS) / (_STOP - _PASS)).clamp(0.0, 1.0)
-    spline = torch.sinc(frequency * size / fine) ** 4
+    spline = spline_transform(size, fine, half=half, dtype=torch.float64)
     kept: Tensor = (0.5 * (1.0 + torch.cos(math.pi * ramp)) / spline).float()
     return kept

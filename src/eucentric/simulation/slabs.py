@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eucentric.simulation.acquisition import Acquisition
 from eucentric.simulation.body import Body
+from eucentric.simulation.finer_grid import kept_rows, spline_transform
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.spreading import spread_points
 from eucentric.typing import FloatArray
@@ -91,14 +92,11 @@ def _image_transform(
     """Transform of what was spread, at the frequencies of the image's own pixels, the spreading spline divided out."""
     half = torch.fft.rfft(fine)[:, : shape[1] // 2 + 1]
     full = torch.fft.fft(half, dim=0)
-    rows = torch.arange(shape[0])
-    rows[(shape[0] + 1) // 2 :] += fine.shape[0] - shape[0]
-    transform: Tensor = full[rows] / spline
+    transform: Tensor = full[kept_rows(shape[0], fine.shape[0])] / spline
     return transform
 
 
 def _spline_transform(shape: tuple[int, int]) -> Float[Tensor, "y half_x"]:
-    y = torch.sinc(torch.fft.fftfreq(shape[0]) / _OVERSAMPLING) ** 4
-    x = torch.sinc(torch.fft.rfftfreq(shape[1]) / _OVERSAMPLING) ** 4
+    y, x = (spline_transform(n, _OVERSAMPLING * n, half=half) for n, half in zip(shape, (False, True), strict=True))
     transform: Tensor = y[:, None] * x
     return transform
