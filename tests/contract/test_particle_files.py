@@ -247,3 +247,18 @@ def test_no_particle_at_all(name, tmp_path):
     path = tmp_path / f"list{PARTICLE_FORMATS[name]}"
     write_particles(path, ParticleSet.empty(), name, FRAMES)
     assert len(read_particles(path, FRAMES, name)) == 0
+
+
+def test_pixel_sizes_of_the_images_stay_with_the_particles(tmp_path):
+    """Through a tool that knows no tomograms, as optics groups; merged lists may have several."""
+    given = asymmetric()
+    write_particles(tmp_path / "a.star", given, "relion5", FRAMES)
+    write_particles(tmp_path / "b.star", read_particles(tmp_path / "a.star"), "relion5")
+    optics, table = (read_star(tmp_path / "b.star")[b] for b in ("optics", "particles"))
+    assert optics["rlnTomoTiltSeriesPixelSize"].tolist() == [8.0, 10.0]
+    assert table["rlnOpticsGroup"].tolist() == [1, 1, 2, 1, 2]
+    assert "rlnTomoTiltSeriesPixelSize" not in table
+    one = read_particles(tmp_path / "a.star").in_tomogram("TS_01")
+    bare = one.with_tomograms("TS_05").without_column("rlnTomoTiltSeriesPixelSize")
+    with pytest.raises(InputError, match="TS_05 is not known"):
+        write_particles(tmp_path / "c.star", ParticleSet.concatenate([one, bare]), "relion5")

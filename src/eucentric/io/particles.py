@@ -144,7 +144,7 @@ def write_particles(
         return made
     if name == "relion5":
         sizes = {n: f.voxel_size_angstrom for n, f in grids.by_name.items()}
-        write_relion_particles(place, particles, pixel_sizes_angstrom=sizes)
+        write_relion_particles(place, particles, pixel_sizes_angstrom=sizes or None)
         return [place]
     writers = {
         "relion4": write_relion4_particles,

@@ -35,6 +35,7 @@ _NAMES = ("rlnTomoName", "rlnMicrographName")
 _SCORE = "rlnAutopickFigureOfMerit"
 _SCORES = (_SCORE, "rlnLCCmax")
 _CLASS, _GROUP, _PARTICLE = "rlnClassNumber", "rlnOpticsGroup", "rlnTomoParticleName"
+_PIXEL = "rlnTomoTiltSeriesPixelSize"
 _TAKEN = {
     *_CENTRED,
     *_CORNER,
@@ -98,7 +99,8 @@ def read_relion_particles(path: PathLike, frames: TomogramFrames | None = None) 
             label: table[label].to_numpy(dtype=np.float64)
             for label in table.columns
             if label not in _TAKEN and pd.api.types.is_numeric_dtype(table[label])
-        },
+        }
+        | _image_pixels(table, tables.get("optics")),
     )
 
 
@@ -129,6 +131,17 @@ def _rotations(table: pd.DataFrame, names: tuple[str, ...], place: object) -> Fl
         if name in table:
             angles[:, i] = _columns(table, (name,), place)[:, 0]
     return np.asarray(Rotation.from_relion(*angles.T).matrices)
+
+
+def _image_pixels(table: pd.DataFrame, optics: pd.DataFrame | None) -> dict[str, FloatArray]:
+    """The pixel size of the tilt images of each particle as a column, where it is known of all."""
+    if _PIXEL in table:
+        return {_PIXEL: table[_PIXEL].to_numpy(dtype=np.float64)}
+    if optics is None or _PIXEL not in optics or _GROUP not in optics or not len(table):
+        return {}
+    size = dict(zip(optics[_GROUP], optics[_PIXEL], strict=True))
+    group = table[_GROUP] if _GROUP in table else [optics[_GROUP].iloc[0]] * len(table)
+    return {_PIXEL: np.array([float(size[g]) for g in group])} if set(group) <= set(size) else {}
 
 
 def _pixel_sizes(
@@ -165,7 +178,8 @@ def write_relion_particles(
 
     Parameters
     ----------
-    pixel_sizes_angstrom : of the tilt images of each tomogram, for the optics groups; one group without it
+    pixel_sizes_angstrom : of the tilt images of each tomogram, for the optics groups; as the particles' column
+        rlnTomoTiltSeriesPixelSize says where None, and one group without it where there is none
 
     Raises
     ------
@@ -182,7 +196,7 @@ def write_relion_particles(
     else:
         own = rotation.as_relion()
     table |= {name: angle.tolist() for name, angle in zip(_ANGLES, own, strict=True)}
-    optics = _optics(particles.tomograms, pixel_sizes_angstrom or {}, table)
+    optics = _optics(particles.tomograms, pixel_sizes_angstrom or _pixels_of_tomograms(particles), table)
     write_star(path, {"optics": optics, "particles": table})
 
 
@@ -233,10 +247,16 @@ def _shared_columns(particles: ParticleSet) -> dict[str, list[object]]:
             table[labels.SPECIES] = [kind or None for kind in kinds]
     if not np.isnan(particles.scores).all():
         table[_SCORE] = particles.scores.tolist()
-    for label, column in particles.columns.items():
+    for label, column in particles.without_column(_PIXEL).columns.items():
         whole = bool(len(column)) and bool(np.isfinite(column).all() and (column == np.round(column)).all())
         table[label] = column.astype(np.int64).tolist() if whole else column.tolist()
     return table
+
+
+def _pixels_of_tomograms(particles: ParticleSet) -> dict[str, float]:
+    """By name, from the column of pixel sizes; of those only where it is finite."""
+    column = particles.columns.get(_PIXEL, np.full(len(particles), np.nan))
+    return {str(n): float(s) for n, s in zip(particles.tomograms, column, strict=True) if np.isfinite(s)}
 
 
 def _optics(
@@ -246,7 +266,10 @@ def _optics(
     names = list(dict.fromkeys(str(name) for name in tomograms))
     missing = [name for name in names if name not in pixel_sizes]
     if missing and len(missing) < len(names):
-        raise InputError(f"The pixel size of {', '.join(missing[:5])} is not known, while that of others is.")
+        raise InputError(
+            f"The pixel size of the images of {', '.join(missing[:5])} is not known, while that of others is. "
+            "Add it to their list: eucentric particles convert LIST OUTPUT --tomograms TABLE."
+        )
     sizes = [] if missing else sorted({pixel_sizes[name] for name in names})
     table[_GROUP] = [1 if not sizes else 1 + sizes.index(pixel_sizes[str(name)]) for name in tomograms]
     numbers = range(1, max(1, len(sizes)) + 1)

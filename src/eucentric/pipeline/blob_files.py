@@ -28,6 +28,8 @@ class TomogramFile:
     name: str
     path: Path
     specimen: Specimen | None
+    pixel_size_angstrom: float | None = None
+    """Of its tilt images."""
 
 
 def find_tomograms(target: Path) -> list[TomogramFile]:
@@ -44,7 +46,9 @@ def find_tomograms(target: Path) -> list[TomogramFile]:
         raise InputError(f"`{table}` does not exist. Run `eucentric reconstruct` first, or name a tomogram (.mrc).")
     root = project_of(table)
     found = [
-        TomogramFile(name=s.name, path=root / s.tomogram.path, specimen=s.specimen)
+        TomogramFile(
+            name=s.name, path=root / s.tomogram.path, specimen=s.specimen, pixel_size_angstrom=s.pixel_size_angstrom
+        )
         for s in read_tilt_series_set(table, root)
         if s.tomogram is not None
     ]
@@ -95,14 +99,15 @@ def pick_blob_files(
         region = None if limits is None else torch.from_numpy(slab_region(frame, *limits, one.specimen)).to(device)
         found = pick_blobs(volume, voxel, params, region=region)
         contaminated[one.name] = found.contaminated
-        parts.append(
-            ParticleSet.build(
-                one.name,
-                frame.to_angstrom(found.index_xyz),
-                scores=found.scores,
-                columns={labels.Q_VALUE: found.q_values, labels.BLOB_DIAMETER: found.diameters_angstrom},
-            )
+        part = ParticleSet.build(
+            one.name,
+            frame.to_angstrom(found.index_xyz),
+            scores=found.scores,
+            columns={labels.Q_VALUE: found.q_values, labels.BLOB_DIAMETER: found.diameters_angstrom},
         )
+        if one.pixel_size_angstrom is not None:
+            part = part.with_column("rlnTomoTiltSeriesPixelSize", one.pixel_size_angstrom)
+        parts.append(part)
     picks = ParticleSet.concatenate(parts)
     write_particles(output, picks, "relion5")
     return picks, contaminated
