@@ -170,18 +170,13 @@ def form_frames(
     frequency = frequency_grid(shape, pixel)
     camera = frequency_response(frequency * pixel, params, mtf)
     shifts = torch.from_numpy(acquisition.motion_angstrom[tilt] / pixel).float()
-    window = tuple(
-        slice(centre_index(p) - centre_index(n), centre_index(p) - centre_index(n) + n)
-        for p, n in zip(shape, (rows, columns), strict=True)
-    )
+    window = _window(shape, (rows, columns))
     multiple = params.formation == "multislice"
     former = multislice_spectra if multiple else weak_phase_spectra
     fading, lasting = former(bodies, path, acquisition, params, tilt, shape, generator)
     fluence = params.dqe_at_zero * params.dose_per_tilt / params.frames * pixel**2
-    passed: Tensor | float
-    if path.even:
-        passed = math.exp(-ice.thickness_angstrom / (params.inelastic_path_angstrom * abs(matrix[2, 2])))
-    else:
+    passed: Tensor | float = math.exp(-ice.thickness_angstrom / (params.inelastic_path_angstrom * abs(matrix[2, 2])))
+    if not path.even:
         passed = path.transmission(params.inelastic_path_angstrom)[window]
     mask = _bar(params, acquisition, tilt, generator) if tilt in params.blocked_tilts else None
 
@@ -195,6 +190,12 @@ def form_frames(
         image = image[window]
         frames[number] = fluence * passed * ((1.0 + image).clamp_min(0.0) if multiple else saturated(image))
     return frames if mask is None else frames * mask
+
+
+def _window(padded: tuple[int, int], shape: tuple[int, int]) -> tuple[slice, ...]:
+    """The part of a padded image whose centre is the same."""
+    starts = [centre_index(p) - centre_index(n) for p, n in zip(padded, shape, strict=True)]
+    return tuple(slice(start, start + n) for start, n in zip(starts, shape, strict=True))
 
 
 def saturated(contrast: Float[Tensor, "*image"]) -> Float[Tensor, "*image"]:
