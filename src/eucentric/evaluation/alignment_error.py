@@ -36,6 +36,19 @@ class AlignmentError:
         u, v = points[:, 0] / self.half_field_angstrom, points[:, 1] / self.half_field_angstrom
         return np.asarray(points @ self.rotation.T + _terms(u, v) @ self.bend_angstrom)
 
+    def turn_at(self, points: FloatArray) -> FloatArray:
+        """(n, 3, 3) rotations that the specimen makes at true points: those of the bend's slopes with the fitted one.
+
+        The bend has slopes of its own, so that `rotation` alone is not determined.
+        """
+        u, v = points[:, 0] / self.half_field_angstrom, points[:, 1] / self.half_field_angstrom
+        zero, one = np.zeros_like(u), np.ones_like(u)
+        by_u = np.stack([zero, one, zero, 2.0 * u, v, zero], axis=1) @ self.bend_angstrom
+        by_v = np.stack([zero, zero, one, zero, u, 2.0 * v], axis=1) @ self.bend_angstrom
+        slopes = np.stack([by_u, by_v, np.zeros_like(by_u)], axis=2) / self.half_field_angstrom
+        left, _, right = np.linalg.svd(self.rotation + slopes)
+        return np.asarray(left @ right)
+
 
 def alignment_error(
     truth: TiltTruth, tilts: list[int], estimate: TiltGeometry, warp: ImageWarp | None = None

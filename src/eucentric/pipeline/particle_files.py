@@ -309,7 +309,8 @@ def in_estimated_frame(particles: ParticleSet, truth: TiltTruth, series: TiltSer
         places.append(names.index(name) if name in names else nearest)
     warp = None if series.warp is None else read_image_warp(root / series.warp, [t.acquisition for t in series.tilts])
     error = alignment_error(truth, places, TiltGeometry.from_poses(series.poses), warp)
-    turned = Rotation(error.rotation[None]).compose(Rotation(particles.rotations)).matrices
+    turns = error.turn_at(particles.positions_angstrom)
+    turned = Rotation(turns).compose(Rotation(particles.rotations)).matrices
     return particles.with_positions(error.to_estimate(particles.positions_angstrom)).with_rotations(turned)
 
 
