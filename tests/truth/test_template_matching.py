@@ -67,6 +67,7 @@ def found(species):
     return result, places, rotations
 
 
+@pytest.mark.slow
 def test_particles_are_found_where_and_as_they_lie(found):
     result, places, rotations = found
     best = result.positions_angstrom[:3]
@@ -80,6 +81,7 @@ def test_particles_are_found_where_and_as_they_lie(found):
     assert len(result.scores) < 4 or result.scores[2] > 1.3 * result.scores[3]
 
 
+@pytest.mark.slow
 def test_the_mirror_image_scores_lower(species, found):
     volume, _, _ = planted(species)
     params = PARAMS.replace(decoys="none")
