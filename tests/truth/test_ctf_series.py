@@ -227,7 +227,7 @@ def test_a_plane_measured_before_is_joined_with_the_rings():
     assert got.inclination_y_sigma_deg == pytest.approx(0.3, abs=0.05)
     assert abs(got.inclination_x_deg) < 1.5
     assert np.median(np.abs(errors(got, scene.defocus))) < 150.0
-    unsure = Specimen(pre_tilt_y_sigma_deg=float("nan"), y_tilt_deg=40.0)  # nothing was measured: a default is no knowledge
+    unsure = Specimen(y_tilt_deg=40.0)  # nothing was measured: a default is no knowledge
     alone = estimate_series_ctf(scene.images, scene.geometry, specimen=unsure, **options)
     assert alone.inclination_y_sigma_deg > 3.0
 

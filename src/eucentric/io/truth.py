@@ -299,7 +299,7 @@ def write_truth(path: PathLike, truth: TiltTruth) -> None:
         "bad_tilts": list(truth.bad_tilts),
     }
     vesicles = zip(truth.vesicle_centres.tolist(), truth.vesicle_radii_angstrom.tolist(), strict=True)
-    data = {
+    data: dict[str, Any] = {
         "spec": spec,
         "tilts": truth.nominal_tilts_deg.tolist(),
         "true_tilt": truth.true_tilts_deg.tolist(),
@@ -316,9 +316,13 @@ def write_truth(path: PathLike, truth: TiltTruth) -> None:
         "rotations": truth.rotations.tolist(),
         "beads": truth.beads.tolist(),
         "vesicles": [[centre, radius] for centre, radius in vesicles],
-        "magnification": truth.magnification.tolist(),
-        "phase_shift": truth.phase_shift_deg.tolist(),
     }
+    for name, values, usual in (
+        ("magnification", truth.magnification, 1.0),
+        ("phase_shift", truth.phase_shift_deg, 0.0),
+    ):
+        if np.any(values != usual):
+            data[name] = values.tolist()
     try:
         text = json.dumps(data, allow_nan=False)
     except ValueError as error:
