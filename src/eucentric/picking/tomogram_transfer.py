@@ -1,7 +1,7 @@
 """What the tilt series lets a template look like in its tomogram: a wedge for each tilt, CTF at its height, damage."""
 
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -12,10 +12,8 @@ from eucentric.errors import InputError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.simulation.box_transfer import BoxTransfer
+from eucentric.simulation.box_transfer import BoxTransfer, Correction
 from eucentric.typing import FloatArray
-
-Correction = Literal["none", "flip", "wiener"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

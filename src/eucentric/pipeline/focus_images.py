@@ -10,7 +10,7 @@ from eucentric.io.focus_tables import FocusImage
 from eucentric.io.given_ctf import GivenCtf
 from eucentric.models.tilt_series import CtfFit, TiltSeries
 from eucentric.pipeline.import_ctf import TakenOver
-from eucentric.pipeline.import_files import near_angle
+from eucentric.pipeline.tilt_matching import near_angle
 from eucentric.typing import FloatArray
 
 

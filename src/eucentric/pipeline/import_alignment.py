@@ -20,12 +20,12 @@ from eucentric.io.external_alignments import (
     from_imod,
     from_relion,
     from_warp,
-    movie_stem,
 )
 from eucentric.io.imod import TiltCommand, read_angles, read_tilt_command, read_transforms
 from eucentric.io.warp_xml import read_warp_series
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
-from eucentric.pipeline.import_files import near_angle, read_own
+from eucentric.pipeline.import_files import read_own
+from eucentric.pipeline.tilt_matching import angles_agree, near_angle, stack_section, tilts_by_name
 from eucentric.typing import FloatArray, PathLike
 
 _SCATTER = 0.5
@@ -281,18 +281,6 @@ def _hand(series: TiltSeries, kept: list[int], views: list[ExternalView]) -> boo
     return sign < 0
 
 
-def _tilt_names(tilt: Tilt) -> set[str]:
-    return {movie_stem(name) for name in (tilt.movie, tilt.image) if name and "@" not in name}
-
-
-def _section(tilt: Tilt) -> int | None:
-    """Section of the stack that the tilt's image was imported from, from 0."""
-    if tilt.movie is not None or not tilt.image or "@" not in tilt.image:
-        return None
-    number = tilt.image.partition("@")[0]
-    return int(number) - 1 if number.isdecimal() else None
-
-
 def _match(series: TiltSeries, external: ExternalAlignment) -> tuple[dict[int, int], dict[int, str], str]:
     """View number by position in `series.tilts`, reasons of the others by position, and a word on how they were found."""
     every = [*series.tilts, *(e.tilt for e in series.excluded)]  # those left out here may be views there
@@ -315,10 +303,7 @@ def _match(series: TiltSeries, external: ExternalAlignment) -> tuple[dict[int, i
 
 def _by_name(tilts: list[Tilt], entries: _Entries) -> dict[int, int] | None:
     """Every view by the name of its movie; None where one has no name that a tilt has."""
-    where: dict[str, int] = {}
-    for i, tilt in enumerate(tilts):
-        for name in _tilt_names(tilt):
-            where.setdefault(name, i)
+    where = tilts_by_name(tilts)
     pairs: dict[int, int] = {}
     for j, entry in enumerate(entries):
         found = next((where[name] for name in entry.names if name in where), None)
@@ -330,17 +315,14 @@ def _by_name(tilts: list[Tilt], entries: _Entries) -> dict[int, int] | None:
 
 def _by_section(tilts: list[Tilt], entries: _Entries, count: int | None) -> dict[int, int] | None:
     """Every view by its section, where the series is a stack of as many images and the angles agree."""
-    sections = [_section(tilt) for tilt in tilts]
+    sections = [stack_section(tilt) for tilt in tilts]
     if count is None or None in sections or len(sections) != count or any(e.section is None for e in entries):
         return None
     where = {s: i for i, s in enumerate(sections) if s is not None}
     pairs = {where[e.section]: j for j, e in enumerate(entries) if e.section is not None and e.section in where}
     if len(pairs) != len(entries):
         return None
-    known = [(tilts[i].nominal_tilt_deg, entries[j].listed_deg) for i, j in pairs.items()]
-    away = np.array([b - a for a, b in known if b is not None])
-    spread = np.abs(away - np.median(away)).max() if len(away) else 0.0
-    return pairs if spread < near_angle([t.nominal_tilt_deg for t in tilts]) else None
+    return pairs if angles_agree(tilts, [e.listed_deg for e in entries], pairs) else None
 
 
 def _pair(ours: FloatArray, theirs: FloatArray) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray]:

@@ -11,12 +11,12 @@ from scipy.optimize import linear_sum_assignment
 from eucentric.errors import InputError
 from eucentric.io.aretomo import read_aretomo
 from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf, read_ctf_estimates
-from eucentric.io.external_alignments import movie_stem
 from eucentric.io.given_ctf import GivenCtf
 from eucentric.io.imod import read_angles
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import Tilt, TiltSeries
-from eucentric.pipeline.import_files import near_angle, read_own
+from eucentric.pipeline.import_files import read_own
+from eucentric.pipeline.tilt_matching import angles_agree, near_angle, stack_section, tilts_by_name
 from eucentric.typing import FloatArray, PathLike
 
 _ENDINGS = (
@@ -260,11 +260,7 @@ def _match(series: TiltSeries, external: ExternalCtf) -> tuple[dict[int, int], s
 
 def _by_name(tilts: Sequence[Tilt], estimates: Sequence[CtfEstimate]) -> dict[int, int]:
     """Estimates that bear the name of a tilt's movie or image; a table may hold other series too."""
-    where: dict[str, int] = {}
-    for i, tilt in enumerate(tilts):
-        for name in (tilt.movie, tilt.image):
-            if name and "@" not in name:
-                where.setdefault(movie_stem(name), i)
+    where = tilts_by_name(tilts)
     pairs: dict[int, int] = {}
     for j, estimate in enumerate(estimates):
         found = next((where[name] for name in estimate.names if name in where), None)
@@ -273,28 +269,16 @@ def _by_name(tilts: Sequence[Tilt], estimates: Sequence[CtfEstimate]) -> dict[in
     return pairs
 
 
-def _section(tilt: Tilt) -> int | None:
-    """Section of the stack that the tilt's image was imported from, from 0."""
-    if tilt.movie is not None or not tilt.image:
-        return None
-    number, at, _ = tilt.image.partition("@")
-    return int(number) - 1 if at and number.isdecimal() else None
-
-
 def _by_section(tilts: Sequence[Tilt], estimates: Sequence[CtfEstimate]) -> dict[int, int] | None:
     """Estimates by their sections of the stack, where the angles (if listed) agree."""
-    where = {s: i for i, t in enumerate(tilts) if (s := _section(t)) is not None}
+    where = {s: i for i, t in enumerate(tilts) if (s := stack_section(t)) is not None}
     wanted = [e.section for e in estimates]
     if len(where) < len(tilts) or None in wanted or any(s not in where for s in wanted):
         return None
     pairs = {where[s]: j for j, s in enumerate(wanted) if s is not None}
     if not any(e.listed_deg is not None for e in estimates) and len(estimates) != len(tilts):
         return None
-    away = np.array(
-        [b - tilts[i].nominal_tilt_deg for i, j in pairs.items() if (b := estimates[j].listed_deg) is not None]
-    )
-    spread = float(np.abs(away - np.median(away)).max()) if len(away) else 0.0
-    return pairs if spread < near_angle([t.nominal_tilt_deg for t in tilts]) else None
+    return pairs if angles_agree(tilts, [e.listed_deg for e in estimates], pairs) else None
 
 
 def _by_angle(tilts: Sequence[Tilt], kept: int, external: ExternalCtf, name: str) -> tuple[dict[int, int], str]:

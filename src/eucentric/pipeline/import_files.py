@@ -9,13 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from eucentric.errors import FormatError, InputError
 
 Found = TypeVar("Found")
-_NEAR = 0.45  # of the step between tilts
-_STEP_DEG = 3.0  # where there is one tilt only
 _TILT = r"(?P<tilt>[-+]?\d{1,2}(?:\.\d+)?)"
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _BUILT_IN = (
@@ -199,10 +195,3 @@ def read_own(name: str, paths: Sequence[Path], series_count: int, read: Callable
                 raise
             # else it is of other series
     return None
-
-
-def near_angle(angles: Sequence[float]) -> float:
-    """Degrees: angles of two lists that are closer than this are of the same view."""
-    steps = np.diff(np.sort(angles))
-    steps = steps[steps > 0.1]
-    return _NEAR * (float(np.median(steps)) if len(steps) else _STEP_DEG)

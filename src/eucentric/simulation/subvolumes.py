@@ -25,7 +25,7 @@ from eucentric.models.optics import Optics
 from eucentric.models.settings import Frozen
 from eucentric.simulation.bodies import specimen_bodies
 from eucentric.simulation.body import Body
-from eucentric.simulation.box_transfer import BoxTransfer
+from eucentric.simulation.box_transfer import BoxTransfer, Correction
 from eucentric.simulation.density_grid import density_transform
 from eucentric.simulation.label_volume import Envelope, LabelTable, mark_ball, mark_particles, particle_envelope
 from eucentric.simulation.specimen import Specimen
@@ -57,9 +57,7 @@ class SubvolumeParams(Frozen):
     mean_free_path_angstrom: float = Field(default=3000.0, gt=0, description="A, of inelastic scattering in ice")
     b_factor: tuple[float, float] = Field(default=(100.0, 400.0), description="A^2, of lens, camera and alignment")
     voltage_kv: float = Field(default=300.0, ge=80, le=1300, description="kV")
-    correction: Literal["none", "flip", "wiener"] = Field(
-        default="flip", description="of the CTF by the reconstruction"
-    )
+    correction: Correction = Field(default="flip", description="of the CTF by the reconstruction")
     series: int = Field(default=16, ge=1, description="different tilt series among which boxes are dealt")
     standardised: bool = Field(
         default=True,
