@@ -12,10 +12,10 @@ from eucentric.geometry import Rotation, TiltGeometry
 from eucentric.models import Optics
 from eucentric.optics import ctf_2d
 from eucentric.optics.atoms import density_from_points, interaction_parameter
+from eucentric.optics.box_transfer import BoxTransfer
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.reconstruction.reconstruct_volume import reconstruct_volume
 from eucentric.simulation import Body, SimulationParams, Species, Specimen, procedural_macromolecule
-from eucentric.simulation.box_transfer import BoxTransfer
 from eucentric.simulation.density_grid import density_transform
 from eucentric.simulation.phantom import Phantom
 from eucentric.simulation.subvolumes import SubvolumeDataset, SubvolumeParams

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ctf_2d": "ctf",
         "ctf_1d": "ctf",
         "phase_aberration": "ctf",
+        "BoxTransfer": "box_transfer",
         "ContrastTransfer": "transfer",
         "CtfCorrection": "transfer",
         "b_factor_envelope": "transfer",

@@ -12,7 +12,7 @@ from eucentric.errors import InputError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.simulation.box_transfer import BoxTransfer, Correction
+from eucentric.optics.box_transfer import BoxTransfer, Correction
 from eucentric.typing import FloatArray
 
 

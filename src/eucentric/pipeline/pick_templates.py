@@ -23,12 +23,12 @@ from eucentric.io.particles import write_particles
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
+from eucentric.optics.box_transfer import Correction
 from eucentric.picking.match_templates import MatchResult, match_templates
 from eucentric.picking.params import MatchParams
 from eucentric.picking.templates import Template, sphere_template, template_from_atoms, template_from_map
 from eucentric.picking.tomogram_transfer import TomogramTransfer
 from eucentric.pipeline.reprojecting import project_of, read_volume, refuse_to_replace
-from eucentric.simulation.box_transfer import Correction
 
 Q_VALUE = "eucQValue"
 _ATOMS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")

@@ -23,9 +23,9 @@ from eucentric.errors import InputError
 from eucentric.geometry import Rotation, TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.settings import Frozen
+from eucentric.optics.box_transfer import BoxTransfer, Correction
 from eucentric.simulation.bodies import specimen_bodies
 from eucentric.simulation.body import Body
-from eucentric.simulation.box_transfer import BoxTransfer, Correction
 from eucentric.simulation.density_grid import density_transform
 from eucentric.simulation.label_volume import Envelope, LabelTable, mark_ball, mark_particles, particle_envelope
 from eucentric.simulation.specimen import Specimen
