@@ -169,21 +169,23 @@ def test_iterations_and_subsets_are_those_asked_for(project):
 
 
 @pytest.mark.parametrize(
-    ("words", "method", "correction"),
+    ("words", "method", "correction", "extent"),
     [
-        (("--for", "view"), "ctf", "none"),
-        (("--for", "picking"), "ctf", "none"),
-        (("--for", "averaging"), "wbp", "flip"),
-        (("--for", "segmentation"), "sirt-like", "flip"),
-        (("--for", "averaging", "--ctf-correction", "none"), "wbp", "none"),
-        (("--for", "averaging", "--method", "cgls"), "cgls", "flip"),
-        ((), "ctf", "none"),
+        (("--for", "view"), "ctf", "none", "field"),
+        (("--for", "picking"), "ctf", "none", "wide"),
+        (("--for", "averaging"), "wbp", "flip", "wide"),
+        (("--for", "segmentation"), "sirt-like", "flip", "field"),
+        (("--for", "averaging", "--ctf-correction", "none"), "wbp", "none", "wide"),
+        (("--for", "averaging", "--method", "cgls", "--extent", "field"), "cgls", "flip", "field"),
+        ((), "ctf", "none", "field"),
     ],
 )
-def test_a_purpose_stands_for_settings(project, words, method, correction):
+def test_a_purpose_stands_for_settings(project, words, method, correction, extent):
     folder = reconstruct(project, *words, *SLIGHT, "--output", "one")
     assert any(f" {method}," in label for label in read_mrc(folder / "tomograms" / f"{NAME}.mrc")[1].labels)
-    spelt = reconstruct(project, "--method", method, "--ctf-correction", correction, *SLIGHT, "--output", "two")
+    spelt = reconstruct(
+        project, "--method", method, "--ctf-correction", correction, "--extent", extent, *SLIGHT, "--output", "two"
+    )
     np.testing.assert_array_equal(volume(folder), volume(spelt))
 
 

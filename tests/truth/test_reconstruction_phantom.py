@@ -215,3 +215,15 @@ def test_the_grid_follows_the_settings():
     )
     with pytest.raises(InputError, match="pixel size"):
         choose_grid(PLAIN, image_shape=(64, 64), pixel_size=0.0)
+
+
+def test_the_grid_lies_as_the_tilt_axis_does_and_is_wide_on_demand():
+    tilts = np.arange(-60.0, 61.0, 3.0)
+    wide = PLAIN.replace(extent="wide", pixel_size_angstrom=10.0)
+    camera = {"image_shape": (4000, 6000), "pixel_size": 1.0, "tilts_deg": tilts}
+    assert choose_grid(wide.replace(extent="field"), axis_deg=85.0, **camera).shape_zyx[1:] == (600, 400)
+    # half of the tilts reach 30 degrees: across the axis, along x, they see 1 / cos(30 degrees) of the field
+    assert choose_grid(wide, axis_deg=85.0, **camera).shape_zyx[1:] == (600, 462)
+    assert choose_grid(wide, axis_deg=-3.0, **camera).shape_zyx[1:] == (400, 694)
+    assert PLAIN.replace(purpose="picking").resolved(has_ctf=True, has_halves=True).extent == "wide"
+    assert PLAIN.replace(purpose="view").resolved(has_ctf=True, has_halves=True).extent == "field"

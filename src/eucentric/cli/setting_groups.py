@@ -13,6 +13,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "pixel_size_angstrom",
             "more_pixel_sizes_angstrom",
             "thickness_angstrom",
+            "extent",
             "auto_level",
             "half_volumes",
             "halves",

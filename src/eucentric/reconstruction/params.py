@@ -9,8 +9,8 @@ from eucentric.models.settings import Frozen
 Purpose = Literal["view", "picking", "averaging", "segmentation"]
 PRESETS: dict[Purpose, dict[str, object]] = {
     "view": {"method": "ctf"},
-    "picking": {"method": "ctf"},
-    "averaging": {"method": "wbp", "ctf_correction": "flip"},
+    "picking": {"method": "ctf", "extent": "wide"},
+    "averaging": {"method": "wbp", "ctf_correction": "flip", "extent": "wide"},
     "segmentation": {"method": "sirt-like", "ctf_correction": "flip"},
 }
 """What each purpose stands for, in settings."""
@@ -42,7 +42,7 @@ class ReconstructParams(Frozen):
     purpose: Purpose | None = Field(
         default=None,
         description="what the volume is for; sets what is `auto`: view and picking take the method ctf, averaging wbp and "
-        "segmentation sirt-like, both with the phases flipped",
+        "segmentation sirt-like, both with the phases flipped; picking and averaging make the volume wide",
     )
     method: Literal["auto", "wbp", "sirt-like", "sirt", "cgls", "tv", "fourier", "ctf"] = Field(
         default="auto",
@@ -102,6 +102,11 @@ class ReconstructParams(Frozen):
         gt=0,
         description="A, height of the volume; none takes the known thickness of the specimen, else 3000 A: most "
         "lamellae and plunge-frozen films fit with room to spare; scanning images: as deep as they are wide",
+    )
+    extent: Literal["auto", "field", "wide"] = Field(
+        default="auto",
+        description="across the tilt axis: field is what the untilted image shows, wide also what half of the tilts show "
+        "beside it, where particles are seen well enough; auto: wide for picking and averaging, else field",
     )
     auto_level: bool = Field(
         default=False,
@@ -200,6 +205,8 @@ class ReconstructParams(Frozen):
             # the Fourier inversion divides by the CTF or leaves it alone
             by_fourier = changes.get("method", self.method) == "fourier" and correction != "none"
             changes["ctf_correction"] = "wiener" if by_fourier else correction
+        if self.extent == "auto":
+            changes["extent"] = preset.get("extent", "field")
         return self.model_copy(update=changes)
 
     def idle(self, method: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Reconstruct(ItemStage):
 
     name = "reconstruct"
     params = ReconstructParams
-    version = 2
+    version = 3
     after = "ctf"
 
     def peak_bytes(self, series: TiltSeries, params: ReconstructParams) -> int:
@@ -90,8 +90,10 @@ class Reconstruct(ItemStage):
             work.curves.update(curves)
         if work.curves:
             store.write_arrays(**work.curves)
-        height = round(grid.shape_zyx[0] * grid.voxel_size_angstrom / series.pixel_size_angstrom)
-        size_px = (series.image_shape[1], series.image_shape[0], height)
+        depth, rows, columns = (
+            round(n * grid.voxel_size_angstrom / series.pixel_size_angstrom) for n in grid.shape_zyx
+        )
+        size_px = (columns, rows, depth)
         return Outcome(
             series=series.replace(tomogram=tomogram, volume_size_px=size_px),
             metrics=metrics,
@@ -115,11 +117,14 @@ def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | Non
     if thickness is None and series.optics is None:
         # needles and particles of materials science are as deep as they are wide
         thickness = min(series.image_shape) * series.pixel_size_angstrom
+    chosen = _resolved(series, params)
     return choose_grid(
-        params if pixel_size is None else params.model_copy(update={"pixel_size_angstrom": pixel_size}),
+        chosen if pixel_size is None else chosen.model_copy(update={"pixel_size_angstrom": pixel_size}),
         image_shape=series.image_shape,
         pixel_size=series.pixel_size_angstrom,
         thickness_angstrom=thickness,
+        axis_deg=series.poses[len(series.tilts) // 2].z_rot_deg,
+        tilts_deg=[pose.y_tilt_deg for pose in series.poses],
     )
 
 
