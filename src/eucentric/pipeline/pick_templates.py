@@ -5,30 +5,27 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gemmi
 import numpy as np
 import torch
-from torch import Tensor
 
 from eucentric import __version__
 from eucentric.errors import FormatError, InputError
-from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.atoms import read_atoms
-from eucentric.io.mrc import read_mrc, write_mrc
+from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import write_particles
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
-from eucentric.models.tilt_series import TiltSeries
-from eucentric.optics.box_transfer import Correction
-from eucentric.picking.match_templates import MatchResult, match_templates
+from eucentric.picking.match_templates import MatchResult
 from eucentric.picking.params import MatchParams
 from eucentric.picking.templates import Template, sphere_template, template_from_atoms, template_from_map
-from eucentric.picking.tomogram_transfer import TomogramTransfer
 from eucentric.pipeline.reprojecting import project_of, read_volume, refuse_to_replace
+from eucentric.pipeline.search_tomogram import Searched, TomogramJob, search_tomogram
 
 Q_VALUE = "eucQValue"
 _ATOMS = (".pdb", ".ent", ".cif", ".mmcif", ".pdb.gz", ".ent.gz", ".cif.gz", ".mmcif.gz")
@@ -43,17 +40,6 @@ class PicksMade:
     counts: dict[str, int]
     """Picks of each tomogram."""
     caveats: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """One tomogram to be searched."""
-
-    name: str
-    path: Path
-    series: TiltSeries | None
-    correction: Correction = "none"
-    dose_weighting: bool = False
 
 
 def read_template(
@@ -156,29 +142,26 @@ def pick_templates(
     details: dict[str, Any] = {}
     for job in jobs:
         started = time.monotonic()
-        volume, voxel = read_volume(job.path, pixel_size, device)
-        transfer = _transfer(job, tilts, caveats)
-        templates = [
-            read_template(
-                path,
-                voxel_size=voxel,
-                symmetry=_symmetry(symmetries, number, len(template_files)),
+        searched = search_tomogram(
+            job,
+            partial(
+                read_templates,
+                template_files,
+                symmetries=symmetries,
                 pixel_size=template_pixel_size,
                 resolution_angstrom=resolution_angstrom,
-            )
-            for number, path in enumerate(template_files)
-        ]
-        result = match_templates(
-            volume,
-            voxel,
-            templates,
-            transfer,
+            ),
             params,
-            region=_region(volume, voxel, job.series, templates, params, mask),
+            device=device,
+            tilts=tilts,
+            pixel_size=pixel_size,
+            mask=mask,
             seed=seed,
             on_step=None if on_step is None else _named(on_step, job.name),
         )
-        particles = _particles(job.name, result, templates)
+        result, templates = searched.result, searched.templates
+        caveats += searched.caveats
+        particles = picked_particles(job.name, result, templates)
         found.append(particles)
         counts[job.name] = len(particles)
         seconds = time.monotonic() - started
@@ -194,10 +177,7 @@ def pick_templates(
         if not len(particles):
             caveats.append(f"Nothing was found in {job.name}: no candidate passes the cut-offs.")
         if score_volumes:
-            for template, scores in zip(templates, result.score_volumes, strict=True):
-                scored = torch.nan_to_num(scores).cpu().numpy()
-                file = folder / "scores" / f"{job.name}_{template.name.replace(':', '_')}.mrc"
-                write_mrc(file, scored, result.score_voxel_angstrom, "float32", labels=("Eucentric scores, sd",))
+            write_score_volumes(folder / "scores", job.name, searched)
     write_particles(table, ParticleSet.concatenate(found), "relion5")
     values = {
         "version": __version__,
@@ -216,21 +196,50 @@ def _named(on_step: Callable[[str, float], None], name: str) -> Callable[[float]
     return lambda part: on_step(name, part)
 
 
-def _symmetry(given: Sequence[str], number: int, count: int) -> str:
-    if not given:
-        return "C1"
-    if len(given) not in (1, count):
+def read_templates(
+    paths: Sequence[str],
+    *,
+    voxel_size: float,
+    symmetries: Sequence[str] = (),
+    pixel_size: float | None = None,
+    resolution_angstrom: float = 0.0,
+) -> list[Template]:
+    """Templates as `read_template` reads them.
+
+    Parameters
+    ----------
+    symmetries : one for each, or one for all; C1 where none is given
+    """
+    if len(symmetries) not in (0, 1, len(paths)):
         raise InputError(
-            f"{len(given)} symmetries were given for {count} templates; expected one for all or one for each."
+            f"{len(symmetries)} symmetries were given for {len(paths)} templates; expected one for all or one for each."
         )
-    return given[number % len(given)]
+    return [
+        read_template(
+            path,
+            voxel_size=voxel_size,
+            symmetry=symmetries[number % len(symmetries)] if symmetries else "C1",
+            pixel_size=pixel_size,
+            resolution_angstrom=resolution_angstrom,
+        )
+        for number, path in enumerate(paths)
+    ]
 
 
-def _jobs(target: Path, only: Sequence[str] | None) -> tuple[list[_Job], Path]:
+def write_score_volumes(folder: Path, name: str, searched: Searched) -> None:
+    """Write the greatest score of each template at each voxel, as TOMOGRAM_TEMPLATE.mrc."""
+    result = searched.result
+    for template, scores in zip(searched.templates, result.score_volumes, strict=True):
+        scored = torch.nan_to_num(scores).cpu().numpy()
+        file = folder / f"{name}_{template.name.replace(':', '_')}.mrc"
+        write_mrc(file, scored, result.score_voxel_angstrom, "float32", labels=("Eucentric scores, sd",))
+
+
+def _jobs(target: Path, only: Sequence[str] | None) -> tuple[list[TomogramJob], Path]:
     if target.suffix.lower() in (".mrc", ".rec"):
         if not target.is_file():
             raise InputError(f"`{target}` does not exist. Give a project or a tomogram.")
-        return [_Job(name=target.stem, path=target, series=None)], target.parent
+        return [TomogramJob(name=target.stem, path=target, series=None)], target.parent
     table = target if target.suffix.lower() == ".star" else target / "reconstruct" / "tilt_series.star"
     if not table.is_file():
         raise InputError(f"`{table}` does not exist. Run `eucentric reconstruct {target}` first, or give a tomogram.")
@@ -239,9 +248,7 @@ def _jobs(target: Path, only: Sequence[str] | None) -> tuple[list[_Job], Path]:
     for series in read_tilt_series_set(table, root):
         if series.tomogram is None or (only and series.name not in only):
             continue
-        correction, weighted = _how_made(table.parent, series)
-        path = root / series.tomogram.path
-        jobs.append(_Job(name=series.name, path=path, series=series, correction=correction, dose_weighting=weighted))
+        jobs.append(TomogramJob.of_series(series, root, table.parent))
     if not jobs:
         raise InputError(
             f"`{table}` has no tomogram{' of these names' if only else ''}. Run `eucentric reconstruct` first."
@@ -249,85 +256,8 @@ def _jobs(target: Path, only: Sequence[str] | None) -> tuple[list[_Job], Path]:
     return jobs, root
 
 
-def _how_made(folder: Path, series: TiltSeries) -> tuple[Correction, bool]:
-    """What the reconstruction did about the CTF, and whether it faded what radiation destroyed."""
-    record = folder / "records" / f"{series.name}.json"
-    try:
-        made = json.loads(record.read_text(encoding="utf-8"))["parameters"]
-    except (OSError, ValueError, KeyError):
-        return "none", False
-    weighted = bool(made.get("dose_weighting", True))
-    method, corrected, purpose = made.get("method"), made.get("ctf_correction"), made.get("purpose")
-    if method == "auto" and purpose in (None, "view", "picking") and series.has_ctf and series.has_halves:
-        method = "ctf"
-    if method == "ctf":
-        return "wiener", weighted
-    if corrected == "auto":
-        corrected = "flip" if purpose in ("averaging", "segmentation") and series.has_ctf else "none"
-    return ("wiener" if corrected == "wiener" else "flip" if corrected in ("flip", "multiply") else "none"), weighted
-
-
-def _transfer(job: _Job, tilts: tuple[float, float] | None, caveats: list[str]) -> TomogramTransfer:
-    series = job.series
-    if series is None:
-        if tilts is None:
-            raise InputError(
-                f"Nothing is known of the tilts of {job.name}. Give a project, or the lowest and highest tilt: --tilts -60 60."
-            )
-        caveats.append(
-            f"The tilts of {job.name} were given by hand ({tilts[0]:g} to {tilts[1]:g} degrees about y): templates are "
-            "weighted by this wedge alone, without CTF and dose."
-        )
-        return TomogramTransfer.of_wedge(*tilts)
-    fits = [t.ctf for t in series.tilts if t.ctf is not None]
-    if not series.has_ctf:
-        caveats.append(f"No CTF is known of {job.name}: templates are weighted by tilts and dose alone.")
-    return TomogramTransfer.of_series(
-        TiltGeometry.from_poses(series.poses),
-        doses=series.doses,
-        pre_exposures=series.pre_exposures,
-        fits=fits if series.has_ctf else None,
-        optics=series.optics if series.has_ctf else None,
-        hand=series.hand,
-        correction=job.correction,
-        dose_weighting=job.dose_weighting,
-    )
-
-
-def _region(
-    volume: Tensor,
-    voxel: float,
-    series: TiltSeries | None,
-    templates: Sequence[Template],
-    params: MatchParams,
-    mask: Path | None,
-) -> Tensor:
-    """Where centres may lie: inside the specimen where it is known, away from the edges, inside the mask."""
-    shape = tuple(volume.shape)
-    z, y, x = ((torch.arange(n, device=volume.device) - n // 2) * voxel for n in shape)
-    edge = 0.5 * min(t.diameter_angstrom for t in templates) if params.edge_angstrom is None else params.edge_angstrom
-    inside = (y.abs() <= 0.5 * shape[1] * voxel - edge)[:, None] & (x.abs() <= 0.5 * shape[2] * voxel - edge)
-    look = inside.expand(shape).clone()
-    specimen = None if series is None else series.specimen
-    if specimen is not None and np.isfinite(specimen.thickness_angstrom):
-        sigma = specimen.thickness_sigma_angstrom
-        half = (
-            0.5 * specimen.thickness_angstrom + (sigma if np.isfinite(sigma) else 0.0) + params.specimen_margin_angstrom
-        )
-        slope_x, slope_y = np.tan(np.deg2rad(specimen.y_tilt_deg)), -np.tan(np.deg2rad(specimen.x_tilt_deg))
-        middle = specimen.z_angstrom + slope_x * x + (slope_y * y)[:, None]
-        look &= (z[:, None, None] - middle).abs() <= half
-    if mask is not None:
-        given = np.array(read_mrc(mask)[0])
-        if given.shape != shape:
-            raise InputError(f"The mask `{mask}` has shape {given.shape} and the tomogram {shape}; expected the same.")
-        if not (given > 0).any():
-            raise InputError(f"The mask `{mask}` is empty: no voxel is above 0. Check its threshold.")
-        look &= torch.from_numpy(given > 0).to(look.device)
-    return look
-
-
-def _particles(name: str, result: MatchResult, templates: Sequence[Template]) -> ParticleSet:
+def picked_particles(name: str, result: MatchResult, templates: Sequence[Template]) -> ParticleSet:
+    """What passed the cut-offs in a tomogram of that name."""
     kept = result.kept
     names = np.array([t.name for t in templates])
     columns = {Q_VALUE: result.q_values[kept]} if np.isfinite(result.q_values[kept]).any() else {}
