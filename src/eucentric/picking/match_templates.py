@@ -52,7 +52,9 @@ class MatchResult:
     kept: NDArray[np.bool_]
     """Whether score and q-value pass the cut-offs; the others are candidates."""
     decoy_scores: FloatArray
-    """Of the decoys that won their places."""
+    """Of the decoys that won their places, best first."""
+    decoy_templates: NDArray[np.int64]
+    """Number of the template that each decoy was made from."""
     cutoff: float
     score_volumes: tuple[Float[Tensor, "z y x"], ...]
     """Of each template: greatest coarse score in standard deviations of the background, NaN where it was not looked."""
@@ -310,6 +312,7 @@ def _judge(
         templates=kind[targets],
         kept=kept,
         decoy_scores=scores[winners[decoy[winners]]],
+        decoy_templates=kind[winners[decoy[winners]]],
         cutoff=cutoff,
         score_volumes=tuple(maps),
         score_voxel_angstrom=voxel,
