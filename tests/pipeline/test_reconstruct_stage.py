@@ -1,5 +1,6 @@
 """The command `reconstruct` on small series with known density: every method, form of output, and refusal."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -281,6 +282,15 @@ def test_finer_volumes_count_for_memory(project):
     )
     alone = Reconstruct().peak_bytes(series, ReconstructParams(pixel_size_angstrom=1.0))
     assert few < alone <= many
+
+
+def test_memory_is_told_of_series_that_are_not_aligned_yet_and_of_given_tomograms(project):
+    """A run asks for it before its first stage."""
+    (series,) = read_tilt_series_set(project / "ctf" / "tilt_series.star", project)
+    known = Reconstruct().peak_bytes(series, ReconstructParams(extent="wide"))
+    bare = series.with_tilts([dataclasses.replace(t, pose=None) for t in series.tilts])
+    assert Reconstruct().peak_bytes(bare, ReconstructParams(extent="wide")) == pytest.approx(known, rel=0.2)
+    assert Reconstruct().peak_bytes(series.with_tilts([]), ReconstructParams()) > 0
 
 
 @pytest.mark.parametrize("kind", ["int8", "float32", "float16"])

@@ -118,13 +118,15 @@ def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | Non
         # needles and particles of materials science are as deep as they are wide
         thickness = min(series.image_shape) * series.pixel_size_angstrom
     chosen = _resolved(series, params)
+    # memory is asked for before a series is aligned too
+    axes = [t.pose.z_rot_deg for t in series.tilts if t.pose is not None]
     return choose_grid(
         chosen if pixel_size is None else chosen.model_copy(update={"pixel_size_angstrom": pixel_size}),
         image_shape=series.image_shape,
         pixel_size=series.pixel_size_angstrom,
         thickness_angstrom=thickness,
-        axis_deg=series.poses[len(series.tilts) // 2].z_rot_deg,
-        tilts_deg=[pose.y_tilt_deg for pose in series.poses],
+        axis_deg=axes[len(axes) // 2] if axes else 0.0,
+        tilts_deg=[t.nominal_tilt_deg if t.pose is None else t.pose.y_tilt_deg for t in series.tilts],
     )
 
 
