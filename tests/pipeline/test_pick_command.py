@@ -59,6 +59,9 @@ def test_an_empty_mask_is_told(tomogram, tmp_path, capsys):
     assert "is empty" in capsys.readouterr().err
 
 
-def test_a_project_without_tomograms_is_told(tmp_path, capsys):
-    assert run(["pick", str(tmp_path), "--template", "sphere:120"]) == 2
+def test_a_project_without_tomograms_is_told(project, tmp_path, capsys):
+    (project / "eucentric.toml").unlink()  # that of other stages
+    assert run(["pick", str(project), "--template", "sphere:120"]) == 2
     assert "eucentric reconstruct" in capsys.readouterr().err
+    assert run(["pick", str(tmp_path), "--template", "sphere:120"]) == 2
+    assert "is not a project" in capsys.readouterr().err

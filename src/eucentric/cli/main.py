@@ -18,6 +18,8 @@ _HELP = """Cryo-electron tomography from movies to maps.
 Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucentric run PROJECT`.
 `eucentric demo FOLDER` shows all of it on simulated movies.
 """
+_OWN_COMMANDS = {"pick": "eucentric.cli.pick_command:pick"}
+"""Of stages whose options are more than their settings."""
 
 
 def make_app() -> App:
@@ -63,17 +65,9 @@ def make_app() -> App:
         group=project,
     )
     for order, entry in enumerate(STAGES):
-        target = f"eucentric.cli.stage_commands:{entry.name}"
+        target = _OWN_COMMANDS.get(entry.name, f"eucentric.cli.stage_commands:{entry.name}")
         # plain text: settings are many, and reading each as Markdown takes longer than all else
         app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
-    app.command(
-        "eucentric.cli.pick_command:pick",
-        name="pick",
-        help="Find particles in tomograms by their structure.",
-        group=stages,
-        sort_key=len(STAGES),
-        help_format="plaintext",
-    )
     app.command(
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
     )

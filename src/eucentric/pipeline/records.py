@@ -114,9 +114,13 @@ def row_path(stage_folder: Path, series: str) -> Path:
 
 
 def variant_folders(root: PathLike, stage: str) -> list[str]:
-    """Folders of a project that hold results of a stage beside the usual ones (`--output`), in order of name."""
-    found = []
-    for file in sorted(Path(root).glob("*/run.json")):
+    """Folders of a project that hold results of a stage beside the usual ones, in order of name.
+
+    Those that `--output` asked for, and of a stage whose results have names those below its own folder.
+    """
+    place = Path(root)
+    found = [f"{stage}/{p.parent.name}" for p in sorted((place / stage).glob("*/records")) if p.is_dir()]
+    for file in sorted(place.glob("*/run.json")):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             if file.parent.name != stage and json.loads(file.read_text(encoding="utf-8")).get("stage") == stage:
                 found.append(file.parent.name)

@@ -20,7 +20,7 @@ from eucentric.pipeline.lock import ProjectLock
 from eucentric.pipeline.plan import PLAN_FILE, Plan, all_stages
 from eucentric.pipeline.progress import RunProgress
 from eucentric.pipeline.records import COLLECTIVE, Record
-from eucentric.pipeline.stage import AnyStage, CollectiveStage
+from eucentric.pipeline.stage import AnyStage, CollectiveStage, ItemStage
 from eucentric.pipeline.steps import (
     IMPORT_TABLE,
     Step,
@@ -115,7 +115,10 @@ def run_stage(
     kind = plan.stage(stage)
     varied = plan.with_changes(stage, changes or {})
     table = place.resolve() if is_table else _table_before(root, kind, plan)
-    folder = _output_folder(root, output or stage, table)
+    missing = kind.waits_for(varied.params(kind))
+    if missing is not None:
+        raise InputError(missing)
+    folder = _output_folder(root, output or kind.folder(varied.params(kind)), table)
     source = table.relative_to(root).as_posix() if table.is_relative_to(root) else str(table)
     step = Step(root=root, stage=kind, params=varied.params(kind), folder=folder, source=source)
     every = tilt_series_names(table)
@@ -365,6 +368,10 @@ class _Run:
         }
         try:
             write_global_table(step.path, self.every, self.failed[step.stage.name])
+            if issubclass(step.stage, ItemStage):
+                gone = self.failed[step.stage.name]
+                done = [n for n in self.every if n in known and known[n].is_done and n not in gone]
+                step.stage().gather(step.path, done)
             write_run_file(step.path, values)
         except (EucentricError, OSError) as error:  # such as a full disk; what the run did must still be told
             failure = Failure(stage=step.stage.name, series="", message=str(error))

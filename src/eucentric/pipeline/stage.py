@@ -10,6 +10,7 @@ from eucentric.models.settings import Frozen
 from eucentric.models.tilt_series import TiltSeries
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import torch
@@ -57,6 +58,18 @@ class _Stage:
     uses: ClassVar[tuple[str, ...]] = ()
     """Project settings that change the result, such as `gain`: part of the fingerprint."""
 
+    @classmethod
+    def folder(cls, params: Any) -> str:
+        """Where its results go, relative to the project's folder."""
+        del params
+        return cls.name
+
+    @classmethod
+    def waits_for(cls, params: Any) -> str | None:
+        """What a user must choose before a run includes the stage, in words; None where nothing is missing."""
+        del params
+        return None
+
     def peak_bytes(self, series: TiltSeries, params: Any) -> int:
         """Memory that one item needs at most; bounds how many run at once. Two GiB where a stage knows no better."""
         del series, params
@@ -73,6 +86,16 @@ class ItemStage(_Stage, ABC):
         """Files of the user's that the result of one series depends on, besides what the stage before left."""
         del series, params, root
         return ()
+
+    def gather(self, folder: Path, names: Sequence[str]) -> None:
+        """Write what is kept of all series together, besides the global table. Only the parent process calls it.
+
+        Parameters
+        ----------
+        folder : of the stage
+        names : of the series that are done
+        """
+        del folder, names
 
     @abstractmethod
     def run(self, series: TiltSeries, params: Any, store: ItemStore, device: torch.device) -> Outcome:

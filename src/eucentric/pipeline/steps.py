@@ -175,17 +175,22 @@ def project_steps(root: Path, plan: Plan, until: str | None = None) -> list[Step
 
     Raises
     ------
-    InputError : no stage called `until`
+    InputError : no stage called `until`, or one for which something must be chosen first
     """
     steps = []
     for stage in plan.stages:
         source = IMPORT_TABLE if stage.after == "import" else stage.after
-        steps.append(Step(root=root, stage=stage, params=plan.params(stage), folder=stage.name, source=source))
+        params = plan.params(stage)
+        missing = stage.waits_for(params)
+        if missing is None:
+            steps.append(Step(root=root, stage=stage, params=params, folder=stage.folder(params), source=source))
+        elif stage.name == until:
+            raise InputError(missing)
     if until is None:
         return steps
     known = [s.stage.name for s in steps]
     if until not in known:
-        raise unknown_name(until, known, "stage", "Eucentric")
+        raise unknown_name(until, [s.name for s in plan.stages], "stage", "Eucentric")
     return steps[: known.index(until) + 1]
 
 

@@ -47,6 +47,12 @@ STAGES = (
         "eucentric.reconstruction.params:ReconstructParams",
         "Reconstruct tomograms and their halves.",
     ),
+    StageEntry(
+        "pick",
+        "PickTemplates",
+        "eucentric.picking.stage_params:PickParams",
+        "Find particles in tomograms by their structure.",
+    ),
     StageEntry("report", "WriteReport", "eucentric.report.params:ReportParams", "Write the report of the project."),
 )
 
