@@ -32,7 +32,7 @@ def geometry_app(group: Group) -> App:
     """The commands under `eucentric pick-geometry`, each loaded when it is called."""
     app = App(
         name="pick-geometry",
-        help="Put particles on spheres, surfaces and filaments, with their orientations.",
+        help="Trace filaments, and put particles on spheres, surfaces and filaments, with their orientations.",
         help_format="markdown",
         group=group,
     )
@@ -42,4 +42,9 @@ def geometry_app(group: Group) -> App:
         ("filaments", "Places along filaments or around them."),
     ):
         app.command(f"eucentric.cli.pick_geometry_command:{name}", name=name, help=text)
+    for name, text in (
+        ("trace", "Trace the centre lines of filaments in tomograms."),
+        ("wall", "Put particles on the subunits of a tube's wall, by its lattice."),
+    ):
+        app.command(f"eucentric.cli.filament_commands:{name}", name=name, help=text)
     return app

@@ -63,7 +63,7 @@ def write_list(particles: "ParticleSet", output: Path, before: int, overwrite: b
     """Write a RELION-5 table and tell how many particles are in it."""
     from eucentric.io.particles import write_particles
 
-    _refuse(output, overwrite)
+    refuse_to_replace(output, overwrite)
     write_particles(output, particles, "relion5")
     sys.stdout.write(f"Wrote {len(particles)} of {before} particles to {output}.\n")
     if as_json:
@@ -71,7 +71,8 @@ def write_list(particles: "ParticleSet", output: Path, before: int, overwrite: b
     return 0
 
 
-def _refuse(output: Path, overwrite: bool) -> None:
+def refuse_to_replace(output: Path, overwrite: bool) -> None:
+    """Stop before a file that is there is lost."""
     if output.is_file() and not overwrite:
         raise InputError(f"`{output}` exists. Give --overwrite to replace it, or another --output.")
 
@@ -103,7 +104,7 @@ def convert(
     from eucentric.pipeline.particle_files import convert_list
 
     del debug  # read by the program itself
-    _refuse(target, overwrite)
+    refuse_to_replace(target, overwrite)
     particles, made = convert_list(source, target, to, grids_of(grid), grid.from_format)
     sys.stdout.write(
         f"Wrote {len(particles)} particles of {len(particles.tomogram_names)} tomograms to {', '.join(map(str, made[:5]))}"
@@ -401,7 +402,7 @@ def complete(
         x, y, z = offset
         sys.stdout.write(f"neighbour at {x:.0f} {y:.0f} {z:.0f} A: of {part:.0%} of the particles, to {spread:.1f} A\n")
     whole = complete_lattice(particles, lattice, tolerance_angstrom=reach, votes=votes, rounds=rounds, symmetry=group)
-    _refuse(output, overwrite)
+    refuse_to_replace(output, overwrite)
     sys.stdout.write(f"{len(whole) - len(particles)} were missing.\n")
     return write_list(whole, output, len(whole), overwrite, as_json)
 
@@ -508,7 +509,7 @@ def project(
     from eucentric.pipeline.particle_files import write_projections
 
     del debug
-    _refuse(output, overwrite)
+    refuse_to_replace(output, overwrite)
     rows = write_projections(output, _read(source, grid), series, margin)
     sys.stdout.write(f"Wrote {rows} rows to {output}.\n")
     if as_json:

@@ -43,6 +43,7 @@ SPECIES = "eucSpecies"
 MATCH_DISTANCE = "eucMatchDistanceAngst"
 LATTICE_VOTES = "eucLatticeVotes"
 INSTANCE = "eucInstance"
+PROTOFILAMENT = "eucProtofilament"
 BLOB_DIAMETER = "eucBlobDiameterAngst"
 Q_VALUE = "eucQValue"
 TILT_ANGLE = "eucTiltAngle"
@@ -122,6 +123,7 @@ MEANINGS: dict[str, str] = {
     BLOB_DIAMETER: "diameter of the size that answered most, A",
     LATTICE_VOTES: "neighbours that expect a particle at its place in a lattice; 0 for particles that were given",
     INSTANCE: "number of the object that a particle belongs to, such as a filament; 0 for none",
+    PROTOFILAMENT: "number of the protofilament of a tube's wall, from 1",
     TILT_ANGLE: "nominal angle of the tilt image, degrees",
     VISIBLE: "whether the particle lies in the image with its margin: 1 yes, 0 no",
     HEIGHT: "height of the particle above the specimen centre in the camera's frame, A",

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.interpolate import CubicSpline
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.spatial import cKDTree
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.models.tomogram_frames import TomogramFrame
+from eucentric.picking.centre_lines import centre_line
 from eucentric.typing import FloatArray
 
 _HEXAGON = math.sqrt(3.0) / 2.0
 _DARTS = 12.0  # candidates for each point that fits
-_FINE = 200  # samples of a spline between two points given
 _SMOOTH_VOXELS = 1.5
 
 
@@ -232,27 +231,10 @@ def filament_points(
             f"{around} places around a radius of {radius_angstrom:g} A were asked for; expected positive numbers."
         )
     line = np.asarray(backbone_angstrom, dtype=np.float64).reshape(-1, 3)
-    line = line[np.concatenate([[True], np.linalg.norm(np.diff(line, axis=0), axis=1) > 1e-6])] if len(line) else line
-    if len(line) < 2:
-        raise InputError("A filament needs two different points or more.")
-    if reverse:
-        line = line[::-1]
-    chord = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
-    spline = CubicSpline(chord, line) if len(line) > 2 else None
-    fine = np.linspace(0.0, chord[-1], _FINE * (len(line) - 1) + 1)
-    path = line[0] + (fine / chord[-1])[:, None] * (line[1] - line[0]) if spline is None else spline(fine)
-    track = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
-    at = np.arange(0.0, track[-1] + 1e-9, spacing)
-    tangent = np.gradient(path, axis=0)
-    tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
-    side = _carried_along(tangent)
-    centre = np.stack([np.interp(at, track, path[:, k]) for k in range(3)], axis=1)
-    z = np.stack([np.interp(at, track, tangent[:, k]) for k in range(3)], axis=1)
-    z /= np.linalg.norm(z, axis=1, keepdims=True)
-    x = np.stack([np.interp(at, track, side[:, k]) for k in range(3)], axis=1)
-    x -= np.einsum("ni,ni->n", x, z)[:, None] * z
-    x /= np.linalg.norm(x, axis=1, keepdims=True)
-    y = np.cross(z, x)
+    path = centre_line(line[::-1] if reverse else line)
+    at = np.arange(0.0, path.length_angstrom + 1e-9, spacing)
+    centre, frames = path.at(at)
+    x, y, z = (frames[:, :, k] for k in range(3))
     step = phase_deg + twist_deg * np.arange(len(at))
     angle = np.deg2rad(step[:, None] + 360.0 / around * np.arange(around)).reshape(-1, 1)
     z, x, y, centre, at = (np.repeat(part, around, axis=0) for part in (z, x, y, centre, at))
@@ -261,13 +243,3 @@ def filament_points(
     return OrientedPoints(
         points=centre + radius_angstrom * out, rotations=np.stack(axes, axis=2), track_angstrom=np.asarray(at)
     )
-
-
-def _carried_along(tangent: FloatArray) -> FloatArray:
-    """A vector across a line at each of its points that does not turn about it (double reflection, to first order)."""
-    side = np.empty_like(tangent)
-    side[0] = rotations_along(tangent[:1])[0, :, 0]
-    for i in range(1, len(tangent)):
-        v = side[i - 1] - (side[i - 1] @ tangent[i]) * tangent[i]
-        side[i] = v / np.linalg.norm(v)
-    return side

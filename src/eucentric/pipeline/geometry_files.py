@@ -22,15 +22,16 @@ from eucentric.picking.pick_geometry import (
 from eucentric.pipeline.particle_files import Grids, read_list
 from eucentric.typing import FloatArray
 
-_TUBE, _TRACK = "rlnHelicalTubeID", "rlnHelicalTrackLengthAngst"
+TUBE, TRACK = "rlnHelicalTubeID", "rlnHelicalTrackLengthAngst"
 _PRIORS = {"rlnAngleTiltPrior": 90.0, "rlnAnglePsiPrior": 0.0}
 _VOLUMES = (".mrc", ".rec", ".map")
 
 
-def _particles(name: str, found: OrientedPoints, number: int, *, tube: bool) -> ParticleSet:
+def oriented_particles(name: str, found: OrientedPoints, number: int, *, tube: bool) -> ParticleSet:
+    """A list of points with the priors of their axes, and the number of what they lie on."""
     columns: dict[str, float | FloatArray] = {**_PRIORS, labels.INSTANCE: float(number)}
     if tube:
-        columns |= {_TUBE: float(number), _TRACK: found.track_angstrom}
+        columns |= {TUBE: float(number), TRACK: found.track_angstrom}
     return ParticleSet.build(name, found.points, rotations=found.rotations, columns=columns)
 
 
@@ -63,7 +64,9 @@ def pick_on_spheres(
         names = [str(name) for name in known.tomograms]
     return ParticleSet.concatenate(
         [
-            _particles(name, sphere_points(centre, float(radius), spacing_angstrom, generator), number, tube=False)
+            oriented_particles(
+                name, sphere_points(centre, float(radius), spacing_angstrom, generator), number, tube=False
+            )
             for number, (name, centre, radius) in enumerate(zip(names, centres, radii, strict=True), 1)
         ]
     )
@@ -83,14 +86,14 @@ def pick_on_surface(
     if source.suffix.lower() not in _VOLUMES:
         if tomogram is None:
             raise InputError(f"`{source}` does not say which tomogram it is of. Give --tomogram NAME.")
-        return _particles(tomogram, mesh_points(*read_mesh(source), spacing_angstrom, generator), 1, tube=False)
+        return oriented_particles(tomogram, mesh_points(*read_mesh(source), spacing_angstrom, generator), 1, tube=False)
     volume, header = read_mrc(source)
     if header.voxel_size_angstrom is None:
         raise FormatError(f"`{source}` does not tell its voxel size. Set it in the header.")
     z, y, x = volume.shape
     frame = TomogramFrame(voxel_size_angstrom=header.voxel_size_angstrom[0], size_xyz=(x, y, z))
     found = segmentation_points(volume, frame, spacing_angstrom, generator, threshold=threshold)
-    return _particles(tomogram or tomogram_name(source.name), found, 1, tube=False)
+    return oriented_particles(tomogram or tomogram_name(source.name), found, 1, tube=False)
 
 
 def pick_along_filaments(
@@ -117,20 +120,20 @@ def pick_along_filaments(
         lines = [(name, points) for _, points in read_model_contours(source, frame) if len(points) > 1]
     else:
         known = read_list(source, grids)
-        if _TUBE not in known.columns:
+        if TUBE not in known.columns:
             raise InputError(
-                f"The particles of `{source}` have no {_TUBE}, which tells filaments apart. Draw them as IMOD contours."
+                f"The particles of `{source}` have no {TUBE}, which tells filaments apart. Draw them as IMOD contours."
             )
         for name in known.tomogram_names:
             part = known.in_tomogram(name)
             lines += [
-                (name, part.positions_angstrom[part.columns[_TUBE] == tube]) for tube in np.unique(part.columns[_TUBE])
+                (name, part.positions_angstrom[part.columns[TUBE] == tube]) for tube in np.unique(part.columns[TUBE])
             ]
     if not lines:
         raise InputError(f"`{source}` holds no contour of two points or more.")
     return ParticleSet.concatenate(
         [
-            _particles(
+            oriented_particles(
                 name,
                 filament_points(
                     line,
