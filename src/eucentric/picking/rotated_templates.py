@@ -4,46 +4,41 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-import numpy as np
 import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
 from eucentric.compute.seeds import seeded_generator
-from eucentric.fourier.grid import frequency_vectors
 from eucentric.picking.templates import Template
+from eucentric.projection.turned import CubeSamples, read_turned
 from eucentric.typing import FloatArray
 
 _PADDING = 3  # of the cube whose transform is read: linear interpolation then errs by less than 1%
 _BATCH = 128
-_AXES = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FourierTemplate:
-    """Transform of a template, to be read at any frequency; of rotated copies on the samples of a cube's rfftn."""
+    """Transform of a template, to be read in any orientation on the samples of a cube's rfftn."""
 
-    transform: Complex[Tensor, " samples"]
-    """Of the padded cube, flat, zero frequency in the middle."""
-    size: int
-    """Samples along each axis of the padded cube."""
-    side: int
-    """Voxels along each axis of the cube on whose transform it is sampled."""
-    inside: Int[Tensor, " points"]
-    """Samples of the cube's rfftn, flat, that lie below its Nyquist frequency."""
-    places: Float[Tensor, "points 3"]
-    """Their frequencies x, y, z in samples of the padded cube."""
+    transform: Complex[Tensor, "z y x"]
+    """Of the padded cube, zero frequency in the middle."""
+    samples: CubeSamples
 
     @classmethod
     def build(cls, template: Template, side: int, *, highest: float = 0.5) -> Self:
-        """For a template on the voxels of the tomogram.
+        """For a template on the voxels of the tomogram; see :meth:`of_density`."""
+        return cls.of_density(template.density, side, highest=highest)
+
+    @classmethod
+    def of_density(cls, density: Float[Tensor, "z y x"], side: int, *, highest: float = 0.5) -> Self:
+        """For a density on the voxels of the tomogram, its middle at voxel ``n // 2``.
 
         Parameters
         ----------
-        side : voxels of the cube to be sampled
+        side : voxels of the cube to be sampled, even
         highest : frequency in cycles a voxel up to which samples are taken
         """
-        density = template.density
         n, device = density.shape[0], density.device
         size = _PADDING * max(n, side)
         size += size % 2
@@ -54,28 +49,25 @@ class FourierTemplate:
         line = torch.sinc((torch.arange(size, device=device, dtype=density.dtype) - size // 2) / size).square()
         box = box / (line[:, None, None] * line[None, :, None] * line[None, None, :]).clamp_min(0.1)
         spectrum = torch.fft.fftshift(torch.fft.fftn(torch.fft.ifftshift(box)))
-        z, y, x = frequency_vectors((side,) * 3, 1.0, device=device)
-        radius = (z**2 + y**2 + x**2).sqrt()
-        inside = (radius <= min(highest, 0.5)).reshape(-1).nonzero().reshape(-1)
-        grid = torch.stack([v.expand(radius.shape).reshape(-1)[inside] for v in (x, y, z)], dim=1)
-        return cls(transform=spectrum.reshape(-1).contiguous(), size=size, side=side, inside=inside, places=grid * size)
+        return cls(transform=spectrum.contiguous(), samples=CubeSamples.below(highest, side, density))
 
     def rotated(self, rotations: FloatArray) -> Complex[Tensor, "rotation points"]:
-        """Transform of copies turned by rotations (n, 3, 3), reference to specimen, at the points."""
-        turn = torch.from_numpy(np.ascontiguousarray(rotations)).to(self.places)
-        # a copy turned by R holds at k what the template holds at R^-1 k
-        at = torch.einsum("pi,nij->npj", self.places, turn) + self.size // 2
-        base = at.floor()
-        fraction = at - base
-        corner = base.long().clamp_(0, self.size - 2)
-        flat = (corner[..., 2] * self.size + corner[..., 1]) * self.size + corner[..., 0]
-        x, y, z = fraction.unbind(-1)
-        total = torch.zeros(flat.shape, dtype=self.transform.dtype, device=flat.device)
-        for dz, wz in ((0, 1.0 - z), (1, z)):
-            for dy, wy in ((0, 1.0 - y), (1, y)):
-                for dx, wx in ((0, 1.0 - x), (1, x)):
-                    total += self.transform[flat + ((dz * self.size + dy) * self.size + dx)] * (wz * wy * wx)
-        return total
+        """Transform of copies turned by rotations (n, 3, 3), reference to specimen, at the samples."""
+        return read_turned(self.transform, self.samples, rotations)
+
+    def boxes(
+        self, spectra: Complex[Tensor, "n points"], moves: Float[Tensor, "n 3"] | None = None
+    ) -> Float[Tensor, "n z y x"]:
+        """Cubes of transforms at the samples, their middle at voxel ``side // 2``; moved by voxels x, y, z where asked."""
+        side = self.samples.side
+        shape = (side, side, side // 2 + 1)
+        middle = self.samples.frequencies.new_full((len(spectra), 3), float(side // 2))
+        place = middle if moves is None else middle + moves
+        turn = -2.0 * math.pi * (place @ self.samples.frequencies.T)
+        whole = spectra.new_zeros((len(spectra), math.prod(shape)))
+        whole[:, self.samples.inside] = spectra * torch.polar(torch.ones_like(turn), turn)
+        out: Tensor = torch.fft.irfftn(whole.reshape(-1, *shape), s=(side,) * 3, dim=(1, 2, 3))
+        return out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,23 +93,15 @@ class TemplateRows:
         gain : what the transform of a copy is multiplied with: transfer of the tomogram, whitening
         mask : (side, side, side), 0 to 1
         """
-        side = template.side
         voxels = (mask.reshape(-1) > 1e-3).nonzero().reshape(-1)
         weight = mask.reshape(-1)[voxels]
-        chosen = gain.reshape(-1)[template.inside]
+        chosen = gain.reshape(-1)[template.samples.inside]
         rows = mask.new_empty((len(rotations), len(voxels)))
-        shape = (side, side, side // 2 + 1)
-        # the middle of the cube, whose side is even, is voxel side // 2
-        z, y, x = (torch.arange(n, device=mask.device).reshape(s) for n, s in zip(shape, _AXES, strict=True))
-        chosen = chosen * (1 - 2 * ((z + y + x) % 2)).reshape(-1)[template.inside]
         for start in range(0, len(rotations), _BATCH):
-            part = template.rotated(rotations[start : start + _BATCH]) * chosen
-            spectrum = part.new_zeros((len(part), math.prod(shape)))
-            spectrum[:, template.inside] = part
-            boxes = torch.fft.irfftn(spectrum.reshape(-1, *shape), s=(side,) * 3, dim=(1, 2, 3))
-            values = boxes.reshape(len(part), -1)[:, voxels]
+            boxes = template.boxes(template.rotated(rotations[start : start + _BATCH]) * chosen)
+            values = boxes.reshape(len(boxes), -1)[:, voxels]
             values = weight * (values - (values @ weight / weight.sum())[:, None])
-            rows[start : start + len(part)] = values / values.norm(dim=1, keepdim=True).clamp_min(1e-20)
+            rows[start : start + len(boxes)] = values / values.norm(dim=1, keepdim=True).clamp_min(1e-20)
         return cls(rows=rows, voxels=voxels, mask=mask)
 
     def boxes(self, rows: Float[Tensor, "row voxel"]) -> Float[Tensor, "row z y x"]:

@@ -80,8 +80,7 @@ def _turns_about(axis: FloatArray) -> FloatArray:
 
 def _likeness(reader: FourierTemplate, own: Tensor, frames: FloatArray, generators: FloatArray) -> Tensor:
     """(frame,) mean correlation of the template with copies turned about the axes of each frame; the mean left out."""
-    x = reader.inside % (reader.side // 2 + 1)
-    weight = torch.where((x == 0) | (x == reader.side // 2), 1.0, 2.0) * (reader.places.norm(dim=1) > 0)
+    weight = reader.samples.shares * (reader.samples.frequencies.norm(dim=1) > 0)
     norm = (own.abs().square() * weight).sum()
     out = []
     for start in range(0, len(frames), 512):
