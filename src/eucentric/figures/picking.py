@@ -88,11 +88,12 @@ def score_views(
     ends : (2,) the scores, in standard deviations, that 1 and 255 stand for
     """
     rows, columns = top.shape
-    depth = side.shape[0]
+    looked = np.flatnonzero(side.any(axis=1))
+    first, last = (int(looked[0]), int(looked[-1]) + 1) if len(looked) else (0, len(side))
     width = 5.4
     per_px = width / columns
-    figure = Figure(figsize=(width + 1.2, per_px * (rows + depth) + 0.7), layout="constrained")
-    grid = figure.subplots(2, 1, sharex=True, height_ratios=(rows, depth))
+    figure = Figure(figsize=(width + 1.0, per_px * (rows + last - first) + 0.7), layout="constrained")
+    grid = figure.subplots(2, 1, sharex=True, height_ratios=(rows, last - first))
     low, high = float(ends[0]), float(ends[1])
     shown = None
     for axes, view, vertical, label in ((grid[0], top, 1, "y"), (grid[1], side, 2, "z")):
@@ -105,9 +106,11 @@ def score_views(
         _circles(axes, positions_angstrom[:, [0, vertical]], diameter_angstrom, "#7fd4ff")
         _plain(axes)
         axes.set_ylabel(label)
+    bottom = _extent(len(side), voxel_angstrom)[0]
+    grid[1].set_ylim(bottom + first * voxel_angstrom, bottom + last * voxel_angstrom)
     grid[1].set_xlabel("x")
     if shown is not None:
-        figure.colorbar(shown, ax=list(grid), label="greatest score (σ)", shrink=0.8)
+        figure.colorbar(shown, ax=list(grid), label="greatest score (σ)", shrink=0.6, pad=0.02)
     return figure
 
 

@@ -126,12 +126,14 @@ def format_number(value: float | None) -> str:
     return f"{value:.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.4g}"
 
 
-_UNITS = {"angstrom": "Å", "deg": "°", "um": "µm", "px": "px", "nm": "nm", "percent": "%"}
+_UNITS = {"angstrom": "Å", "deg": "°", "um": "µm", "px": "px", "nm": "nm", "percent": "%", "um3": "µm³", "sd": "σ"}
 
 
 def metric_label(name: str) -> str:
-    """A metric's name in words, its unit in brackets: `total_motion_angstrom` is `total motion (Å)`."""
+    """A metric's name in words, its unit in brackets: `total_motion_angstrom` is `total motion (Å)`, `density_per_um3` `density (1/µm³)`."""
     words = name.split("_")
+    if len(words) > 2 and words[-2] == "per" and words[-1] in _UNITS:
+        return f"{' '.join(words[:-2])} (1/{_UNITS[words[-1]]})"
     if len(words) > 1 and words[-1] in _UNITS:
         return f"{' '.join(words[:-1])} ({_UNITS[words[-1]]})"
     return " ".join(words)

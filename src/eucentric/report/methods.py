@@ -83,6 +83,10 @@ _SENTENCES: Mapping[str, str] = {
         "against a typical ratio of signal to noise, by conjugate gradients {hestenes}."
     ),
     "dose": "Radiation damage was weighted for in the reconstruction {grant}.",
+    "pick": (
+        "Particles were found by template matching with locally normalised correlation {roseman} of whitened tomograms, templates "
+        "weighted by what the tilts showed of them {chaillet}{decoys}."
+    ),
 }
 _REFERENCES: Mapping[str, str] = {
     "rubinstein": "Rubinstein & Brubaker, J. Struct. Biol. 192:188 (2015), doi:10.1016/j.jsb.2015.08.007",
@@ -108,6 +112,10 @@ _REFERENCES: Mapping[str, str] = {
     "xiong": "Xiong et al., J. Struct. Biol. 168:378 (2009), doi:10.1016/j.jsb.2009.08.016",
     "jensen": "Jensen & Kornberg, Ultramicroscopy 84:57 (2000), doi:10.1016/S0304-3991(00)00005-X",
     "turonova": "Turonova et al., J. Struct. Biol. 199:187 (2017), doi:10.1016/j.jsb.2017.07.007",
+    "roseman": "Roseman, Ultramicroscopy 94:225 (2003), doi:10.1016/S0304-3991(02)00333-9",
+    "chaillet": "Chaillet et al., Int. J. Mol. Sci. 24:13375 (2023), doi:10.3390/ijms241713375",
+    "elias": "Elias & Gygi, Nat. Methods 4:207 (2007), doi:10.1038/nmeth1019",
+    "rickgauer": "Rickgauer, Grigorieff & Denk, eLife 6:e25648 (2017), doi:10.7554/eLife.25648",
     "grant": "Grant & Grigorieff, eLife 4:e06980 (2015), doi:10.7554/eLife.06980",
 }
 
@@ -151,6 +159,8 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return said
     if stage == "ctf":
         return _said_of_ctf(settings)
+    if stage == "pick":
+        return {"pick": {"decoys": _cut_off(settings)}}
     if stage != "align":
         return {stage: {}}
     choice = settings.get("method", "projection")
@@ -160,6 +170,14 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if settings.get("deformed"):
         aligned["align local"] = {}
     return aligned
+
+
+def _cut_off(settings: Mapping[str, Any]) -> str:
+    """How picks were told from chance."""
+    if settings.get("decoys", "scrambled") == "none":
+        return ", above the level that chance passes once {rickgauer}"
+    share = 100.0 * float(settings.get("false_discovery_rate", 0.05))
+    return f", down to a share of {share:g}% false picks by the competition with decoys {{elias}}"
 
 
 def _said_of_ctf(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:

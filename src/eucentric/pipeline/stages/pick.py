@@ -114,10 +114,10 @@ class PickTemplates(ItemStage):
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")
         columns = [f.name for f in fields(KindCount)]
-        table.writerow(("tomogram", *columns, "searched_um3"))
+        table.writerow(("tomogram", *columns, "searched_volume_um3"))
         for name in names:
             record = read_record(folder, name)
-            searched = None if record is None else record.metrics.get("searched_um3")
+            searched = None if record is None else record.metrics.get("searched_volume_um3")
             with np.load(folder / CANDIDATES / f"{name}.npz") as kept:
                 found = Candidates.from_arrays({key: kept[key] for key in kept.files})
             for row in () if found is None else found.counts():
@@ -167,8 +167,8 @@ def _metrics(searched: Searched, seconds: float) -> dict[str, float]:
         "picks": picks,
         "candidates": float(len(result.scores)),
         "decoys": float(len(result.decoy_scores)),
-        "searched_um3": searched_um3,
-        "picks_per_um3": picks / searched_um3,
+        "searched_volume_um3": searched_um3,
+        "pick_density_per_um3": picks / searched_um3,
         "median_score_sd": float(np.median(scores)) if len(scores) else float("nan"),
         "coarse_voxel_angstrom": result.score_voxel_angstrom,
         "rotations_times_voxels_per_second": result.rotation_voxels / max(seconds, 1e-9),

@@ -36,6 +36,7 @@ from eucentric.report.ctf_sections import ctf_section
 from eucentric.report.methods import methods
 from eucentric.report.pages import render_project, render_series
 from eucentric.report.params import ReportParams
+from eucentric.report.picking_sections import picking_section
 from eucentric.report.sections import (
     SliceImages,
     motion_section,
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
 
 _STAGES = ("motion", "align", "ctf", "reconstruct")
 _TITLES = {"motion": "Motion", "align": "Alignment", "ctf": "Contrast transfer", "reconstruct": "Reconstruction"}
+_PICK = "pick"
 _IMPORT = "import"
+_FAILED_PICKS = "Nothing could be searched."
 _NO_METRICS = "The stage's own figures; the page has no plots for it."
 
 
@@ -67,8 +70,7 @@ class _History:
 
     @property
     def failure(self) -> Record | None:
-        last = next(reversed(self.records.values()), None)
-        return None if last is None or last.is_done else last
+        return next((record for record in self.records.values() if not record.is_done), None)
 
     @property
     def furthest(self) -> str:
@@ -80,7 +82,7 @@ class WriteReport(CollectiveStage):
 
     name, params, version, after = "report", ReportParams, 1, "reconstruct"
     runs_without_items = True
-    shows_variants_of = ("reconstruct",)
+    shows_variants_of = ("reconstruct", _PICK)
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -121,6 +123,7 @@ def page_names(names: Sequence[str]) -> dict[str, str]:
 
 def _histories(items: Sequence[TiltSeries], store: StageStore) -> list[_History]:
     stages = {stage: store.records(stage) for stage in _STAGES}
+    picks = {folder: store.records(folder) for folder in variant_folders(store.root, _PICK)}
     table = store.root / _IMPORT / "tilt_series.star"
     names = tilt_series_names(table) if table.is_file() else [n for found in stages.values() for n in found]
     given = {series.name: series for series in items}
@@ -132,6 +135,8 @@ def _histories(items: Sequence[TiltSeries], store: StageStore) -> list[_History]
                 passed[stage] = found[name]
                 if not found[name].is_done:
                     break  # Records of later stages are of an earlier run.
+        else:
+            passed |= {folder: found[name] for folder, found in picks.items() if name in found}
         histories.append(_History(name=name, records=passed, series=given.get(name) or _furthest(name, passed, store)))
     return histories
 
@@ -182,6 +187,7 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
         if section is not None:
             sections.append(section if record is None else with_record(section, record.metrics, record.caveats))
     sections += _variants(history.name, store, params, notes)
+    sections += _picks(history, store, params, notes)
     if notes:
         sections.append(
             Section(title="Left out of this page", reading="Files that could not be read.", caveats=tuple(notes))
@@ -216,6 +222,28 @@ def _variants(name: str, store: StageStore, params: ReportParams, notes: list[st
             title = f"Tomogram in {folder}" + (f" ({chosen})" if chosen else "")
             sections.append(replace(with_record(section, record.metrics, record.caveats), title=title))
     return sections
+
+
+def _picks(history: _History, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
+    """A section for every search of the tomogram."""
+    sections = []
+    for folder, record in history.records.items():
+        if record.stage != _PICK:
+            continue
+        title = _title(folder)
+        if not record.is_done:
+            sections.append(Section(title=title, reading=_FAILED_PICKS, caveats=(record.message or "",)))
+            continue
+        kept = _curves(store, folder, history.name, notes, "candidates")
+        pictures = _curves(store, folder, history.name, notes, "pictures")
+        section = picking_section(title, kept, pictures, params) or Section(title=title, reading=_NO_METRICS)
+        sections.append(with_record(section, record.metrics, record.caveats))
+    return sections
+
+
+def _title(stage: str) -> str:
+    """Of a stage, or of a search in a folder of its own."""
+    return _TITLES.get(stage) or f"Picks of {stage.partition('/')[2] or stage}"
 
 
 def _settings_unlike(record: Record, usual: Record | None) -> str:
@@ -315,8 +343,11 @@ def _project_page(histories: Sequence[_History], files: Mapping[str, str], param
         used = [_used(h, r) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
         if used := [settings for settings in used if settings is not None]:
             ran[stage] = used
+    picked = {folder: None for h in histories for folder, r in h.records.items() if r.stage == _PICK and r.is_done}
+    if picked:
+        ran[_PICK] = [h.records[f].parameters for h in histories for f in picked if f in h.records]
     paragraphs, references = methods(ran, __version__)
-    tables = [table for stage in _STAGES if (table := _metric_table(stage, histories)) is not None]
+    tables = [table for stage in (*_STAGES, *picked) if (table := _metric_table(stage, histories)) is not None]
     return ProjectPage(
         title=params.title,
         rows=tuple(rows),
@@ -360,7 +391,7 @@ def _metric_table(stage: str, histories: Sequence[_History]) -> MetricTable | No
     if not labels:
         return None
     return MetricTable(
-        stage=_TITLES[stage],
+        stage=_title(stage),
         columns=tuple(metric_label(label) for label in labels),
         rows=tuple(
             (name, tuple(format_number(m[label]) if label in m else "" for label in labels)) for name, m in done

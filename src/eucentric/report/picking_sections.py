@@ -1,0 +1,157 @@
+"""What a tilt series' page says of the particles picked in its tomogram."""
+
+from io import BytesIO
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from eucentric.figures.picking import beam_directions, picks_over_slabs, score_histograms, score_views, slices_picture
+from eucentric.picking.candidates import Candidates
+from eucentric.report.content import Picture, Section, Strip, Tile, picture
+from eucentric.report.params import ReportParams
+from eucentric.report.sections import Curves, kept_curves
+
+_READING = (
+    "Good: picks stand far to the right of all decoys, circles sit on particles in the layers, and each picked slice shows what "
+    "its template shows; bad: picks and decoys overlap, circles line up along membranes, gold or edges, or the worst picks look "
+    "like noise."
+)
+_GROUPS = ("best", "worst kept", "best not kept")
+_NOTHING = "nothing was picked"
+
+
+def picking_section(title: str, kept: Curves, pictures: Curves, params: ReportParams) -> Section | None:
+    """Picks of one search; None where its candidates were not kept.
+
+    Parameters
+    ----------
+    kept, pictures : arrays that the stage kept, by name; pictures that are absent are left out
+    """
+    candidates = Candidates.from_arrays(kept)
+    if candidates is None:
+        return None
+    rows = tuple(
+        (
+            count.kind,
+            str(count.picks),
+            str(count.candidates),
+            str(count.decoys),
+            f"{count.cutoff:.1f} σ",
+            "" if np.isnan(count.lowest_score) else f"{count.lowest_score:.1f} σ",
+            "" if np.isnan(count.median_score) else f"{count.median_score:.1f} σ",
+        )
+        for count in candidates.counts()
+    )
+    return Section(
+        title=title,
+        reading=_READING,
+        columns=("kind", "picks", "candidates", "decoys", "chance level", "lowest pick", "median pick"),
+        rows=rows,
+        strips=tuple(_strips(candidates, pictures)),
+        pictures=tuple(_pictures(candidates, pictures, params)),
+    )
+
+
+def _pictures(candidates: Candidates, pictures: Curves, params: ReportParams) -> list[Picture]:
+    dpi, out = params.dots_per_inch, []
+    chosen = candidates.kept
+    positions = candidates.position_angstrom[chosen].astype(np.float64)
+    kinds = candidates.template[chosen].astype(np.int64)
+    names = [str(name) for name in candidates.kinds]
+    if shown := kept_curves(pictures, "slabs", "slab_edges_angstrom", "slab_pixel_angstrom"):
+        slabs, edges, pixel = shown
+        figure = picks_over_slabs(slabs, edges, float(pixel), positions, kinds, names, candidates.diameter_angstrom)
+        words = (
+            "Means of layers, circles of the particles' size. Good: a dark body in most circles; bad: circles on gold, membranes "
+            "or the carbon's edge, or many bodies without one."
+        )
+        out.append(_photograph("Picks in the tomogram", figure, dpi, words))
+    out.append(_histograms(candidates, dpi))
+    for number, name in enumerate(names):
+        views = kept_curves(
+            pictures, *(f"score_{what}_{number}" for what in ("top", "side", "ends")), "score_voxel_angstrom"
+        )
+        if views:
+            top, side, ends, voxel = views
+            mine = positions[kinds == number]
+            figure = score_views(top, side, ends, float(voxel), mine, float(candidates.diameter_angstrom[number]))
+            words = (
+                "Greatest score of the search at coarse sampling along z and along y; circles are picks, black was not searched. "
+                "Good: bright points on an even ground; bad: bright lines or patches, or points without a circle."
+            )
+            out.append(_photograph(f"Scores of {name}", figure, dpi, words))
+    directions = {
+        name: candidates.beam_directions(number)
+        for number, name in enumerate(names)
+        if candidates.oriented[number] and (kinds == number).any()
+    }
+    if directions:
+        words = (
+            "From where the beam meets each pick, in the frame of its own axes, symmetry copies included; equal areas hold equal "
+            "shares, the rings are 30 and 60° from the axis. Good: points spread evenly; bad: most in one spot or band "
+            "(particles lie at the ice surface, or views are missed)."
+        )
+        out.append(picture("Views of the particles", beam_directions(directions), dpi, words))
+    return out
+
+
+def _histograms(candidates: Candidates, dpi: int) -> Picture:
+    picks, rejected, decoys = [], [], []
+    for number in range(len(candidates.kinds)):
+        mine = candidates.template == number
+        picks.append(candidates.score[mine & candidates.kept])
+        rejected.append(candidates.score[mine & ~candidates.kept])
+        decoys.append(candidates.decoy_score[candidates.decoy_template == number])
+    lowest = np.array([count.lowest_score for count in candidates.counts()])
+    names = [str(name) for name in candidates.kinds]
+    figure = score_histograms(names, picks, rejected, decoys, candidates.cutoff, lowest)
+    words = (
+        "Decoys are molecules that are not there, searched in the same way: where they reach, picks are as likely false. Good: two "
+        "separate hills; bad: one hill, cut somewhere on its slope."
+    )
+    return picture("Scores of picks and decoys", figure, dpi, words)
+
+
+def _strips(candidates: Candidates, pictures: Curves) -> list[Strip]:
+    out = []
+    for number, name in enumerate(candidates.kinds):
+        names = ("gallery_row", "gallery_group", "gallery_slices", "template_slices")
+        shown = kept_curves(pictures, *(f"{what}_{number}" for what in names))
+        if not shown:
+            continue
+        rows, groups, slices, template = shown
+        tiles = [_tile(template, f"Template {name}", (f"template {name}",))]
+        for row, group, planes in zip(rows, groups, slices, strict=True):
+            x, y, z = candidates.position_angstrom[row]
+            q_value = candidates.q_value[row]
+            lines = (
+                _GROUPS[group],
+                f"{candidates.score[row]:.1f} σ" + ("" if np.isnan(q_value) else f", q {q_value:.2g}"),
+                f"at {x:.0f}, {y:.0f}, {z:.0f} Å",
+            )
+            words = f"{_GROUPS[group]} pick of {name}, {candidates.score[row]:.1f} standard deviations"
+            mark = "not kept" if group == _GROUPS.index("best not kept") else ""
+            tiles.append(_tile(planes, words, lines, mark))
+        caption = (
+            "The template first, then the best picks, the worst that were kept and the best that were not; xy, xz and yz planes "
+            "through each in the template's own frame. Good: the worst kept still show its outline; bad: they look like those "
+            "not kept."
+        )
+        title = f"Gallery of {name}" if len(rows) else f"Gallery of {name}: {_NOTHING}"
+        out.append(Strip(title=title, tiles=tuple(tiles), caption=caption))
+    return out
+
+
+def _tile(planes: np.ndarray, words: str, lines: tuple[str, ...], mark: str = "") -> Tile:
+    shown = Picture(title=words, data=slices_picture(planes), media="image/webp")
+    return Tile(picture=shown, lines=lines, mark=mark)
+
+
+def _photograph(title: str, figure: Figure, dots_per_inch: int, caption: str) -> Picture:
+    """A figure full of grain: a WebP takes a fifth of a PNG."""
+    drawn, target = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png", dpi=1.2 * dots_per_inch)
+    drawn.seek(0)
+    Image.open(drawn).convert("RGB").save(target, format="WEBP", quality=50, method=4)
+    return Picture(title=title, data=target.getvalue(), caption=caption, media="image/webp")
