@@ -262,3 +262,26 @@ def test_pixel_sizes_of_the_images_stay_with_the_particles(tmp_path):
     bare = one.with_tomograms("TS_05").without_column("rlnTomoTiltSeriesPixelSize")
     with pytest.raises(InputError, match="TS_05 is not known"):
         write_particles(tmp_path / "c.star", ParticleSet.concatenate([one, bare]), "relion5")
+
+
+def test_texts_of_relion_tables_come_back_and_names_of_particles_stay(tmp_path):
+    columns = {f"rlnCenteredCoordinate{a}Angst": [1.0, 2.0, 3.0] for a in "XYZ"}
+    texts = {
+        "rlnTomoParticleName": ["TS_01/7", "TS_01/9", "TS_02/1"],
+        "rlnImageName": ["a/7.mrcs", "a/9.mrcs", "b/1.mrcs"],
+        "rlnTomoVisibleFrames": ["[1,1,0]", "[0,1,1]", "[1,1,1]"],
+    }
+    table = {"rlnTomoName": ["TS_01", "TS_01", "TS_02"], **columns, **texts}
+    write_star(tmp_path / "a.star", {"particles": table})
+    given = read_particles(tmp_path / "a.star")
+    write_particles(tmp_path / "b.star", given.select([2, 0]), "relion5")
+    again = read_particles(tmp_path / "b.star")
+    for label, values in texts.items():
+        assert again.texts[label].tolist() == [values[2], values[0]]
+    bare = given.select([1]).without_column("x")
+    both = ParticleSet.concatenate([given, ParticleSet.build("TS_03", [[0, 0, 0]]), bare])
+    assert both.texts["rlnImageName"].tolist() == [*texts["rlnImageName"], "", "a/9.mrcs"]
+    write_particles(tmp_path / "c.star", both, "relion5")  # names that are missing, or twice there, are made anew
+    assert read_particles(tmp_path / "c.star").texts["rlnTomoParticleName"].tolist() == [
+        "TS_01/1", "TS_01/2", "TS_02/1", "TS_03/1", "TS_01/3",
+    ]  # fmt: skip

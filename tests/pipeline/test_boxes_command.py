@@ -10,6 +10,7 @@ from eucentric.io.mrc import read_mrc, write_mrc
 from eucentric.io.star import read_star, write_star
 from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.models import Tilt, TiltPose, TiltSeries
+from eucentric.pipeline.boxes import read_positions
 from eucentric.simulation import asymmetric_phantom
 
 PIXEL = 6.0
@@ -147,3 +148,13 @@ def test_a_table_of_positions_with_other_columns_is_refused(program, table, tmp_
         )
         assert code == 2
         assert words in err
+
+
+def test_origins_in_turned_frames_are_taken_off_in_them(tmp_path):
+    values = {f"rlnCenteredCoordinate{a}Angst": [x] for a, x in zip("XYZ", (10.0, 20.0, 30.0), strict=True)}
+    values |= {"rlnTomoName": ["TS_01"], "rlnOriginXAngst": [5.0], "rlnOriginYAngst": [0.0], "rlnOriginZAngst": [0.0]}
+    values |= {"rlnTomoSubtomogramRot": [90.0], "rlnTomoSubtomogramTilt": [0.0], "rlnTomoSubtomogramPsi": [0.0]}
+    write_star(tmp_path / "p.star", {"particles": values})
+    got = read_positions(tmp_path / "p.star", "TS_01")
+    # RELION's matrix of rot = 90 degrees takes x to -y: Rz(rot) transposed, reference to specimen
+    np.testing.assert_allclose(got, [[10.0, 25.0, 30.0]], atol=1e-9)

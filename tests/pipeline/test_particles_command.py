@@ -96,6 +96,14 @@ def test_scoring_and_projecting(lists, capsys):
     scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]
     assert [s["kind"] for s in scores] == ["a", "b", ""]
     assert scores[2]["f1"] == pytest.approx(2 / 3)
+    assert run([*arguments, "--truth-kinds", "a=x", "b=a", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]
+    assert [s["kind"] for s in scores] == ["a", "x", ""]
+    assert scores[2]["matched"] == 0
+    assert run([*arguments, "--truth-kinds", "30S"]) == 2
+    assert "0=30S" in capsys.readouterr().err
+    assert run([*arguments, "--truth-kinds", "7=a"]) == 2
+    assert "There are: a, b" in capsys.readouterr().err
     assert scores[1]["median_angle_deg"] is None
     out = lists / "seen.star"
     series = str(table_of_series(lists))

@@ -1,13 +1,14 @@
 """`eucentric pick-geometry trace` and `wall`: filaments found in tomograms, and the subunits of their walls."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from eucentric.cli.options import AsJson, Debug, Switch, show_json
-from eucentric.cli.particles_command import refuse_to_replace, write_list
+from eucentric.cli.list_options import TableOptions, refuse_to_replace, write_list
+from eucentric.cli.options import Switch, show_json
 
 Ends = tuple[float, float, float, float, float, float]
 
@@ -16,7 +17,6 @@ def trace(
     target: Path,
     /,
     *,
-    output: Path,
     diameter: float,
     wall: float | None = None,
     between: Annotated[Ends | None, Parameter(allow_leading_hyphen=True, negative=())] = None,
@@ -27,18 +27,16 @@ def trace(
     persistence: float | None = None,
     spacing: float | None = None,
     device: str = "auto",
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: TableOptions,
 ) -> int:
     """Trace the centre lines of filaments: all in the tomograms, or the one between two ends.
+
+    The table has points along each line, z along it, numbered by rlnHelicalTubeID.
 
     Parameters
     ----------
     target
         project, table such as `reconstruct/tilt_series.star`, or one tomogram (`.mrc`)
-    output
-        RELION-5 table to be made: points along each line, z along it, numbered by rlnHelicalTubeID
     diameter
         A, outside: 250 of a microtubule, 70 of actin
     wall
@@ -59,8 +57,6 @@ def trace(
         A between points; half the diameter where not given
     device
         auto, cpu, cuda or cuda:n
-    overwrite
-        replace a table that exists
     """
     import numpy as np
 
@@ -68,8 +64,7 @@ def trace(
     from eucentric.picking.trace_params import TraceParams
     from eucentric.pipeline.filament_files import trace_filament_files
 
-    del debug  # read by the program itself
-    refuse_to_replace(output, overwrite)
+    refuse_to_replace(options.output, options.overwrite)
     params = TraceParams(
         diameter_angstrom=diameter,
         wall_angstrom=wall,
@@ -89,7 +84,7 @@ def trace(
         )
     if not lines:
         sys.stdout.write("No filament was found. Check the diameter, the wall, the contrast, or lower --min-score.\n")
-    return write_list(picks, output, len(picks), overwrite, as_json)
+    return write_list(picks, len(picks), options)
 
 
 def wall(
@@ -97,7 +92,6 @@ def wall(
     axes: Path,
     /,
     *,
-    output: Path,
     diameter: float,
     wall: float | None = None,
     spacing: float = 40.9,
@@ -108,9 +102,7 @@ def wall(
     contrast: Literal["dark", "bright"] = "dark",
     reverse: Switch = False,
     device: str = "auto",
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: TableOptions,
 ) -> int:
     """Find the lattice in the wall of a tube, and put a particle on each subunit: z outwards, x along the line.
 
@@ -122,8 +114,6 @@ def wall(
         tomogram (`.mrc`), project or table such as `reconstruct/tilt_series.star`
     axes
         centre lines as `pick-geometry trace` writes them
-    output
-        RELION-5 table to be made
     diameter
         A, outside: 250 of a microtubule
     wall
@@ -144,15 +134,12 @@ def wall(
         take the other polarity
     device
         auto, cpu, cuda or cuda:n
-    overwrite
-        replace a table that exists
     """
     from eucentric.compute.device import resolve_device
     from eucentric.picking.trace_params import TraceParams, WallParams
     from eucentric.pipeline.filament_files import pick_wall_files
 
-    del debug
-    refuse_to_replace(output, overwrite)
+    refuse_to_replace(options.output, options.overwrite)
     tube = TraceParams(diameter_angstrom=diameter, wall_angstrom=wall, contrast=contrast)
     lattices = WallParams(
         spacing_angstrom=spacing,
@@ -179,7 +166,7 @@ def wall(
         names = ("protofilaments", "starts", "spacing_angstrom", "twist_deg", "rise_angstrom", "skew_deg", "score")
         row = {"tomogram": one.tomogram, "tube": one.tube, "radius_angstrom": one.radius_angstrom}
         rows.append(row | {name: getattr(found, name) for name in names} | {"runner_up": list(found.runner_up)})
-    write_list(picks, output, len(picks), overwrite, False)
-    if as_json:
+    write_list(picks, len(picks), replace(options, as_json=False))
+    if options.as_json:
         show_json({"exit_code": int(len(rows) < len(walls)), "particles": len(picks), "walls": rows})
     return int(len(rows) < len(walls))

@@ -2,79 +2,27 @@
 
 import math
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from eucentric.cli.options import SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.list_options import (
+    ListTableOptions,
+    ReadOptions,
+    grids_of,
+    read_given,
+    refuse_to_replace,
+    write_list,
+)
+from eucentric.cli.options import SEVERAL, Switch, show_json
 from eucentric.errors import InputError
 
-if TYPE_CHECKING:
-    from eucentric.models import ParticleSet
-    from eucentric.pipeline.particle_files import Grids
-
 _WIDTH = 160
+_DEFAULT = ReadOptions()
 Signed = Parameter(allow_leading_hyphen=True, negative=())
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class GridOptions:
-    """The tomograms that lists in voxels refer to; RELION-5's need none of it."""
-
-    from_format: Annotated[str | None, Parameter(name="--from")] = None
-    """relion5, relion4, warp, pytom, pytom-xml, dynamo, stopgap, em, imod or copick; found from the file where not given"""
-    tomograms: Path | None = None
-    """table of tomograms or tilt series (`.star`), or one tomogram (`.mrc`): sizes and voxel sizes"""
-    tomogram_size: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None
-    """voxels along x, y and z, where no table has them"""
-    pixel_size: float | None = None
-    """A per voxel, with --tomogram-size"""
-    tomogram_numbers: Path | None = None
-    """text with a number and a name a line, for Dynamo, STOPGAP and EM lists"""
-
-
-_DEFAULT = GridOptions()
-
-
-def grids_of(options: GridOptions) -> "Grids":
-    """The options as the tools take them."""
-    from eucentric.pipeline.particle_files import Grids
-
-    return Grids(
-        tomograms=options.tomograms,
-        size_xyz=options.tomogram_size,
-        pixel_size_angstrom=options.pixel_size,
-        numbers=options.tomogram_numbers,
-    )
-
-
-def _read(path: Path, options: GridOptions) -> "ParticleSet":
-    from eucentric.pipeline.particle_files import read_list
-
-    return read_list(path, grids_of(options), options.from_format)
-
-
-def write_list(particles: "ParticleSet", output: Path, before: int, overwrite: bool, as_json: bool) -> int:
-    """Write a RELION-5 table and tell how many particles are in it."""
-    from eucentric.io.particles import write_particles
-
-    refuse_to_replace(output, overwrite)
-    write_particles(output, particles, "relion5")
-    sys.stdout.write(f"Wrote {len(particles)} of {before} particles to {output}.\n")
-    if as_json:
-        show_json({"exit_code": 0, "particles": len(particles), "of": before, "output": str(output)})
-    return 0
-
-
-def refuse_to_replace(output: Path, overwrite: bool) -> None:
-    """Stop before a file that is there is lost."""
-    if output.is_file() and not overwrite:
-        raise InputError(f"`{output}` exists. Give --overwrite to replace it, or another --output.")
 
 
 def convert(
@@ -83,10 +31,8 @@ def convert(
     /,
     *,
     to: str = "relion5",
-    grid: GridOptions = _DEFAULT,
     overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ReadOptions = _DEFAULT,
 ) -> int:
     """Write a list in another program's format. Positions and rotations stay what they are in the specimen.
 
@@ -103,28 +49,23 @@ def convert(
     """
     from eucentric.pipeline.particle_files import convert_list
 
-    del debug  # read by the program itself
     refuse_to_replace(target, overwrite)
-    particles, made = convert_list(source, target, to, grids_of(grid), grid.from_format)
+    particles, made = convert_list(source, target, to, grids_of(options), options.from_format)
     sys.stdout.write(
         f"Wrote {len(particles)} particles of {len(particles.tomogram_names)} tomograms to {', '.join(map(str, made[:5]))}"
         f"{' and others' * (len(made) > 5)}.\n"
     )
-    if as_json:
+    if options.as_json:
         show_json({"exit_code": 0, "particles": len(particles), "files": [str(p) for p in made]})
     return 0
 
 
 def merge(
     *sources: Path,
-    output: Path,
     distance: float | None = None,
     keep: str = "best",
     same_kind: Switch = False,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Put lists together. With a distance, particles nearer than that are one.
 
@@ -132,39 +73,30 @@ def merge(
     ----------
     sources
         two lists or more
-    output
-        RELION-5 table to be made
     distance
         A; all particles are kept where not given
     keep
         of the same particle, best (by score) or first (the list named first, where scores cannot be compared)
     same_kind
         only particles of one kind can be the same
-    overwrite
-        replace a file that exists
     """
     from eucentric.models.particle_matching import merge_particles
 
-    del debug
     if len(sources) < 2:
         raise InputError("Name two lists or more to be merged.")
-    parts = [_read(path, grid) for path in sources]
+    parts = [read_given(path, options) for path in sources]
     merged = merge_particles(parts, distance, keep=keep, same_kind=same_kind)
-    return write_list(merged, output, sum(map(len, parts)), overwrite, as_json)
+    return write_list(merged, sum(map(len, parts)), options)
 
 
 def dedupe(
     source: Path,
     /,
     *,
-    output: Path,
     distance: float,
     keep: str = "best",
     same_kind: Switch = False,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Of particles too near to each other keep the one of the best score.
 
@@ -172,23 +104,18 @@ def dedupe(
     ----------
     source
         list of particles
-    output
-        RELION-5 table to be made
     distance
         A between particles at least; half to a whole diameter is usual
     keep
         best (by score) or first
     same_kind
         particles of different kinds do not compete
-    overwrite
-        replace a file that exists
     """
     from eucentric.models.particle_matching import dedupe_particles
 
-    del debug
-    particles = _read(source, grid)
+    particles = read_given(source, options)
     kept = dedupe_particles(particles, distance, keep=keep, same_kind=same_kind)
-    return write_list(kept, output, len(particles), overwrite, as_json)
+    return write_list(kept, len(particles), options)
 
 
 def intersect(
@@ -196,14 +123,10 @@ def intersect(
     second: Path,
     /,
     *,
-    output: Path,
     distance: float,
     keep: str = "first",
     same_kind: Switch = False,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Keep the particles that two lists share, one to one.
 
@@ -213,23 +136,18 @@ def intersect(
         list of particles
     second
         another
-    output
-        RELION-5 table to be made
     distance
         A between the two places of a particle, at most
     keep
         first, second, or best (of the two, by score)
     same_kind
         only particles of one kind can be the same
-    overwrite
-        replace a file that exists
     """
     from eucentric.models.particle_matching import intersect_particles
 
-    del debug
-    a, b = _read(first, grid), _read(second, grid)
+    a, b = read_given(first, options), read_given(second, options)
     kept = intersect_particles(a, b, distance, keep=keep, same_kind=same_kind)
-    return write_list(kept, output, len(b if keep == "second" else a), overwrite, as_json)
+    return write_list(kept, len(b if keep == "second" else a), options)
 
 
 def subtract(
@@ -237,13 +155,9 @@ def subtract(
     second: Path,
     /,
     *,
-    output: Path,
     distance: float,
     same_kind: Switch = False,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Keep the particles of the first list that the second does not have.
 
@@ -253,27 +167,21 @@ def subtract(
         list of particles
     second
         another
-    output
-        RELION-5 table to be made
     distance
         A between the two places of a particle, at most
     same_kind
         only particles of one kind can be the same
-    overwrite
-        replace a file that exists
     """
     from eucentric.models.particle_matching import subtract_particles
 
-    del debug
-    a, b = _read(first, grid), _read(second, grid)
-    return write_list(subtract_particles(a, b, distance, same_kind=same_kind), output, len(a), overwrite, as_json)
+    a, b = read_given(first, options), read_given(second, options)
+    return write_list(subtract_particles(a, b, distance, same_kind=same_kind), len(a), options)
 
 
 def select(
     source: Path,
     /,
     *,
-    output: Path,
     tomogram: Annotated[list[str] | None, SEVERAL] = None,
     kind: Annotated[list[str] | None, SEVERAL] = None,
     min_score: Annotated[float | None, Signed] = None,
@@ -288,10 +196,7 @@ def select(
     neighbours: int | None = None,
     neighbour_distance: float | None = None,
     neighbour_angle: float | None = None,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Keep the particles that fulfil every wish given.
 
@@ -299,8 +204,6 @@ def select(
     ----------
     source
         list of particles
-    output
-        RELION-5 table to be made
     tomogram
         names of tomograms; wildcards allowed
     kind
@@ -329,13 +232,10 @@ def select(
         A: how far away a neighbour may be
     neighbour_angle
         degrees: how much the z axis of a neighbour may differ
-    overwrite
-        replace a file that exists
     """
     from eucentric.pipeline.particle_files import Selection, select_particles
 
-    del debug
-    particles = _read(source, grid)
+    particles = read_given(source, options)
     wanted = Selection(
         tomograms=tomogram or (),
         kinds=kind or (),
@@ -352,32 +252,28 @@ def select(
         neighbour_distance_angstrom=neighbour_distance,
         neighbour_angle_deg=neighbour_angle,
     )
-    return write_list(select_particles(particles, wanted), output, len(particles), overwrite, as_json)
+    return write_list(select_particles(particles, wanted), len(particles), options)
 
 
 def complete(
     source: Path,
     /,
     *,
-    output: Path,
     distance: float,
     tolerance: float | None = None,
     votes: int = 2,
     rounds: int = 3,
     symmetry: str = "C1",
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Find the lattice that oriented particles form, flat or curved, and add those missing in it.
+
+    eucLatticeVotes is 0 for particles given, and for new ones the number of neighbours that expect them.
 
     Parameters
     ----------
     source
         list of oriented particles of one kind
-    output
-        RELION-5 table to be made; eucLatticeVotes is 0 for particles given, and the neighbours that expect one for new ones
     distance
         A: how far away neighbours lie, at most
     tolerance
@@ -388,23 +284,20 @@ def complete(
         new particles vote in the next round
     symmetry
         group of a particle, such as C6
-    overwrite
-        replace a file that exists
     """
     from eucentric.geometry.symmetry import symmetry_rotations
     from eucentric.picking.complete_lattice import complete_lattice, fit_lattice
 
-    del debug
-    particles, group = _read(source, grid), symmetry_rotations(symmetry)
+    particles, group = read_given(source, options), symmetry_rotations(symmetry)
     reach = distance / 6.0 if tolerance is None else tolerance
     lattice = fit_lattice(particles, distance, tolerance_angstrom=reach, symmetry=group)
     for offset, part, spread in zip(lattice.offsets_angstrom, lattice.occupancy, lattice.spread_angstrom, strict=True):
         x, y, z = offset
         sys.stdout.write(f"neighbour at {x:.0f} {y:.0f} {z:.0f} A: of {part:.0%} of the particles, to {spread:.1f} A\n")
     whole = complete_lattice(particles, lattice, tolerance_angstrom=reach, votes=votes, rounds=rounds, symmetry=group)
-    refuse_to_replace(output, overwrite)
+    refuse_to_replace(options.output, options.overwrite)
     sys.stdout.write(f"{len(whole) - len(particles)} were missing.\n")
-    return write_list(whole, output, len(whole), overwrite, as_json)
+    return write_list(whole, len(whole), options)
 
 
 def score(
@@ -418,9 +311,8 @@ def score(
     radius: float = 0.0,
     symmetry: Annotated[list[str] | None, SEVERAL] = None,
     any_kind: Switch = False,
-    grid: GridOptions = _DEFAULT,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    truth_kinds: Annotated[list[str] | None, SEVERAL] = None,
+    options: ReadOptions = _DEFAULT,
 ) -> int:
     """Compare picks with known particles: precision, recall, F1 and angular error by one-to-one matches.
 
@@ -442,14 +334,16 @@ def score(
         of kinds, as KIND=D7; one group without KIND= goes for all
     any_kind
         do not tell kinds apart
+    truth_kinds
+        what the picks call the kinds of the truth, as 0=30S 1=20S
     """
     from eucentric.geometry.symmetry import symmetry_rotations
     from eucentric.models import ParticleSet
-    from eucentric.pipeline.particle_files import read_true_particles, score_lists
+    from eucentric.pipeline.particle_files import read_true_particles, rename_kinds, score_lists
 
-    del debug
-    found = _read(picks, grid)
+    found = read_given(picks, options)
     known = ParticleSet.concatenate([read_true_particles(path, series) for path in truth])
+    known = rename_kinds(known, truth_kinds or ())
     groups = {}
     for entry in symmetry or ():
         name, _, group = entry.rpartition("=")
@@ -469,7 +363,7 @@ def score(
     for row in rows:
         table.add_row(row.kind or "all", *(f"{getattr(row, c):.4g}" for c in columns))
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else _WIDTH).print(table)
-    if as_json:
+    if options.as_json:
         entries: list[dict[str, Any]] = [{"kind": r.kind} | {c: _finite(getattr(r, c)) for c in columns} for r in rows]
         show_json({"exit_code": 0, "scores": entries})
     return 0
@@ -484,14 +378,12 @@ def project(
     /,
     *,
     series: Path,
-    output: Path,
     margin: float = 0.0,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Write where each particle is seen in every tilt image, with local deformation, and its defocus there.
+
+    The table has a row for each particle and tilt.
 
     Parameters
     ----------
@@ -499,19 +391,14 @@ def project(
         list of particles
     series
         aligned tilt series such as `ctf/tilt_series.star`
-    output
-        STAR table to be made: a row a particle and tilt
     margin
         A: visible is what lies so far inside the image
-    overwrite
-        replace a file that exists
     """
     from eucentric.pipeline.particle_files import write_projections
 
-    del debug
-    refuse_to_replace(output, overwrite)
-    rows = write_projections(output, _read(source, grid), series, margin)
-    sys.stdout.write(f"Wrote {rows} rows to {output}.\n")
-    if as_json:
-        show_json({"exit_code": 0, "rows": rows, "output": str(output)})
+    refuse_to_replace(options.output, options.overwrite)
+    rows = write_projections(options.output, read_given(source, options), series, margin)
+    sys.stdout.write(f"Wrote {rows} rows to {options.output}.\n")
+    if options.as_json:
+        show_json({"exit_code": 0, "rows": rows, "output": str(options.output)})
     return 0

@@ -5,24 +5,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from eucentric.cli.options import AsJson, Debug, Switch
-from eucentric.cli.particles_command import GridOptions, grids_of, write_list
-
-_DEFAULT = GridOptions()
+from eucentric.cli.list_options import ListTableOptions, TableOptions, grids_of, write_list
+from eucentric.cli.options import Switch
 
 
 def spheres(
     source: Path,
     /,
     *,
-    output: Path,
     spacing: float,
     radius: float | None = None,
     tomogram: str | None = None,
     seed: int = 0,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: TableOptions,
 ) -> int:
     """Points on spheres and vesicles, evenly spaced, their z axes outwards.
 
@@ -30,8 +25,6 @@ def spheres(
     ----------
     source
         text (`.txt`, `.csv`) with x, y, z from the specimen centre and radius in A, or a list of particles that are the centres
-    output
-        RELION-5 table to be made
     spacing
         A between points; half the expected distance picks each particle several times, for cleaning after alignment
     radius
@@ -40,28 +33,22 @@ def spheres(
         name of the tomogram, for text
     seed
         of the random turns about the normals
-    overwrite
-        replace a table that exists
     """
     from eucentric.pipeline.geometry_files import pick_on_spheres
 
-    del debug  # read by the program itself
     picks = pick_on_spheres(source, spacing, seed, radius_angstrom=radius, tomogram=tomogram)
-    return write_list(picks, output, len(picks), overwrite, as_json)
+    return write_list(picks, len(picks), options)
 
 
 def surface(
     source: Path,
     /,
     *,
-    output: Path,
     spacing: float,
     tomogram: str | None = None,
     threshold: float = 0.5,
     seed: int = 0,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: TableOptions,
 ) -> int:
     """Points on the surface of a segmentation or a mesh, none nearer than the spacing, their z axes along the normals.
 
@@ -69,8 +56,6 @@ def surface(
     ----------
     source
         segmentation (`.mrc`) on the grid of its tomogram, or mesh (`.ply`, `.stl`, `.obj`) in A from the specimen centre
-    output
-        RELION-5 table to be made
     spacing
         A between points at least
     tomogram
@@ -79,31 +64,24 @@ def surface(
         what lies above it is inside
     seed
         of the random places
-    overwrite
-        replace a table that exists
     """
     from eucentric.pipeline.geometry_files import pick_on_surface
 
-    del debug
     picks = pick_on_surface(source, spacing, seed, tomogram=tomogram, threshold=threshold)
-    return write_list(picks, output, len(picks), overwrite, as_json)
+    return write_list(picks, len(picks), options)
 
 
 def filaments(
     source: Path,
     /,
     *,
-    output: Path,
     spacing: float,
     twist: Annotated[float, Parameter(allow_leading_hyphen=True)] = 0.0,
     radius: float = 0.0,
     around: int = 1,
     reverse: Switch = False,
     tomogram: str | None = None,
-    grid: GridOptions = _DEFAULT,
-    overwrite: Switch = False,
-    as_json: AsJson = False,
-    debug: Debug = False,
+    options: ListTableOptions,
 ) -> int:
     """Places along filaments, evenly by arc length: on the axis, or around it on a helix or in rings.
 
@@ -111,8 +89,6 @@ def filaments(
     ----------
     source
         IMOD model with a contour a filament, or particles with rlnHelicalTubeID in order
-    output
-        RELION-5 table to be made
     spacing
         A along the filament: the rise
     twist
@@ -125,20 +101,17 @@ def filaments(
         take the other polarity: from the last point to the first
     tomogram
         name of the tomogram; that of the model's file where not given
-    overwrite
-        replace a table that exists
     """
     from eucentric.pipeline.geometry_files import pick_along_filaments
 
-    del debug
     picks = pick_along_filaments(
         source,
         spacing,
-        grids_of(grid),
+        grids_of(options),
         twist_deg=twist,
         radius_angstrom=radius,
         around=around,
         reverse=reverse,
         tomogram=tomogram,
     )
-    return write_list(picks, output, len(picks), overwrite, as_json)
+    return write_list(picks, len(picks), options)

@@ -6,7 +6,8 @@ rlnDetectorPixelSize / rlnMagnification, rlnPixelSize or the optics table, the c
 
 ``A_subtomogram A_particle`` takes reference to tomogram, with the matrices of `Rotation.from_relion`; either set of angles may be
 missing. The particle lies at coordinate - A_subtomogram origin (`ParticleSet::getPosition`): rlnOriginX/Y/ZAngst in A, or
-rlnOriginX/Y/Z in pixels (3.0). Columns of texts are not kept.
+rlnOriginX/Y/Z in pixels (3.0). Columns of texts are kept; names of
+particles too, where each has its own.
 """
 
 from collections.abc import Mapping
@@ -52,13 +53,16 @@ _TAKEN = {
 _TAKEN |= {labels.SPECIES, "rlnDetectorPixelSize", "rlnMagnification", "rlnPixelSize", "rlnTomoTiltSeriesPixelSize"}
 
 
-def read_relion_particles(path: PathLike, frames: TomogramFrames | None = None) -> ParticleSet:
+def read_relion_particles(
+    path: PathLike, frames: TomogramFrames | None = None, *, tomogram: str | None = None
+) -> ParticleSet:
     """Particles of a STAR table of RELION or Warp, whichever of their conventions it has (see the module).
 
     Parameters
     ----------
     path : table with a block of particles, and one of optics groups where pixel sizes stand there
     frames : sizes of tomograms; needed where coordinates are pixels
+    tomogram : of particles in a table that does not name any
 
     Raises
     ------
@@ -72,7 +76,8 @@ def read_relion_particles(path: PathLike, frames: TomogramFrames | None = None) 
         raise FormatError(f"`{place}` has no table with {_CENTRED[0]} or {_CORNER[0]} and their like.")
     tables = read_star(place)
     table = tables[block]
-    tomograms = _tomograms(texts[block], str(place))
+    unnamed = tomogram is not None and not any(name in texts[block] for name in _NAMES)
+    tomograms = [str(tomogram)] * len(table) if unnamed else _tomograms(texts[block], str(place))
     turned = _rotations(table, _SUBTOMOGRAM, place)
     rotations = Rotation(turned).compose(Rotation(_rotations(table, _ANGLES, place))).matrices
     if all(c in table for c in _CENTRED):
@@ -101,6 +106,11 @@ def read_relion_particles(path: PathLike, frames: TomogramFrames | None = None) 
             if label not in _TAKEN and pd.api.types.is_numeric_dtype(table[label])
         }
         | _image_pixels(table, tables.get("optics")),
+        texts={
+            label: [value or "" for value in texts[block][label]]
+            for label in table.columns
+            if label not in _TAKEN - {_PARTICLE} and not pd.api.types.is_numeric_dtype(table[label])
+        },
     )
 
 
@@ -239,6 +249,9 @@ def _shared_columns(particles: ParticleSet) -> dict[str, list[object]]:
     for name in particles.tomograms:
         counts[str(name)] = counts.get(str(name), 0) + 1
         names.append(f"{name}/{counts[str(name)]}")
+    own = particles.texts.get(_PARTICLE, np.zeros(0, dtype=np.str_))
+    if len(np.unique(own[own != ""])) == len(particles):
+        names = own.tolist()
     table: dict[str, list[object]] = {"rlnTomoName": [str(n) for n in particles.tomograms], _PARTICLE: names}
     kinds = [str(kind) for kind in particles.kinds]
     if any(kinds):
@@ -250,6 +263,9 @@ def _shared_columns(particles: ParticleSet) -> dict[str, list[object]]:
     for label, column in particles.without_column(_PIXEL).columns.items():
         whole = bool(len(column)) and bool(np.isfinite(column).all() and (column == np.round(column)).all())
         table[label] = column.astype(np.int64).tolist() if whole else column.tolist()
+    for label, written in particles.texts.items():
+        if label not in table:
+            table[label] = [text or None for text in written.tolist()]
     return table
 
 

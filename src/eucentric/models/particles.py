@@ -36,6 +36,8 @@ class ParticleSet:
     """(particle,), the name or number of its class; empty where none."""
     columns: Mapping[str, FloatArray] = field(default_factory=dict)
     """Further numbers (particle,), by STAR label without underscore; NaN where missing."""
+    texts: Mapping[str, Texts] = field(default_factory=dict)
+    """Further texts (particle,), such as names of images; empty where missing."""
 
     def __post_init__(self) -> None:
         n = len(self.tomograms)
@@ -45,7 +47,7 @@ class ParticleSet:
             "rotations": (self.rotations.shape, (n, 3, 3)),
             "scores": (self.scores.shape, (n,)),
             "kinds": (self.kinds.shape, (n,)),
-            **{label: (column.shape, (n,)) for label, column in self.columns.items()},
+            **{label: (column.shape, (n,)) for label, column in (*self.columns.items(), *self.texts.items())},
         }
         for name, (got, expected) in shapes.items():
             if got != expected:
@@ -61,6 +63,8 @@ class ParticleSet:
             object.__setattr__(self, name, _sealed(getattr(self, name)))
         sealed = {label: _sealed(column) for label, column in self.columns.items()}
         object.__setattr__(self, "columns", MappingProxyType(sealed))
+        texts = {label: _sealed(column) for label, column in self.texts.items()}
+        object.__setattr__(self, "texts", MappingProxyType(texts))
 
     @classmethod
     def build(
@@ -72,6 +76,7 @@ class ParticleSet:
         scores: ArrayLike = np.nan,
         kinds: str | Sequence[str] | Texts = "",
         columns: Mapping[str, ArrayLike] | None = None,
+        texts: Mapping[str, str | Sequence[str] | Texts] | None = None,
     ) -> Self:
         """From arrays of any kind; a single name, score or kind goes to all particles.
 
@@ -92,6 +97,7 @@ class ParticleSet:
             scores=_numbers(scores, n),
             kinds=_texts(kinds, n),
             columns={label: _numbers(column, n) for label, column in (columns or {}).items()},
+            texts={label: _texts(column, n) for label, column in (texts or {}).items()},
         )
 
     @classmethod
@@ -131,6 +137,7 @@ class ParticleSet:
             scores=self.scores[pick],
             kinds=self.kinds[pick],
             columns={label: column[pick] for label, column in self.columns.items()},
+            texts={label: column[pick] for label, column in self.texts.items()},
         )
 
     def in_tomogram(self, name: str) -> Self:
@@ -165,10 +172,11 @@ class ParticleSet:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """All particles, in order; a column that a part lacks is NaN there."""
+        """All particles, in order; a column that a part lacks is NaN, or empty, there."""
         if not parts:
             return cls.empty()
         labels = dict.fromkeys(label for part in parts for label in part.columns)
+        written = dict.fromkeys(label for part in parts for label in part.texts)
         return cls(
             tomograms=np.concatenate([p.tomograms for p in parts]),
             positions_angstrom=np.concatenate([p.positions_angstrom for p in parts]),
@@ -178,6 +186,9 @@ class ParticleSet:
             columns={
                 label: np.concatenate([p.columns.get(label, np.full(len(p), np.nan)) for p in parts])
                 for label in labels
+            },
+            texts={
+                label: np.concatenate([p.texts.get(label, np.full(len(p), "")) for p in parts]) for label in written
             },
         )
 

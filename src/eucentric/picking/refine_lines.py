@@ -74,7 +74,7 @@ def cheapest_path(found: VolumeSamples, ends_angstrom: FloatArray, diameter_angs
         (np.concatenate(costs), (np.concatenate(rows), np.concatenate(columns))), shape=(part.size, part.size)
     )
     start, end = (int(number[tuple(place - low)]) for place in index)
-    before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)[1]
+    before = dijkstra(graph, directed=False, indices=start, return_predecessors=True)[1]  # type: ignore[call-overload]
     path = [end]
     while path[-1] != start:
         path.append(int(before[path[-1]]))

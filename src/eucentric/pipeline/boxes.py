@@ -9,7 +9,8 @@ import torch
 from eucentric.errors import FormatError, InputError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import write_mrc
-from eucentric.io.star import read_star, write_star
+from eucentric.io.relion_particles import read_relion_particles
+from eucentric.io.star import write_star
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.images import read_images, read_warp
 from eucentric.pipeline.reprojecting import project_of, read_geometry, refuse_to_replace
@@ -18,8 +19,6 @@ from eucentric.reconstruction.fourier_inversion import reconstruct_boxes
 from eucentric.typing import FloatArray
 
 _COORDINATES = ("rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst")
-_ORIGINS = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
-_TURNS = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 _TOMOGRAM = "rlnTomoName"
 
 
@@ -39,8 +38,8 @@ def read_positions(path: Path, series: str) -> FloatArray:
 
     Parameters
     ----------
-    path : `.star` with `rlnCenteredCoordinateX/Y/ZAngst` (rows of other tomograms are passed over, and
-        `rlnOriginX/Y/ZAngst` taken off), or text
+    path : RELION-5 `.star` (rows of other tomograms are passed over, origins taken off in the frames they are in, and a table
+        that names no tomogram is of this one), or text
     series : whose particles are wanted
 
     Raises
@@ -51,21 +50,8 @@ def read_positions(path: Path, series: str) -> FloatArray:
     if not path.is_file():
         raise InputError(f"`{path}` does not exist. Give a table of particles, or text with x, y and z in A.")
     if path.suffix.lower() == ".star":
-        tables = [t for t in read_star(path).values() if all(c in t for c in _COORDINATES)]
-        if not tables:
-            raise FormatError(f"`{path}` has no table with {', '.join(_COORDINATES)}.")
-        table = tables[0]
-        if _TOMOGRAM in table:
-            table = table[table[_TOMOGRAM] == series]
-        places = table[list(_COORDINATES)].to_numpy(dtype=np.float64)
-        if all(c in table for c in _ORIGINS):
-            origins = table[list(_ORIGINS)].to_numpy(dtype=np.float64)
-            if origins.any() and any(c in table and table[c].to_numpy(dtype=np.float64).any() for c in _TURNS):
-                raise FormatError(
-                    f"`{path}` has origins in turned frames ({_TURNS[0]} and others), which are not taken into account. "
-                    "Give the coordinates without them."
-                )
-            places = places - origins
+        particles = read_relion_particles(path, tomogram=series)
+        places = np.array(particles.in_tomogram(series).positions_angstrom)
     else:
         try:
             places = np.loadtxt(path, ndmin=2, delimiter="," if "," in path.read_text(encoding="utf-8") else None)

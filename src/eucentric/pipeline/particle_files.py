@@ -299,6 +299,30 @@ def read_true_particles(path: Path, table: Path | None = None) -> ParticleSet:
     return in_estimated_frame(whole, truth, series, project_of(table))
 
 
+def rename_kinds(particles: ParticleSet, names: Sequence[str]) -> ParticleSet:
+    """Particles under other names of their kinds.
+
+    Parameters
+    ----------
+    names : OLD=NEW each; kinds not named stay as they are
+
+    Raises
+    ------
+    InputError : an entry without =, or a kind that no particle is of
+    """
+    renamed = {}
+    for entry in names:
+        old, equals, new = entry.partition("=")
+        if not equals:
+            raise InputError(f"`{entry}` does not rename a kind. Expected OLD=NEW, such as 0=30S.")
+        renamed[old] = new
+    there = sorted({str(kind) for kind in particles.kinds})
+    missing = sorted(set(renamed) - set(there))
+    if missing:
+        raise InputError(f"No particle is of kind {', '.join(missing)}. There are: {', '.join(there)}.")
+    return particles.with_kinds([renamed.get(str(kind), str(kind)) for kind in particles.kinds])
+
+
 def in_estimated_frame(particles: ParticleSet, truth: TiltTruth, series: TiltSeries, root: Path) -> ParticleSet:
     """True particles where the estimated geometry of a series has them, turned with the specimen."""
     names = list(truth.movie_names)
