@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "insert_slices": "slices",
         "share_samples": "slice_weights",
         "volume_to_grid": "slices",
+        "turned_mean": "symmetrise",
         "ramp_gain": "filters",
         "exact_gain": "filters",
         "sirt_like_gain": "filters",

@@ -191,6 +191,13 @@ def _table() -> np.ndarray:
     return _kernel(part - np.arange(-1, 3)).astype(np.float32)
 
 
+def tap_weights_of(part: Float[Tensor, "*sample"]) -> Float[Tensor, "*sample 4"]:
+    """Weights of the taps at -1, 0, 1 and 2 for samples at 0 to 1 between the middle two."""
+    steps = torch.arange(-1, 3, device=part.device, dtype=part.dtype)
+    inner = torch.clamp(1.0 - (2.0 * (part[..., None] - steps) / _WIDTH) ** 2, min=0.0)
+    return torch.special.i0(_SHAPE * torch.sqrt(inner)) / float(np.i0(_SHAPE))
+
+
 def _correction(size: int, grid_size: int, axis: int, like: Tensor) -> Tensor:
     """One over the transform of the kernel, along `axis`."""
     x = (np.arange(size) - size // 2) / grid_size
@@ -255,9 +262,7 @@ def _taps(
     first = at.floor()
     part = at - first
     depth, height, width = guarded.shape
-    steps = torch.arange(-1, 3, device=device, dtype=torch.float64)
-    inner = torch.clamp(1.0 - (2.0 * (part[..., None] - steps) / _WIDTH) ** 2, min=0.0)
-    weights = (torch.special.i0(_SHAPE * torch.sqrt(inner)) / float(np.i0(_SHAPE))).to(real)
+    weights = tap_weights_of(part).to(real)
     whole = first.long()
     for k in range(_WIDTH):
         z = torch.remainder(whole[2] + k - 1, depth) * height

@@ -1,0 +1,23 @@
+"""Subtomogram averaging: particles cut from tilt images, their averages, and what resolution these have."""
+
+from eucentric._lazy import lazy_names
+
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "AverageParams": "params",
+        "ExtractParams": "params",
+        "AverageResult": "results",
+        "HalfMapCorrelation": "results",
+        "SeriesImages": "particle_images",
+        "ParticleImages": "particle_images",
+        "prepare_series": "particle_images",
+        "FourierSums": "fourier_sums",
+        "assign_halves": "half_sets",
+        "average_halves": "average_particles",
+        "correlate_halves": "correlate_maps",
+        "resolution_against_truth": "correlate_maps",
+        "soft_mask": "soft_mask",
+        "solve_average": "solve_average",
+    },
+)

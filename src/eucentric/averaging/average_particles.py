@@ -1,0 +1,97 @@
+"""From sums over the images of both halves to an average, its mask and its resolution."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eucentric.averaging.correlate_maps import correlate_halves, crossing_angstrom
+from eucentric.averaging.fourier_sums import FourierSums
+from eucentric.averaging.params import AverageParams
+from eucentric.averaging.results import AverageResult, HalfMapCorrelation
+from eucentric.averaging.soft_mask import ball_mask, soft_mask
+from eucentric.averaging.solve_average import solve_average
+from eucentric.errors import InputError
+from eucentric.fourier.shells import fourier_shell_correlation
+from eucentric.geometry.symmetry import symmetry_rotations
+
+_EDGE_VOXELS = 5.0
+_MASK_DETAIL = 2.0
+"""Outlines of masks follow detail that many times coarser than the resolution of the unmasked halves."""
+_LOW_PASS = (20.0, 60.0)
+"""A; bounds of it."""
+
+
+def average_halves(
+    sums: tuple[FourierSums, FourierSums],
+    params: AverageParams,
+    *,
+    halves: NDArray[np.int64],
+    tilts_used: NDArray[np.int64],
+    mask: Tensor | None = None,
+) -> AverageResult:
+    """An average from the sums of two halves.
+
+    Parameters
+    ----------
+    sums : of the particles of half 1 and 2
+    halves, tilts_used : (particle,), for the record
+    mask : (n, n, n), 0 to 1; made where None, as `params` say
+
+    Raises
+    ------
+    InputError : a half without images, or a mask that does not fit the box
+    """
+    if not (sums[0].images and sums[1].images):
+        empty = 1 if not sums[0].images else 2
+        raise InputError(
+            f"No image shows a particle of half {empty}. Check that positions are A from the specimen centre, and that the "
+            "particles lie in the fields of their series."
+        )
+    group = symmetry_rotations(params.symmetry)
+    voxel, n = sums[0].voxel_size_angstrom, sums[0].box_size
+    parts = [s.finished(group) for s in sums]
+    # an envelope of signal over noise before any division keeps what was hardly measured from filling the masks
+    halves_found = [solve_average(b, w) for b, w in parts]
+    data, weight = parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
+    if mask is None:
+        mask = _mask(data, weight, halves_found, voxel, params)
+    if mask.shape != (n, n, n):
+        raise InputError(f"The mask has {tuple(mask.shape)} voxels, and the boxes {n} along each edge.")
+    correlation = correlate_halves(halves_found[0], halves_found[1], voxel, mask, seed=params.seed)
+    return AverageResult(
+        volume=solve_average(data, weight, correlation=filter_curve(correlation).to(weight.device)),
+        half1=halves_found[0],
+        half2=halves_found[1],
+        mask=mask,
+        correlation=correlation,
+        voxel_size_angstrom=voxel,
+        halves=halves,
+        tilts_used=tilts_used,
+        weights=weight,
+    )
+
+
+def filter_curve(correlation: HalfMapCorrelation) -> Tensor:
+    """Squared correlation with the truth of both halves together, 2 C / (1 + C), by shell; zero beyond the first negative one."""
+    curve = np.clip(correlation.corrected, 0.0, 1.0)
+    gone = np.flatnonzero(correlation.corrected[1:] <= 0.0)
+    if len(gone):
+        curve[int(gone[0]) + 1 :] = 0.0
+    curve[0] = max(curve[0], curve[1]) if len(curve) > 1 else curve[0]
+    return torch.from_numpy(2.0 * curve / (1.0 + curve))
+
+
+def _mask(data: Tensor, weight: Tensor, halves: list[Tensor], voxel: float, params: AverageParams) -> Tensor:
+    n = data.shape[0]
+    if params.mask_diameter_angstrom > 0:
+        ball = ball_mask(n, voxel, params.mask_diameter_angstrom, _EDGE_VOXELS * voxel)
+        return ball.to(weight.device)
+    # half of the box, where particles are expected, tells how fine an outline there is
+    middle = ball_mask(n, voxel, 0.5 * n * voxel, _EDGE_VOXELS * voxel).to(weight.device)
+    frequency, curve = fourier_shell_correlation(halves[0] * middle, halves[1] * middle, voxel)
+    f, c = frequency.cpu().double().numpy(), curve.cpu().double().numpy()
+    seen = crossing_angstrom(f, c, 0.5)
+    low_pass = float(np.clip(_MASK_DETAIL * seen, max(_LOW_PASS[0], 4.0 * voxel), max(_LOW_PASS[1], 4.0 * voxel)))
+    squared = torch.from_numpy(np.clip(2.0 * c / (1.0 + np.clip(c, 0.0, 1.0)), 0.0, 1.0))
+    return soft_mask(solve_average(data, weight, correlation=squared), voxel, low_pass_angstrom=low_pass)
