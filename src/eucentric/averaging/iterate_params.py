@@ -1,0 +1,42 @@
+"""Settings of iterations to a map."""
+
+from pydantic import Field
+
+from eucentric.averaging.align_params import Search
+from eucentric.models.settings import Frozen
+
+
+class IterateParams(Frozen):
+    """How alignment and averaging take turns."""
+
+    search: Search = Field(
+        default="local",
+        description="first search: all orientations; those whose axis is near the given one; or those near the given one",
+    )
+    reach_deg: float = Field(
+        default=15.0, gt=0, le=180, description="degrees; how far the given orientations, or axes, may be off at first"
+    )
+    shift_angstrom: float = Field(
+        default=20.0, ge=0, description="A; how far the given places may be off at first, along each axis"
+    )
+    prior_deg: float = Field(
+        default=0.0, ge=0, description="degrees, one deviation of the given orientations; 0: they weigh nothing"
+    )
+    prior_angstrom: float = Field(
+        default=0.0, ge=0, description="A, one deviation of the given places; 0: they weigh nothing"
+    )
+    start_low_pass_angstrom: float = Field(
+        default=40.0,
+        gt=0,
+        description="A; detail of the start map that is used: what a homologous structure cannot share with the noise of both halves",
+    )
+    max_iterations: int = Field(default=12, ge=1, le=100, description="iterations at most")
+    gain: float = Field(
+        default=0.01,
+        ge=0,
+        lt=0.5,
+        description="part by which the resolution must improve within two iterations to go on",
+    )
+    kept: int = Field(
+        default=48, ge=1, description="orientations that are followed up from the first step of a search, at most"
+    )

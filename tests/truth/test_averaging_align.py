@@ -1,0 +1,211 @@
+"""Poses of simulated particles: found from anywhere, made exact, and no better than noise allows."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from eucentric.averaging.align_climb import Prior, climb_pose
+from eucentric.averaging.align_params import AlignParams
+from eucentric.averaging.align_reference import AlignReference
+from eucentric.averaging.align_samples import VolumeSamples, image_samples
+from eucentric.averaging.particle_images import ParticleImages, phase_ramps
+from eucentric.averaging.search_poses import search_poses
+from eucentric.errors import InputError, ShapeError
+from eucentric.geometry.so3 import symmetric_angle_deg
+from eucentric.geometry.symmetry import symmetry_rotations
+from eucentric.geometry.tilt import TiltGeometry
+from eucentric.projection.slices import extract_slices, volume_to_grid
+from eucentric.projection.turned import score_turned
+
+N, VOXEL, DIAMETER = 32, 8.0, 170.0
+
+
+def blobs(symmetry: str = "C1", seed: int = 0) -> torch.Tensor:
+    """A particle of Gaussian blobs, known without any grid."""
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(40, 3))
+    points *= 9.0 * rng.uniform(0.2, 1.0, (40, 1)) ** (1 / 3) / np.linalg.norm(points, axis=1, keepdims=True)
+    every = np.concatenate([points @ g.T for g in symmetry_rotations(symmetry)])
+    line = np.arange(N) - N // 2
+    z, y, x = np.meshgrid(line, line, line, indexing="ij")
+    out = sum(np.exp(-((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) / 4.5) for p in every)
+    return torch.from_numpy(np.asarray(out, dtype=np.float32))
+
+
+def imaged(
+    volume: torch.Tensor, rotations: np.ndarray, shifts: np.ndarray, noise: float, *, seed: int = 0, step: float = 6.0
+) -> ParticleImages:
+    """Tilt images of particles with a contrast transfer and white noise; noise 0 keeps the weights and adds none."""
+    tilts = np.arange(-60.0, 60.1, step)
+    geometry = TiltGeometry.build(tilts, z_rot_deg=85.0)
+    count, particles = len(tilts), len(rotations)
+    grid = volume_to_grid(volume, (2 * N,) * 3)
+    k = torch.sqrt(torch.fft.fftfreq(N)[:, None] ** 2 + torch.fft.rfftfreq(N) ** 2) / VOXEL
+    transfer = torch.sin(math.pi * 0.0197 * 20000.0 * k**2 + 0.08) * torch.exp(-60.0 * k**2)
+    power = max(noise, 1.0) ** 2 * N**2
+    generator = torch.Generator().manual_seed(seed)
+    data = []
+    for turn, shift in zip(rotations, shifts, strict=True):
+        slices = extract_slices(grid, geometry.matrices @ turn, N) * VOXEL
+        seen = np.einsum("tab,b->ta", geometry.matrices[:, :2], shift) / VOXEL
+        clean = slices * phase_ramps(-seen, N, slices) * transfer
+        grain = torch.fft.rfft2(torch.randn((count, N, N), generator=generator)) * noise
+        data.append((clean + grain) * transfer / power * (k < 0.5 / VOXEL))
+    weight = (transfer**2 / power * (k < 0.5 / VOXEL)).repeat(count * particles, 1, 1)
+    return ParticleImages(
+        data=torch.cat(data),
+        weight=weight,
+        particle=np.repeat(np.arange(particles), count),
+        tilt=np.tile(np.arange(count), particles),
+        matrices=np.tile(geometry.matrices, (particles, 1, 1)),
+        count=particles,
+        voxel_size_angstrom=VOXEL,
+    )
+
+
+def random_poses(count: int, seed: int, reach: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return Rotation.random(count, rng=rng).as_matrix(), rng.uniform(-reach, reach, (count, 3))
+
+
+@pytest.fixture(scope="module")
+def particle() -> torch.Tensor:
+    return blobs()
+
+
+@pytest.fixture(scope="module")
+def reference(particle: torch.Tensor) -> AlignReference:
+    return AlignReference.build(particle, VOXEL, low_pass_angstrom=18.0, diameter_angstrom=DIAMETER)
+
+
+def test_poses_of_particles_without_noise_are_exact(particle, reference):
+    rotations, shifts = random_poses(4, 1)
+    batch = imaged(particle, rotations, shifts, 0.0)
+    found = search_poses(batch, reference, AlignParams(search="global", shift_angstrom=20.0))
+    # what linear interpolation of the reference leaves: a tenth of a degree and of a pixel
+    assert symmetric_angle_deg(found.rotations, rotations).max() < 0.1
+    assert np.linalg.norm(found.shifts_angstrom - shifts, axis=1).max() < 0.1 * VOXEL
+
+
+@pytest.mark.parametrize("search", ["local", "cone", "global"])
+def test_noisy_poses_are_found_as_well_as_noise_allows(particle, reference, search):
+    rotations, shifts = random_poses(8, 2)
+    batch = imaged(particle, rotations, shifts, 30.0)
+    rng = np.random.default_rng(3)
+    if search == "cone":  # any turn about the particle's own axis
+        own = Rotation.from_rotvec(rng.uniform(-3, 3, (8, 1)) * np.array([0.0, 0.0, 1.0])).as_matrix()
+        given = rotations @ own
+    else:
+        given = Rotation.from_rotvec(np.deg2rad(4.0) * rng.normal(size=(8, 3))).as_matrix() @ rotations
+    params = AlignParams(search=search, shift_angstrom=20.0, reach_deg=15.0)
+    found = search_poses(batch, reference, params, rotations=given)
+    error = symmetric_angle_deg(found.rotations, rotations)
+    away = np.linalg.norm(found.shifts_angstrom - shifts, axis=1)
+    # the median length of three normal numbers is 1.54 deviations; 8 of them scatter by a third
+    assert 0.7 < np.median(error / found.sigma_deg) < 2.6, (np.median(error), np.median(found.sigma_deg))
+    assert 0.7 < np.median(away / found.sigma_angstrom) < 2.6, (np.median(away), np.median(found.sigma_angstrom))
+    assert error.max() < 6.0
+    assert 0.1 < np.median(found.sigma_deg) < 2.0
+    assert found.scores.min() > 5.0
+
+
+def test_symmetric_particles_are_searched_once_and_scored_as_well():
+    volume = blobs("D3", seed=4)
+    reference = AlignReference.build(volume, VOXEL, low_pass_angstrom=18.0, diameter_angstrom=DIAMETER)
+    rotations, shifts = random_poses(4, 5)
+    batch = imaged(volume, rotations, shifts, 100.0)
+    found = search_poses(batch, reference, AlignParams(search="global", shift_angstrom=20.0), symmetry="D3")
+    assert symmetric_angle_deg(found.rotations, rotations, "D3").max() < 3.0
+    plain = search_poses(batch, reference, AlignParams(search="global", shift_angstrom=20.0))
+    np.testing.assert_allclose(found.scores, plain.scores, rtol=1e-3)
+
+
+def test_both_forms_of_a_particle_score_alike(particle, reference):
+    rotations, shifts = random_poses(1, 6, reach=0.0)
+    batch = imaged(particle, rotations, shifts, 100.0)
+    highest = 0.4
+    volumes = VolumeSamples(N, highest, batch.weight)
+    cube = volumes.of(batch, 0)
+    trials = Rotation.random(12, rng=np.random.default_rng(7)).as_matrix()
+    place = torch.zeros((1, 3))
+    in_cube = score_turned(reference.transform, volumes.samples, trials, cube.data, cube.power, place).reshape(-1)
+    seen = image_samples(batch, 0, float(volumes.samples.frequencies.norm(dim=1).max()) + 1e-6)
+    free = Prior(rotation=np.eye(3), move=np.zeros(3), per_rad2=0.0, per_voxel2=0.0)
+    one_step = {"reach_rad": 1e-9, "reach_voxels": 1e-9}
+    in_images = [climb_pose(reference.transform, seen, t, np.zeros(3), free, **one_step).score for t in trials]
+    # norms differ a little by the box's edge; overlaps do not
+    spread = float(np.std(in_images))
+    assert np.abs(np.array(in_images) - in_cube.numpy()).max() < 0.15 * spread
+
+
+def test_a_climb_is_the_top_of_the_likelihood(particle, reference):
+    """Its gradient agrees with differences of the value, so what it ends at is a maximum of that value."""
+    rotations, shifts = random_poses(1, 8, reach=4.0)
+    batch = imaged(particle, rotations, shifts, 100.0)
+    seen = image_samples(batch, 0, 0.4)
+    free = Prior(rotation=np.eye(3), move=np.zeros(3), per_rad2=0.0, per_voxel2=0.0)
+    start = Rotation.from_rotvec([0.05, -0.04, 0.03]).as_matrix() @ rotations[0]
+    reach = {"reach_rad": 0.1, "reach_voxels": 1.0}
+    top = climb_pose(reference.transform, seen, start, shifts[0] / VOXEL + 0.3, free, **reach)
+    still = {"reach_rad": 1e-12, "reach_voxels": 1e-12}
+    for axis in np.eye(3):
+        for sign in (-1, 1):
+            turned = Rotation.from_rotvec(sign * 0.01 * axis).as_matrix() @ top.rotation
+            assert climb_pose(reference.transform, seen, turned, top.move, free, **still).score < top.score
+            moved = top.move + sign * 0.1 * axis
+            assert climb_pose(reference.transform, seen, top.rotation, moved, free, **still).score < top.score
+
+
+def test_priors_pull_poses_to_the_given_ones(particle, reference):
+    rotations, shifts = random_poses(3, 9, reach=0.0)
+    batch = imaged(particle, rotations, shifts, 200.0)
+    given = Rotation.from_rotvec([0.05, 0.0, 0.0]).as_matrix() @ rotations
+    free = search_poses(batch, reference, AlignParams(reach_deg=10.0), rotations=given)
+    held = search_poses(
+        batch, reference, AlignParams(reach_deg=10.0, prior_deg=0.01, prior_angstrom=0.01), rotations=given
+    )
+    assert symmetric_angle_deg(held.rotations, given).max() < 0.05
+    assert np.linalg.norm(held.shifts_angstrom, axis=1).max() < 0.05
+    assert symmetric_angle_deg(free.rotations, given).min() > 0.5
+
+
+def test_particles_that_no_image_shows_keep_their_poses(particle, reference):
+    rotations, shifts = random_poses(2, 10)
+    batch = imaged(particle, rotations, shifts, 50.0)
+    first = batch.particle == 0
+    only = ParticleImages(
+        data=batch.data[first],
+        weight=batch.weight[first],
+        particle=batch.particle[first],
+        tilt=batch.tilt[first],
+        matrices=batch.matrices[first],
+        count=2,
+        voxel_size_angstrom=VOXEL,
+    )
+    found = search_poses(only, reference, AlignParams(), rotations=rotations)
+    assert found.scores[1] == 0.0
+    np.testing.assert_array_equal(found.rotations[1], rotations[1])
+    assert found.scores[0] > 5.0
+
+
+def test_what_does_not_fit_is_refused(particle, reference):
+    rotations, shifts = random_poses(1, 11)
+    batch = imaged(particle, rotations, shifts, 50.0)
+    with pytest.raises(InputError, match="NaN"):
+        search_poses(batch, reference, AlignParams(), rotations=np.full((1, 3, 3), np.nan))
+    with pytest.raises(InputError, match="local search needs"):
+        search_poses(batch, reference, AlignParams())
+    with pytest.raises(ShapeError, match="shape"):
+        search_poses(batch, reference, AlignParams(), rotations=np.tile(np.eye(3), (2, 1, 1)))
+    other = AlignReference.build(particle, 7.0, low_pass_angstrom=20.0, diameter_angstrom=DIAMETER)
+    with pytest.raises(ShapeError, match="expected the same"):
+        search_poses(batch, other, AlignParams(search="global"))
+    with pytest.raises(InputError, match="larger boxes"):
+        AlignReference.build(particle, VOXEL, low_pass_angstrom=20.0, diameter_angstrom=300.0)
+    with pytest.raises(InputError, match="nothing to align to"):
+        AlignReference.build(torch.zeros((16, 16, 16)), VOXEL, low_pass_angstrom=20.0, diameter_angstrom=60.0)
+    with pytest.raises(ShapeError, match="cube"):
+        AlignReference.build(torch.rand((16, 16, 15)), VOXEL, low_pass_angstrom=20.0, diameter_angstrom=60.0)
