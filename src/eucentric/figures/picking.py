@@ -171,9 +171,14 @@ def beam_directions(by_kind: Mapping[str, FloatArray]) -> Figure:
             half = some[some[:, 2] * sign >= 0.0]
             # Lambert's projection: equal parts of the sphere get equal areas of the disc
             scale = np.sqrt(1.0 / (1.0 + np.abs(half[:, 2])))
-            shade = float(np.clip(60.0 / max(len(some), 1), 0.12, 0.8))
+            shade = float(np.clip(200.0 / max(len(some), 1), 0.2, 0.9))
             axes.scatter(
-                sign * half[:, 0] * scale, half[:, 1] * scale, s=9, alpha=shade, color=_COLORS[row % len(_COLORS)], lw=0
+                sign * half[:, 0] * scale,
+                half[:, 1] * scale,
+                s=11,
+                alpha=shade,
+                color=_COLORS[row % len(_COLORS)],
+                lw=0,
             )
             turn = np.linspace(0.0, 2.0 * np.pi, 181)
             for lift_deg, style in ((90.0, "-"), (60.0, ":"), (30.0, ":")):

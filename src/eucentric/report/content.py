@@ -130,7 +130,7 @@ _UNITS = {"angstrom": "Å", "deg": "°", "um": "µm", "px": "px", "nm": "nm", "p
 
 
 def metric_label(name: str) -> str:
-    """A metric's name in words, its unit in brackets: `total_motion_angstrom` is `total motion (Å)`, `density_per_um3` `density (1/µm³)`."""
+    """A metric's name in words, its unit in brackets: `motion_angstrom` is `motion (Å)`, `density_per_um3` is `density (1/µm³)`."""
     words = name.split("_")
     if len(words) > 2 and words[-2] == "per" and words[-1] in _UNITS:
         return f"{' '.join(words[:-2])} (1/{_UNITS[words[-1]]})"

@@ -138,7 +138,7 @@ def _strips(candidates: Candidates, pictures: Curves) -> list[Strip]:
             "through each in the template's own frame. Good: the worst kept still show its outline; bad: they look like those "
             "not kept."
         )
-        title = f"Gallery of {name}" if len(rows) else f"Gallery of {name}: {_NOTHING}"
+        title = f"Gallery of {name}" if candidates.counts()[number].picks else f"Gallery of {name}: {_NOTHING}"
         out.append(Strip(title=title, tiles=tuple(tiles), caption=caption))
     return out
 
