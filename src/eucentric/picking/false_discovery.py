@@ -12,6 +12,7 @@ References
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 from scipy.special import erfcinv
 
 from eucentric.errors import InputError
@@ -52,6 +53,23 @@ def q_values(targets: FloatArray, decoys: FloatArray, *, decoys_per_target: floa
     share = np.minimum(1.0, (1.0 + above) / decoys_per_target / np.maximum(1, count))
     rank[order] = np.minimum.accumulate(share[::-1])[::-1]
     return rank
+
+
+def local_false_shares(targets: FloatArray, decoys: FloatArray, *, decoys_per_target: float = 1.0) -> FloatArray:
+    """(target,) share of false picks among those that score alike, which never falls with falling score.
+
+    The share of decoys among all that score alike is the monotonic one nearest to what was seen (isotonic regression); on
+    each target that is false come `decoys_per_target` decoys.
+    """
+    if not len(targets):
+        return np.zeros(0)
+    every = np.concatenate([targets, decoys])
+    order = np.argsort(-every, kind="stable")
+    seen = (order >= len(targets)).astype(np.float64)
+    part = np.empty(len(every))
+    part[order] = isotonic_regression(seen).x
+    part = part[: len(targets)]
+    return np.asarray(np.minimum(1.0, part / decoys_per_target / np.maximum(1.0 - part, 1e-12)))
 
 
 def win_places(positions: FloatArray, scores: FloatArray, radius: FloatArray) -> NDArray[np.int64]:

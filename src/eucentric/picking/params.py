@@ -32,7 +32,12 @@ class MatchParams(Frozen):
         "searches all at once",
     )
     mask_margin_angstrom: float = Field(
-        default=0.0, ge=0, description="A, by which the ball that counts is larger than the template's radius"
+        default=0.0, ge=0, description="A, by which the mask that counts is larger than the template"
+    )
+    mask_shape: Literal["ball", "own", "ellipsoid"] = Field(
+        default="ball",
+        description="what counts around a place: a ball, the template's own shape, or an ellipsoid about it; the last two "
+        "suit elongated and flat particles and take about three times as long",
     )
     kept_power: float = Field(
         default=0.9,
@@ -43,6 +48,12 @@ class MatchParams(Frozen):
     decoys: Literal["scrambled", "mirrored", "both", "none"] = Field(
         default="scrambled",
         description="molecules that are not there, looked for in the same way: the share of false picks is told from them",
+    )
+    scrambled_decoys: int = Field(
+        default=2,
+        ge=1,
+        le=20,
+        description="for each template; more tell smaller shares of few picks, and take as long each",
     )
     false_discovery_rate: float = Field(
         default=0.05, gt=0, le=1, description="part of the picks that may be false; needs decoys"

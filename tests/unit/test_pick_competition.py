@@ -1,0 +1,139 @@
+"""Templates, their decoys and other templates compete for places."""
+
+import numpy as np
+import pytest
+import torch
+
+from eucentric.geometry.symmetry import symmetry_rotations
+from eucentric.picking.competition import Rivals, judge_places
+from eucentric.picking.decoys import decoys_of, scrambled_template
+from eucentric.picking.false_discovery import local_false_shares
+from eucentric.picking.params import MatchParams
+from eucentric.picking.refine_poses import Poses
+from eucentric.picking.rotated_templates import FourierTemplate
+from eucentric.picking.templates import Template
+
+
+def rivals(scores, positions=None, *, radius=10.0, foreign=None):
+    """Members by place, all at the same positions, far from each other where none are given."""
+    count = scores.shape[1]
+    places = 1000.0 * np.arange(count)[:, None] * np.eye(3)[0] if positions is None else positions
+    turns = np.tile(np.eye(3), (count, 1, 1))
+    return Rivals(
+        members=tuple(Poses(positions_angstrom=places, rotations=turns, scores=row) for row in scores),
+        foreign=np.zeros(count, dtype=bool) if foreign is None else foreign,
+        radius_angstrom=radius,
+    )
+
+
+@pytest.mark.parametrize("decoys", [1, 3])
+def test_other_molecules_that_score_as_high_do_not_spoil_the_claimed_share(decoys):
+    rng = np.random.default_rng(7)
+    shares, found = [], []
+    for _ in range(60):
+        noise = rng.normal(7.0, 0.7, (1 + decoys, 100))
+        # strangers fit all members alike, up to what distinguishes any two shapes, and as well as some molecules fit theirs
+        strangers = rng.normal(13.0, 1.5, 100) + rng.normal(0.0, 1.0, (1 + decoys, 100))
+        own = rng.normal(14.0, 1.5, 100) + rng.normal(0.0, 1.0, (1 + decoys, 100))
+        own[1:] *= 0.8
+        verdict = judge_places([rivals(np.concatenate([noise, strangers, own], axis=1))], rate=0.1, least_score=5.0)
+        real = verdict.positions_angstrom[:, 0] >= 200_000.0
+        claimed = verdict.q_values <= 0.1
+        shares.append((~real)[claimed].mean() if claimed.any() else 0.0)
+        found.append((real & claimed).sum())
+        assert not (verdict.kept & ~claimed).any()
+    assert 0.05 < np.mean(shares) < 0.115
+    assert np.mean(found) > 40
+
+
+def test_with_a_clear_gap_hardly_anything_below_it_is_kept():
+    more = []
+    for seed in range(15):
+        rng = np.random.default_rng(seed)
+        own = np.concatenate([rng.normal(25.0, 1.0, (1, 80)), rng.normal(12.0, 1.0, (2, 80))])
+        noise = rng.normal(8.0, 0.5, (3, 160))
+        verdict = judge_places([rivals(np.concatenate([own, noise], axis=1))], rate=0.3, least_score=5.0)
+        assert verdict.kept[:80].all()
+        more.append((verdict.kept.sum() - 80, (verdict.q_values <= 0.3).sum() - 80))
+    assert np.median([m[0] for m in more]) <= 2
+    assert np.median([m[1] for m in more]) > 20
+
+
+def test_each_place_goes_to_the_template_that_fits_it_best():
+    places = np.array([[0.0, 0, 0], [400.0, 0, 0]])
+    first = rivals(np.array([[30.0, 12.0], [9.0, 11.9]]), places)
+    second = rivals(np.array([[14.0, 25.0], [13.5, 9.0]]), places + 5.0)
+    verdict = judge_places([first, second], rate=1.0, least_score=6.0)
+    np.testing.assert_array_equal(verdict.kinds, [0, 1])
+    np.testing.assert_allclose(verdict.scores, [30.0, 25.0])
+    np.testing.assert_allclose(verdict.margins, [np.sqrt(30.0**2 - 9.0**2), np.sqrt(25.0**2 - 9.0**2)])
+
+
+def test_nearby_places_of_one_kind_go_to_the_best_even_if_it_is_a_decoy():
+    places = np.array([[0.0, 0, 0], [15.0, 0, 0], [100.0, 0, 0]])
+    verdict = judge_places([rivals(np.array([[9.0, 9.5, 9.0], [5.0, 11.0, 6.0]]), places)], rate=1.0, least_score=6.0)
+    np.testing.assert_allclose(verdict.positions_angstrom, places[2:])
+    np.testing.assert_allclose(verdict.decoy_scores, [11.0])
+    np.testing.assert_array_equal(verdict.decoy_kinds, [0])
+
+
+def test_gold_and_empty_places_win_nothing():
+    scores = np.array([[30.0, 20.0, -np.inf], [9.0, 8.0, -np.inf]])
+    verdict = judge_places([rivals(scores, foreign=np.array([True, False, False]))], rate=1.0, least_score=6.0)
+    np.testing.assert_allclose(verdict.scores, [20.0])
+
+
+def test_without_decoys_the_score_alone_counts():
+    verdict = judge_places([rivals(np.array([[9.0, 5.0, 7.0]]))], rate=0.05, least_score=6.0)
+    np.testing.assert_allclose(verdict.scores, [9.0, 7.0, 5.0])
+    np.testing.assert_array_equal(verdict.kept, [True, True, False])
+    assert np.isnan(verdict.q_values).all()
+    empty = judge_places([rivals(np.zeros((2, 0)))], rate=0.05, least_score=6.0)
+    assert len(empty.scores) == 0
+
+
+def test_local_shares_rise_as_scores_fall():
+    shares = local_false_shares(np.array([9.0, 8.0, 3.0, 2.0]), np.array([3.5, 2.5, 1.0]))
+    np.testing.assert_allclose(shares[:2], 0.0)
+    assert (np.diff(shares) >= 0).all()
+    assert shares[-1] >= 0.5
+    assert local_false_shares(np.zeros(0), np.ones(2)).shape == (0,)
+
+
+def template(symmetry):
+    rng = np.random.default_rng(3)
+    from eucentric.optics.atoms import density_from_points
+
+    points = rng.normal(size=(30, 3)) * (30.0, 18.0, 25.0) + (30.0, 10.0, 20.0)
+    every = np.concatenate([points @ g.T for g in symmetry_rotations(symmetry)])
+    density = density_from_points(every, np.full(len(every), 900.0), (36,) * 3, 10.0, b_factor=1500.0)
+    return Template(name="t", density=density, voxel_size_angstrom=10.0, diameter_angstrom=200.0, symmetry=symmetry)
+
+
+@pytest.mark.parametrize("symmetry", ["C1", "C3"])
+def test_a_decoy_has_the_spectrum_outline_and_symmetry_of_its_template(symmetry):
+    own = template(symmetry)
+    decoy = scrambled_template(own, np.eye(3), torch.Generator().manual_seed(1))
+    a, b = torch.fft.rfftn(own.density), torch.fft.rfftn(decoy.density)
+    assert float((a.abs() * b.abs()).sum() / (a.norm() * b.norm())) > 0.95
+    alike = (a.conj() * b).real
+    low = torch.fft.fftfreq(36)[:, None, None] ** 2 + torch.fft.fftfreq(36)[:, None] ** 2
+    coarse = (low + torch.fft.rfftfreq(36) ** 2).sqrt() * 0.1 < 1.9 / 200.0
+    fine = (low + torch.fft.rfftfreq(36) ** 2).sqrt() * 0.1 > 3.0 / 200.0
+    for part, least, most in ((coarse, 0.9, 1.0), (fine, -0.4, 0.4)):
+        likeness = float(alike[part].sum() / (a[part].norm() * b[part].norm()))
+        assert least <= likeness <= most
+    if symmetry == "C3":
+        reader = FourierTemplate.build(decoy, 36)
+        plain, turned = reader.rotated(np.stack([np.eye(3), symmetry_rotations("C3")[1]]))
+        assert float((plain.conj() * turned).real.sum() / plain.norm() / turned.norm()) > 0.95
+
+
+def test_settings_say_how_many_decoys():
+    own = template("C1")
+    made = decoys_of(own, np.eye(3), MatchParams(decoys="both", scrambled_decoys=3), seed=0)
+    assert len(made) == 4
+    assert not torch.allclose(made[0][0].density, made[1][0].density)
+    assert decoys_of(own, np.eye(3), MatchParams(decoys="none"), seed=0) == []
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
+        MatchParams(scrambled_decoys=0)
