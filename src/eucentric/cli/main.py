@@ -18,8 +18,12 @@ _HELP = """Cryo-electron tomography from movies to maps.
 Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucentric run PROJECT`.
 `eucentric demo FOLDER` shows all of it on simulated movies.
 """
-_OWN_COMMANDS = {"pick": "eucentric.cli.pick_command:pick"}
-"""Of stages whose options are more than their settings."""
+_OWN_APPS = {"pick": "eucentric.cli.pick_app:app"}
+"""Of stages with further commands below them, or options that are more than their settings."""
+_AVERAGING = {
+    "extract": "Cut particles from tilt images, for other programs.",
+    "average": "Average particles into a map, with its resolution.",
+}
 
 
 def make_app() -> App:
@@ -65,9 +69,15 @@ def make_app() -> App:
         group=project,
     )
     for order, entry in enumerate(STAGES):
-        target = _OWN_COMMANDS.get(entry.name, f"eucentric.cli.stage_commands:{entry.name}")
+        if entry.name in _OWN_APPS:
+            app.command(_OWN_APPS[entry.name], name=entry.name, help=entry.help, group=stages, sort_key=order)
+            continue
+        target = f"eucentric.cli.stage_commands:{entry.name}"
         # plain text: settings are many, and reading each as Markdown takes longer than all else
         app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
+    for order, (name, text) in enumerate(_AVERAGING.items(), start=len(STAGES)):
+        target = f"eucentric.cli.{name}_command:{name}"
+        app.command(target, name=name, help=text, group=stages, sort_key=order, help_format="plaintext")
     app.command(
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
     )

@@ -6,10 +6,14 @@ from eucentric.pipeline.stages import STAGES, load_settings
 
 
 def model_of(command: str) -> type[BaseModel] | None:
-    """The settings class of a stage's command or of the simulator; None for other commands."""
+    """The settings class of a stage's command, of the simulator or of learned picking; None for other commands."""
     if command == "simulate":
         from eucentric.simulation.params import SimulationParams
 
         return SimulationParams
+    if command in ("pick train", "pick apply"):
+        from eucentric.picking.learned.params import PickerParams, PickerUse
+
+        return PickerParams if command == "pick train" else PickerUse
     entry = next((e for e in STAGES if e.name == command), None)
     return None if entry is None else load_settings(entry)

@@ -42,10 +42,12 @@ FOCUS_POSITION = "eucFocusPositionAngst"
 SPECIES = "eucSpecies"
 MATCH_DISTANCE = "eucMatchDistanceAngst"
 LATTICE_VOTES = "eucLatticeVotes"
+LATTICE_ORDER = "eucLatticeOrder"
 INSTANCE = "eucInstance"
 PROTOFILAMENT = "eucProtofilament"
 BLOB_DIAMETER = "eucBlobDiameterAngst"
 Q_VALUE = "eucQValue"
+LIKENESS = "eucLikeness"
 TILT_ANGLE = "eucTiltAngle"
 VISIBLE = "eucVisible"
 HEIGHT = "eucHeightAngst"
@@ -120,8 +122,10 @@ MEANINGS: dict[str, str] = {
     SPECIES: "name of the kind of particle",
     MATCH_DISTANCE: "distance to the same particle in another list, A",
     Q_VALUE: "part of false picks among those at least as good",
+    LIKENESS: "cosine between what a network sees in the particle and in the examples given, -1 to 1",
     BLOB_DIAMETER: "diameter of the size that answered most, A",
     LATTICE_VOTES: "neighbours that expect a particle at its place in a lattice; 0 for particles that were given",
+    LATTICE_ORDER: "how well the neighbours of a particle lie at the angles of a lattice: 1 all, 0 none",
     INSTANCE: "number of the object that a particle belongs to, such as a filament; 0 for none",
     PROTOFILAMENT: "number of the protofilament of a tube's wall, from 1",
     TILT_ANGLE: "nominal angle of the tilt image, degrees",

@@ -1,0 +1,186 @@
+"""Train a picker on labelled volumes and calibrate it on what was held out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from eucentric.networks.model_file import Model
+from eucentric.networks.params import TrainingParams, UNetParams
+from eucentric.networks.train_network import Batch, TrainingState, initialise, train_network
+from eucentric.networks.unet import UNet
+from eucentric.picking.learned.calibrate import Calibration, calibrate, match_labels, uncalibrated
+from eucentric.picking.learned.find_objects import find_peaks, heat_maps
+from eucentric.picking.learned.params import PickerClass, PickerParams, PickerUse
+from eucentric.picking.learned.training_patches import LabelledVolume, spot_sigma
+from eucentric.typing import FloatArray
+
+PURPOSE = "picking"
+_UNLABELLED_DOUBT = 2.0  # power of the doubt about an unlabelled voxel that looks like a particle
+_CODE_WEIGHTS = (0.0, 1.0, 1.0, 5.0)  # not judged, unlabelled, known, a given negative
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TrainedPicker:
+    """What came out."""
+
+    model: Model
+    calibrations: tuple[Calibration, ...]
+    losses: tuple[float, ...]
+
+
+class Source(Protocol):
+    """Where patches come from."""
+
+    def batch(self, step: int) -> Batch:
+        """`images`, `targets` and `weights` of a step."""
+
+
+def spot_loss(params: PickerParams) -> Callable[[Tensor, Batch], Tensor]:
+    """Cross-entropy of logits against spots, and soft Dice of each class; voxels weighted by what is known of them."""
+
+    def loss_of(logits: Tensor, batch: Batch) -> Tensor:
+        spots, codes = batch["targets"], batch["weights"].long()
+        background = (1.0 - spots.sum(1, keepdim=True)).clamp_min(0.0)
+        wanted = torch.cat([background, spots], dim=1)
+        wanted = wanted / wanted.sum(1, keepdim=True)
+        logs = logits.log_softmax(1)
+        weight = logits.new_tensor(_CODE_WEIGHTS)[codes]
+        found = logs[:, 1:].exp()
+        if not params.complete:
+            doubt = (1.0 - found.detach().sum(1)).clamp_min(0.0) ** _UNLABELLED_DOUBT
+            weight = torch.where(codes == 1, weight * doubt, weight)
+        strong = 1.0 + (params.foreground_weight - 1.0) * spots.amax(1)
+        entropy = -(wanted * logs).sum(1)
+        cross = (weight * strong * entropy).sum() / weight.sum().clamp_min(1.0)
+        inside = weight.clamp_max(1.0)[:, None]
+        both = (found * spots * inside).sum((0, 2, 3, 4))
+        total = ((found**2 + spots**2) * inside).sum((0, 2, 3, 4))
+        dice = 1.0 - (2.0 * both + 1.0) / (total + 1.0)
+        return cross + dice.mean()
+
+    return loss_of
+
+
+def hold_out(positions: FloatArray, kinds: NDArray[np.int64], rows: int, share: float) -> NDArray[np.bool_]:
+    """(row,) rows of y that are trained on: the end of the volume that holds the wanted share of the labels is not.
+
+    Parameters
+    ----------
+    positions : (label, 3) z, y, x in voxels
+    rows : of the volume
+    share : of all labels that should be held out; classes of one label are trained on
+    """
+    trained = np.ones(rows, dtype=bool)
+    several = [positions[kinds == kind, 1] for kind in np.unique(kinds) if (kinds == kind).sum() > 1]
+    if not several:
+        return trained
+    border = float(np.quantile(np.concatenate(several), 1.0 - share))
+    border = min([border, *(float(rows_of.max()) for rows_of in several)])  # one of each class at least
+    border = max([border, *(float(np.median(rows_of)) for rows_of in several)])  # and no more than half of any
+    trained[np.arange(rows) >= border] = False
+    return trained
+
+
+def train_picker(
+    source: Source,
+    classes: Sequence[PickerClass],
+    params: PickerParams,
+    device: torch.device,
+    *,
+    seed: int = 0,
+    calibrate_on: Sequence[LabelledVolume] = (),
+    start: Model | None = None,
+    provenance: dict[str, Any] | None = None,
+    state: TrainingState | None = None,
+    on_checkpoint: Callable[[TrainingState], None] | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> TrainedPicker:
+    """Train, then calibrate on the rows of volumes that are not trained on.
+
+    Parameters
+    ----------
+    start : model whose weights are the first ones, but for the last layer; its shape goes before that of `params`
+    state : of a training of the same source that was stopped
+
+    Raises
+    ------
+    InputError : a state of another training
+    """
+    shape = UNetParams(out_channels=1 + len(classes), width=params.width, levels=params.levels)
+    if start is not None:
+        shape = start.network.replace(out_channels=1 + len(classes))
+    network = UNet(shape)
+    initialise(network, seed)
+    if start is not None:
+        known = {name: value for name, value in start.build().state_dict().items() if not name.startswith("head.")}
+        network.load_state_dict(known, strict=False)
+    loss = spot_loss(params)
+    training = TrainingParams(
+        steps=params.steps,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        checkpoint_steps=params.checkpoint_steps,
+    )
+    final = train_network(
+        network,
+        source.batch,
+        lambda module, batch: loss(module(batch["images"]).float(), batch),
+        training,
+        device,
+        state=state,
+        on_checkpoint=on_checkpoint,
+        on_step=on_step,
+    )
+    calibrations = calibrate_picker(network, calibrate_on, classes, params)
+    settings = {
+        "voxel_size_angstrom": params.voxel_size_angstrom,
+        "classes": [kind.model_dump() for kind in classes],
+        "spot": params.spot,
+        "calibrations": [c.to_dict() for c in calibrations],
+    }
+    model = Model(
+        purpose=PURPOSE,
+        network=shape,
+        weights=final.averaged,
+        settings=settings,
+        provenance={**(provenance or {}), "seed": seed, "parameters": params.model_dump()},
+    )
+    return TrainedPicker(model=model, calibrations=calibrations, losses=tuple(final.losses))
+
+
+def calibrate_picker(
+    network: UNet, volumes: Sequence[LabelledVolume], classes: Sequence[PickerClass], params: PickerParams
+) -> tuple[Calibration, ...]:
+    """One calibration a class, from the rows of the volumes that were not trained on."""
+    scores: list[list[FloatArray]] = [[] for _ in classes]
+    true: list[list[NDArray[np.bool_]]] = [[] for _ in classes]
+    truths = np.zeros(len(classes), dtype=np.int64)
+    for labelled in volumes:
+        prepared = labelled.volume
+        if labelled.trained.all():
+            continue
+        voxel = float(np.mean(prepared.voxel_xyz))
+        sigmas = [spot_sigma(kind, params, voxel) for kind in classes]
+        device = next(network.parameters()).device
+        maps = heat_maps(network, prepared.image.to(device), len(classes))
+        found = find_peaks(maps, prepared, classes, sigmas, distance=PickerUse().distance)
+        outside = ~labelled.trained
+        found = found.select(outside[np.clip(np.rint(found.positions[:, 1]).astype(int), 0, len(outside) - 1)])
+        places = np.clip(np.rint(labelled.positions), 0, np.array(prepared.image.shape) - 1).astype(int)
+        own = outside[places[:, 1]] & prepared.region.numpy()[tuple(places.T)]
+        reach = [0.5 * kind.radius_angstrom / voxel for kind in classes]
+        matched, _ = match_labels(found.positions, found.kinds, labelled.positions[own], labelled.kinds[own], reach)
+        for number in range(len(classes)):
+            rows = found.kinds == number
+            scores[number].append(found.scores[rows])
+            true[number].append(matched[rows])
+            truths[number] += int((labelled.kinds[own] == number).sum())
+    return tuple(
+        calibrate(np.concatenate(s), np.concatenate(t), int(n), complete=params.complete) if s else uncalibrated()
+        for s, t, n in zip(scores, true, truths, strict=True)
+    )
