@@ -8,6 +8,7 @@ from eucentric.geometry import Rotation, rotation_y, rotation_z
 from eucentric.models import ParticleSet
 from eucentric.picking.complete_lattice import VOTES, complete_lattice, fit_lattice
 from eucentric.picking.pick_geometry import filament_points
+from eucentric.picking.turn_by_neighbours import ORDER, turn_by_neighbours
 
 
 def sheet(n: int = 8, spacing: float = 100.0) -> tuple[np.ndarray, np.ndarray]:
@@ -77,3 +78,29 @@ def test_what_is_no_lattice():
         fit_lattice(ParticleSet.build("t", np.zeros((3, 3))), 130.0)
     with pytest.raises(InputError, match="positive"):
         fit_lattice(loose, 0.0)
+
+
+def test_turns_are_found_from_the_neighbours_where_only_normals_are_known():
+    places, turns = sheet()
+    rng = np.random.default_rng(5)
+    noisy = places + rng.normal(0, 3.0, places.shape)
+    spun = turns @ rotation_z(rng.uniform(0, 360, len(turns)))
+    got = turn_by_neighbours(ParticleSet.build("t", noisy, rotations=spun), 130.0, 6)
+    np.testing.assert_allclose(got.directions, turns[:, :, 2], atol=1e-12)
+    alike = turns[:, None] @ rotation_z(60.0 * np.arange(6))[None]
+    error = Rotation(got.rotations[:, None]).angle_to_deg(Rotation(alike)).min(axis=1)
+    assert np.median(error) < 2.0  # 3 A of 100 A to either end of six bonds: 1 degree
+    assert error.max() < 8.0  # corners have two or three neighbours
+    assert got.columns[ORDER].min() > 0.8
+    whole = got.with_positions(places).with_rotations(got.rotations)
+    recovered(whole, np.array([18, 27, 45]), votes=3, symmetry=rotation_z(60.0 * np.arange(6)))
+
+
+def test_turns_that_cannot_be_found():
+    places, turns = sheet(4)
+    with pytest.raises(InputError, match="larger distance"):
+        turn_by_neighbours(ParticleSet.build("t", places, rotations=turns), 50.0, 6)
+    with pytest.raises(InputError, match="normals"):
+        turn_by_neighbours(ParticleSet.build("t", places), 130.0, 6)
+    with pytest.raises(InputError, match="2 folds"):
+        turn_by_neighbours(ParticleSet.build("t", places, rotations=turns), 130.0, 1)

@@ -1,6 +1,7 @@
 """`eucentric particles`: tools on lists of particles."""
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -264,6 +265,7 @@ def complete(
     votes: int = 2,
     rounds: int = 3,
     symmetry: str = "C1",
+    normals_only: Switch = False,
     options: ListTableOptions,
 ) -> int:
     """Find the lattice that oriented particles form, flat or curved, and add those missing in it.
@@ -284,12 +286,21 @@ def complete(
         new particles vote in the next round
     symmetry
         group of a particle, such as C6
+    normals_only
+        only the z axes are known, as of picks on a surface: the turns about them are found from the neighbours, by --symmetry Cn
     """
     from eucentric.geometry.symmetry import symmetry_rotations
     from eucentric.picking.complete_lattice import complete_lattice, fit_lattice
+    from eucentric.picking.turn_by_neighbours import turn_by_neighbours
 
     particles, group = read_given(source, options), symmetry_rotations(symmetry)
     reach = distance / 6.0 if tolerance is None else tolerance
+    if normals_only:
+        if not re.fullmatch(r"[Cc]([2346])", symmetry):
+            raise InputError(
+                f"Turns are found in sheets of C2, C3, C4 or C6, not of {symmetry}. Give one as --symmetry."
+            )
+        particles = turn_by_neighbours(particles, distance, int(symmetry[1:]))
     lattice = fit_lattice(particles, distance, tolerance_angstrom=reach, symmetry=group)
     for offset, part, spread in zip(lattice.offsets_angstrom, lattice.occupancy, lattice.spread_angstrom, strict=True):
         x, y, z = offset
