@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -11,9 +12,13 @@ from eucentric.cli.main import run
 from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import read_particles
 from eucentric.io.tilt_series import write_tilt_series_set
+from eucentric.models.settings import Frozen
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries, Tomogram
 from eucentric.pipeline.plan import Plan, all_stages
 from eucentric.pipeline.records import COLLECTIVE, read_records
+from eucentric.pipeline.runner import run_project
+from eucentric.pipeline.stage import ItemStage, Outcome
+from eucentric.pipeline.stages.pick import PickTemplates
 from eucentric.pipeline.stages.report import WriteReport
 from eucentric.pipeline.steps import project_steps
 from eucentric.pipeline.store import StageStore
@@ -94,7 +99,7 @@ def test_balls_are_found_and_tomograms_that_cannot_be_searched_do_not_stop_the_o
         "holes": "failed",
         "bare": "failed",
     }
-    assert "1 voxels that are not numbers" in records["holes"].message
+    assert "values that are not numbers (1 of its voxels)" in records["holes"].message
     assert "--tilts -60 60" in records["bare"].message
     assert "Nothing was found in noise" in " ".join(records["noise"].caveats)
     assert records["balls"].metrics["picks"] == len(truth)
@@ -208,6 +213,35 @@ def test_without_a_template_a_run_does_not_pick(searched, tmp_path, capsys):
     assert "--template FILE" in capsys.readouterr().err
 
 
+class Given(ItemStage):
+    """Stands for all that makes tomograms."""
+
+    name, params, version, after = "reconstruct", Frozen, 1, "import"
+
+    def run(self, series, params, store, device):
+        return Outcome(series=series)
+
+
+def test_a_run_picks_once_templates_are_chosen_and_again_when_they_change(searched, tmp_path):
+    shutil.copytree(searched / "reconstruct" / "tomograms", tmp_path / "reconstruct" / "tomograms")
+    shutil.copytree(searched / "import", tmp_path / "import")
+    stages = (Given, PickTemplates)
+
+    def tallies(**chosen):
+        Plan.write_default(tmp_path, {"pick": chosen}, stages)
+        summary = run_project(tmp_path, only=["balls"], stages=stages, workers=1, device="cpu")
+        tally = summary.stages.get("pick")
+        return None if tally is None else (tally.processed, tally.unchanged)
+
+    settings = {"decoys": "none", "least_score": 8.0, "coarse_voxel_angstrom": 14.0, "name": "b"}
+    assert tallies(**settings) is None
+    assert not (tmp_path / "pick").exists()
+    assert tallies(templates=["sphere:112"], **settings) == (1, 0)
+    assert len(read_particles(tmp_path / "pick" / "b" / "particles.star")) > 0
+    assert tallies(templates=["sphere:112"], **settings) == (0, 1)
+    assert tallies(templates=["sphere:126"], **settings) == (1, 0)
+
+
 def test_the_page_shows_picks_and_what_failed(searched):
     store = StageStore(searched, "report", COLLECTIVE)
     outcome = WriteReport().run([], ReportParams(dots_per_inch=30), store, None, None)
@@ -217,7 +251,7 @@ def test_the_page_shows_picks_and_what_failed(searched):
     assert f"<td>sphere</td><td>{len(places())}</td>" in section
     shown = re.findall(r'alt="([^"]+)"', section)
     assert {"Picks in the tomogram", "Scores of picks and decoys", "Scores of sphere"} <= set(shown)
-    assert sum(words.startswith("best pick") for words in shown) == len(places())
+    assert sum(words.startswith("best of") for words in shown) == len(places())
     assert (
         "Views of the particles" not in shown.__str__().partition("Picks of")[0]
     )  # a ball looks the same from all sides

@@ -95,10 +95,11 @@ def search_tomogram(
     """
     caveats: list[str] = []
     volume, voxel = read_volume(job.path, pixel_size, device)
-    if not bool(volume.isfinite().all()):
+    bad = int((~volume.isfinite()).sum())
+    if bad:
         raise InputError(
-            f"`{job.path}` holds {int((~volume.isfinite()).sum())} voxels that are not numbers. Reconstruct it again, or "
-            "replace them by the mean of the others."
+            f"`{job.path}` holds values that are not numbers ({bad:,} of its voxels). Reconstruct it again, or replace them by "
+            "the mean of the others."
         )
     transfer = _transfer(job, tilts, caveats)
     templates = read(voxel_size=voxel)

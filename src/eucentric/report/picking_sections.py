@@ -4,6 +4,7 @@ from io import BytesIO
 
 import numpy as np
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from eucentric.figures.picking import beam_directions, picks_over_slabs, score_histograms, score_views, slices_picture
@@ -18,6 +19,14 @@ _READING = (
     "like noise."
 )
 _GROUPS = ("best", "worst kept", "best not kept")
+_BEST = (
+    "Beside the template, protein dark: xy, xz and yz planes through each in the template's own frame; the missing wedge "
+    "smears each along another direction. Good: the template's features; bad: only its outline, or none."
+)
+_BORDER = (
+    "The worst that were kept, then the best that were not. Good: the former still show the template; bad: both look alike, noise or "
+    "particles: then change the cut-off."
+)
 _NOTHING = "nothing was picked"
 
 
@@ -114,36 +123,42 @@ def _histograms(candidates: Candidates, dpi: int) -> Picture:
 
 
 def _strips(candidates: Candidates, pictures: Curves) -> list[Strip]:
+    """For each kind its best picks, then those about the cut-off."""
     out = []
-    for number, name in enumerate(candidates.kinds):
+    for number, count in enumerate(candidates.counts()):
         names = ("gallery_row", "gallery_group", "gallery_slices", "template_slices")
         shown = kept_curves(pictures, *(f"{what}_{number}" for what in names))
         if not shown:
             continue
         rows, groups, slices, template = shown
-        tiles = [_tile(template, f"Template {name}", (f"template {name}",))]
-        for row, group, planes in zip(rows, groups, slices, strict=True):
-            x, y, z = candidates.position_angstrom[row]
-            q_value = candidates.q_value[row]
-            lines = (
-                _GROUPS[group],
-                f"{candidates.score[row]:.1f} σ" + ("" if np.isnan(q_value) else f", q {q_value:.2g}"),
-                f"at {x:.0f}, {y:.0f}, {z:.0f} Å",
-            )
-            words = f"{_GROUPS[group]} pick of {name}, {candidates.score[row]:.1f} standard deviations"
-            mark = "not kept" if group == _GROUPS.index("best not kept") else ""
-            tiles.append(_tile(planes, words, lines, mark))
-        caption = (
-            "The template first, then the best picks, the worst that were kept and the best that were not; xy, xz and yz planes "
-            "through each in the template's own frame. Good: the worst kept still show its outline; bad: they look like those "
-            "not kept."
-        )
-        title = f"Gallery of {name}" if candidates.counts()[number].picks else f"Gallery of {name}: {_NOTHING}"
-        out.append(Strip(title=title, tiles=tuple(tiles), caption=caption))
+        first = _tile(template, f"Template {count.kind}", (f"template {count.kind}",))
+        tiles = [
+            _pick_tile(candidates, int(row), int(group), planes)
+            for row, group, planes in zip(rows, groups, slices, strict=True)
+        ]
+        best = tuple(tile for tile, group in zip(tiles, groups, strict=True) if group == 0)
+        border = tuple(tile for tile, group in zip(tiles, groups, strict=True) if group != 0)
+        title = f"Best picks of {count.kind}" if best else f"{count.kind}: {_NOTHING}"
+        out.append(Strip(title=title, tiles=(first, *best), caption=_BEST))
+        if border:
+            out.append(Strip(title=f"About the cut-off of {count.kind}", tiles=(first, *border), caption=_BORDER))
     return out
 
 
-def _tile(planes: np.ndarray, words: str, lines: tuple[str, ...], mark: str = "") -> Tile:
+def _pick_tile(candidates: Candidates, row: int, group: int, planes: NDArray[np.uint8]) -> Tile:
+    x, y, z = candidates.position_angstrom[row]
+    score, q_value = candidates.score[row], candidates.q_value[row]
+    lines = (
+        _GROUPS[group],
+        f"{score:.1f} σ" + ("" if np.isnan(q_value) else f", q {q_value:.2g}"),
+        f"at {x:.0f}, {y:.0f}, {z:.0f} Å",
+    )
+    kind = candidates.kinds[candidates.template[row]]
+    words = f"{_GROUPS[group]} of {kind}, {score:.1f} standard deviations"
+    return _tile(planes, words, lines, "" if candidates.kept[row] else "not kept")
+
+
+def _tile(planes: NDArray[np.uint8], words: str, lines: tuple[str, ...], mark: str = "") -> Tile:
     shown = Picture(title=words, data=slices_picture(planes), media="image/webp")
     return Tile(picture=shown, lines=lines, mark=mark)
 
