@@ -9,6 +9,7 @@ import torch
 from eucentric.errors import InputError, ProcessingError
 from eucentric.io import labels
 from eucentric.models import ParticleSet
+from eucentric.picking.centre_lines import centre_line
 from eucentric.picking.filament_lattice import WallLattice, fit_wall_lattice, unroll_wall, wall_points
 from eucentric.picking.pick_geometry import filament_points
 from eucentric.picking.refine_lines import VolumeSamples
@@ -37,7 +38,6 @@ def trace_filament_files(
     tomograms = find_tomograms(target)
     if ends_angstrom is not None and len(tomograms) > 1:
         raise InputError("Two ends lie in one tomogram, and several are given. Name the tomogram (.mrc).")
-    spacing = params.spacing_angstrom or params.diameter_angstrom / 2.0
     parts, found = [], []
     for one in tomograms:
         volume, voxel = read_volume(one.path, None, device)
@@ -48,8 +48,10 @@ def trace_filament_files(
         )
         for number, line in enumerate(lines, 1):
             found.append((one.name, line))
-            part = oriented_particles(one.name, filament_points(line.points_angstrom, spacing), number, tube=True)
-            scores = np.interp(part.columns[TRACK], spacing * np.arange(len(line.scores)), line.scores)
+            # the spline through points a chord apart is a little longer: as many points as before, ends included
+            step = centre_line(line.points_angstrom).length_angstrom / (len(line.scores) - 1)
+            part = oriented_particles(one.name, filament_points(line.points_angstrom, step), number, tube=True)
+            scores = np.interp(part.columns[TRACK], step * np.arange(len(line.scores)), line.scores)
             parts.append(part.with_scores(scores))
     return ParticleSet.concatenate(parts), found
 
