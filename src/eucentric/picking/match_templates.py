@@ -18,10 +18,10 @@ from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.geometry.so3 import sample_rotations
 from eucentric.picking.false_discovery import chance_level, q_values, win_places
 from eucentric.picking.find_peaks import local_maxima, top_hat_region
-from eucentric.picking.masks import ball_mask
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
+from eucentric.picking.search_masks import SearchMask, with_search_mask
 from eucentric.picking.search_volume import ScoreVolume, search_volume
 from eucentric.picking.symmetry_axes import symmetry_frame
 from eucentric.picking.templates import Template, check_template_size
@@ -31,6 +31,7 @@ from eucentric.typing import FloatArray
 
 _PATCH_ANGSTROM = 400.0
 _COARSEST, _FINEST = 16.0, 8.0
+_MASK_POWER = 0.99  # of masks that turn, held by their patterns: their deviations then err by less than 1% in noise
 _LAYER = 200.0  # A of height that share one transfer: 0.05 rad of phase at 16 A
 _NOISE = 4.0  # robust deviations of the map of greatest scores above its median: candidates
 
@@ -126,6 +127,7 @@ def match_templates(
         )
     if float(volume.std()) == 0.0:
         raise InputError("The tomogram holds one value only. Reconstruct it again.")
+    templates = [with_search_mask(template, params) for template in templates]
     wanted = coarse_voxel_size(templates, voxel_size, params)
     shape = rescaled_shape(volume.shape, voxel_size, wanted)
     shape = tuple(min(n, o) for n, o in zip(shape, volume.shape, strict=True))
@@ -172,15 +174,15 @@ def _match_one(
     region: Tensor,
 ) -> tuple[Poses, Tensor, float]:
     """Candidates of one template, whose axes are turned by `frame`, poses refined; its scores; comparisons made."""
-    radius = 0.5 * template.diameter_angstrom + params.mask_margin_angstrom
-    rough = template.resampled(coarse.voxel)
-    side, mask = _cube(radius, coarse)
+    rough = _on(template.resampled(coarse.voxel), coarse.volume)
+    masks = SearchMask.build(rough, params, coarse.volume)
+    side = masks.side
     gain = transfer.gain(side, coarse.voxel).to(coarse.volume) * coarse.spectrum.gain((side,) * 3)
     turns = np.eye(3)[None]
     if not template.isotropic:
         turns = sample_rotations(params.coarse_step_deg, template.symmetry) @ frame.T
-    reader = FourierTemplate.build(_on(rough, coarse.volume), side)
-    rows = TemplateRows.build(reader, turns, gain, mask)
+    reader = FourierTemplate.build(rough, side)
+    rows = TemplateRows.build(reader, turns, gain, masks.ball, masks.at if masks.turns else None)
     scores, tests = _search(coarse.volume, rows, params, region)
     background = float(scores.mean_square[region].median().sqrt()) or 1.0
     best = scores.best / background
@@ -202,8 +204,9 @@ def _match_one(
     shown = torch.where(torch.isfinite(best), best, torch.full_like(best, math.nan))
     if not len(places):
         return start, shown, tests
-    side, mask = _cube(radius, fine)
-    reader = FourierTemplate.build(_on(template, fine.volume), side)
+    own = _on(template, fine.volume)
+    masks = SearchMask.build(own, params, fine.volume)
+    side, reader = masks.side, FourierTemplate.build(own, masks.side)
     whiten = fine.spectrum.gain((side,) * 3)
 
     @lru_cache(maxsize=64)
@@ -215,7 +218,7 @@ def _match_one(
         fine.voxel,
         reader,
         lambda height: layer(round(height / _LAYER)),
-        lambda _: mask,
+        masks.one,
         start,
         diameter_angstrom=template.diameter_angstrom,
         step_deg=params.coarse_step_deg,
@@ -233,16 +236,20 @@ def _search(
 ) -> tuple[ScoreVolume, float]:
     count, voxels = len(rows.rows), int(region.sum())
     basis = None if params.kept_power >= 1.0 else RowBasis.build(rows.rows, part=params.kept_power)
+    masks = None
+    if rows.masks is not None and basis is not None:
+        masks = RowBasis.build(rows.masks, part=_MASK_POWER, most=150, unit=False)
     if params.survey_part >= 1.0 or count < 500:
-        return search_volume(volume, rows, basis, region=region), float(count) * voxels
+        return search_volume(volume, rows, basis, masks, region=region), float(count) * voxels
     # every eighth orientation is as even a set of twice the step
     few = slice(0, None, 8)
-    first = TemplateRows(rows=rows.rows[few], voxels=rows.voxels, mask=rows.mask)
-    survey = search_volume(volume, first, None if basis is None else basis.of(few), region=region)
+    first = rows.of(few)
+    some = [None if b is None else b.of(few) for b in (basis, masks)]
+    survey = search_volume(volume, first, *some, region=region)
     level = torch.quantile(_sample(survey.best[region]), 1.0 - params.survey_part)
     good = ((survey.best > level) & region)[None, None].float()
     near = (torch.nn.functional.max_pool3d(good, 3, stride=1, padding=1)[0, 0] > 0) & region
-    second = search_volume(volume, rows, basis, region=near)
+    second = search_volume(volume, rows, basis, masks, region=near)
     best = torch.maximum(survey.best, second.best)
     compared = len(first.rows) * float(voxels) + count * float(near.sum())
     return ScoreVolume(best=best, mean_square=survey.mean_square), compared
@@ -262,13 +269,6 @@ def _best_rows(volume: Float[Tensor, "z y x"], rows: TemplateRows, places: NDArr
         patch = padded[z : z + side, y : y + side, x : x + side].reshape(-1)[rows.voxels]
         out.append(int((rows.rows @ patch).argmax()))
     return np.array(out, dtype=np.int64)
-
-
-def _cube(radius: float, level: _Level) -> tuple[int, Tensor]:
-    edge = 2.0 * level.voxel
-    side = 2 * math.ceil((radius + edge) / level.voxel)
-    mask = ball_mask((side,) * 3, level.voxel, radius, edge_angstrom=edge)
-    return side, mask.to(level.volume)
 
 
 def _on(template: Template, like: Tensor) -> Template:

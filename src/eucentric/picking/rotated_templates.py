@@ -1,6 +1,7 @@
 """A template in many orientations, as the tomogram shows it: rotated in Fourier space, weighted, masked, normalised."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -78,6 +79,14 @@ class TemplateRows:
     voxels: Int[Tensor, " voxel"]
     """Where in the flat cube the values of a row lie: where the mask is above 0."""
     mask: Float[Tensor, "z y x"]
+    """Of all rows; where each has its own, what encloses them."""
+    masks: Float[Tensor, "rotation voxel"] | None = None
+    """Of each row at its voxels, sum 1, where the mask turns with the template."""
+
+    def of(self, copies: slice) -> Self:
+        """Some of the copies."""
+        masks = None if self.masks is None else self.masks[copies]
+        return type(self)(rows=self.rows[copies], voxels=self.voxels, mask=self.mask, masks=masks)
 
     @classmethod
     def build(
@@ -86,23 +95,31 @@ class TemplateRows:
         rotations: FloatArray,
         gain: Float[Tensor, "z y half_x"],
         mask: Float[Tensor, "z y x"],
+        turning: Callable[[FloatArray], Float[Tensor, "rotation z y x"]] | None = None,
     ) -> Self:
         """
         Parameters
         ----------
         gain : what the transform of a copy is multiplied with: transfer of the tomogram, whitening
         mask : (side, side, side), 0 to 1
+        turning : the masks of some rotations, within `mask`, where it turns with the template
         """
         voxels = (mask.reshape(-1) > 1e-3).nonzero().reshape(-1)
         weight = mask.reshape(-1)[voxels]
         chosen = gain.reshape(-1)[template.samples.inside]
         rows = mask.new_empty((len(rotations), len(voxels)))
+        masks = None if turning is None else torch.empty_like(rows)
         for start in range(0, len(rotations), _BATCH):
-            boxes = template.boxes(template.rotated(rotations[start : start + _BATCH]) * chosen)
+            part = slice(start, start + _BATCH)
+            boxes = template.boxes(template.rotated(rotations[part]) * chosen)
             values = boxes.reshape(len(boxes), -1)[:, voxels]
-            values = weight * (values - (values @ weight / weight.sum())[:, None])
-            rows[start : start + len(boxes)] = values / values.norm(dim=1, keepdim=True).clamp_min(1e-20)
-        return cls(rows=rows, voxels=voxels, mask=mask)
+            if turning is not None and masks is not None:
+                weight = turning(rotations[part]).reshape(len(boxes), -1)[:, voxels]
+                masks[part] = weight / weight.sum(1, keepdim=True).clamp_min(1e-20)
+            mean = (values * weight).sum(-1, keepdim=True) / weight.sum(-1, keepdim=True).clamp_min(1e-20)
+            values = weight * (values - mean)
+            rows[part] = values / values.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        return cls(rows=rows, voxels=voxels, mask=mask, masks=masks)
 
     def boxes(self, rows: Float[Tensor, "row voxel"]) -> Float[Tensor, "row z y x"]:
         """Rows back in cubes."""
@@ -118,7 +135,7 @@ class RowBasis:
 
     patterns: Float[Tensor, "pattern voxel"]
     weights: Float[Tensor, "rotation pattern"]
-    """Of unit norm, so that the score of a copy is that of a template as well."""
+    """Of unit norm for copies of templates, so that the mixed score is one of a template as well."""
     kept: float
     """Mean over the rows of the part of their power that the patterns hold."""
 
@@ -127,8 +144,15 @@ class RowBasis:
         return type(self)(patterns=self.patterns, weights=self.weights[copies].contiguous(), kept=self.kept)
 
     @classmethod
-    def build(cls, rows: Float[Tensor, "rotation voxel"], *, part: float = 0.9, most: int = 400) -> Self:
+    def build(
+        cls, rows: Float[Tensor, "rotation voxel"], *, part: float = 0.9, most: int = 400, unit: bool = True
+    ) -> Self:
         """The fewest leading singular vectors that hold a part of the power, found by random projection [1]_.
+
+        Parameters
+        ----------
+        most : patterns, at most
+        unit : whether the weights of each row get a norm of 1, or stay as they are
 
         References
         ----------
@@ -145,5 +169,6 @@ class RowBasis:
         needed = min(count, int((held < part).sum()) + 1)
         weights = mixed @ vectors[:, :needed]
         kept = float(weights.square().sum() / rows.square().sum())
-        weights = weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-20)
+        if unit:
+            weights = weights / weights.norm(dim=1, keepdim=True).clamp_min(1e-20)
         return cls(patterns=(space @ vectors[:, :needed]).T.contiguous(), weights=weights.contiguous(), kept=kept)

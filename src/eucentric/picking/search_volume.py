@@ -5,9 +5,10 @@ With copies t_r of zero mean under the mask m and unit norm, and the volume's st
 .. math:: z_r(x) = \frac{\sum_u t_r(u) f(x + u)}{\sigma(x)}, \qquad
           \sigma^2 = \frac{m \star f^2}{N} - \Big(\frac{m \star f}{N}\Big)^2, \qquad N = \sum m .
 
-In white noise z is normal with variance 1. Two ways lead to the greatest z of all copies: a correlation by FFT for each of
-them, the plain one; or one for each of the few patterns from which all copies are mixed, and the mixing as a product of
-matrices, which has no transform in it and is many times faster.
+In white noise z is normal with variance 1. A mask that is no ball turns with the template, and sigma with it. Two ways lead to
+the greatest z of all copies: a correlation by FFT for each of them, the plain one; or one for each of the few patterns from which
+all copies are mixed, and the mixing as a product of matrices, which has no transform in it and is many times faster. Masks that
+turn are mixed likewise, on the volume and on its square.
 """
 
 import math
@@ -26,6 +27,7 @@ from eucentric.picking.rotated_templates import RowBasis, TemplateRows
 _TINY = 1e-6
 _VOXELS = 4096  # mixed at a time: their scores of one group of copies stay in the cache
 _COPIES = 512
+_SLICE = 1 << 16  # voxels whose best scores stay in the cache while they are compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +63,7 @@ def search_volume(
     volume: Float[Tensor, "z y x"],
     templates: TemplateRows,
     basis: RowBasis | None = None,
+    masks: RowBasis | None = None,
     *,
     region: Tensor | None = None,
     with_index: bool = False,
@@ -72,6 +75,7 @@ def search_volume(
     ----------
     volume : whitened, on the voxels of the templates
     basis : of the rows of `templates`; without it every copy is correlated by FFT
+    masks : of the masks of `templates`, where these turn, for use with `basis`
     region : (z, y, x) bool, where to look; everywhere where None
     tile : (z, y, x) voxels worked on at a time; as many as memory holds where None
 
@@ -85,7 +89,11 @@ def search_volume(
             f"A mask of {float(templates.mask.sum()):.0f} voxels and a volume of {volume.numel()}; expected a smaller mask."
         )
     look = torch.ones(volume.shape, dtype=torch.bool, device=volume.device) if region is None else region
-    deviation = local_deviation(volume, templates.mask)
+    turning = templates.masks is not None
+    if turning and basis is not None and masks is None:
+        raise InputError("Masks that turn with the template need patterns of their own.")
+    deviation = torch.ones_like(volume) if turning else local_deviation(volume, templates.mask)
+    floor = _TINY * float(volume.square().mean())
     best = torch.full(volume.shape, -math.inf, device=volume.device)
     square = torch.zeros(volume.shape, device=volume.device)
     index = torch.full(volume.shape, -1, dtype=torch.int32, device=volume.device) if with_index else None
@@ -97,11 +105,10 @@ def search_volume(
             continue
         cut = whole[tuple(slice(p.start, p.stop + side) for p in place)]
         scale = 1.0 / deviation[place]
-        found = (
-            _by_mixing(cut, templates, basis, scale, here, with_index)
-            if basis
-            else _by_transforms(cut, templates, scale)
-        )
+        if basis is None:
+            found = _by_transforms(cut, templates, scale, floor, with_index)
+        else:
+            found = _by_mixing(cut, templates, basis, masks, scale, here, floor, with_index)
         best[place] = torch.where(here, found.best, best[place])
         square[place] = torch.where(here, found.mean_square, square[place])
         if index is not None and found.index is not None:
@@ -109,56 +116,98 @@ def search_volume(
     return ScoreVolume(best=best, mean_square=square, index=index)
 
 
-def _by_transforms(cut: Float[Tensor, "z y x"], templates: TemplateRows, scale: Float[Tensor, "z y x"]) -> ScoreVolume:
+def _by_transforms(
+    cut: Float[Tensor, "z y x"],
+    templates: TemplateRows,
+    scale: Float[Tensor, "z y x"],
+    floor: float,
+    with_index: bool,
+) -> ScoreVolume:
     shape = tuple(good_size(n) for n in cut.shape)
     transform = torch.fft.rfftn(cut, s=shape)
-    best = torch.full(scale.shape, -math.inf, device=scale.device)
+    squared = torch.fft.rfftn(cut.square(), s=shape) if templates.masks is not None else None
+    inside = tuple(scale.shape)
+    best = torch.full(inside, -math.inf, device=scale.device)
     square = torch.zeros_like(best)
-    index = torch.full(scale.shape, -1, dtype=torch.int32, device=scale.device)
-    inside = tuple(slice(0, n) for n in scale.shape)
-    group = max(1, min(8, free_bytes(scale.device) // (64 * math.prod(shape))))
-    for start in range(0, len(templates.rows), group):
-        rows = templates.rows[start : start + group]
-        maps = _correlations(transform, templates.boxes(rows), shape)[(slice(None), *inside)] * scale
-        for n, score in enumerate(maps):
-            better = score > best
-            best = torch.maximum(best, score)
-            index = torch.where(better, index.new_tensor(start + n), index)
-            square += score.square()
+    index = torch.full(inside, -1, dtype=torch.int32, device=scale.device) if with_index else None
+    for number in range(len(templates.rows)):
+        score = _correlation(transform, templates.boxes(templates.rows[number : number + 1])[0], shape, inside)
+        if templates.masks is not None and squared is not None:
+            mask = templates.boxes(templates.masks[number : number + 1])[0]
+            mean, power = (_correlation(t, mask, shape, inside) for t in (transform, squared))
+            score *= (power - mean.square()).clamp_min(floor).rsqrt()
+        _keep_greatest(score, scale, number, best, square, index)
     return ScoreVolume(best=best, mean_square=square / len(templates.rows), index=index)
+
+
+def _keep_greatest(
+    score: Float[Tensor, "z y x"],
+    scale: Float[Tensor, "z y x"],
+    number: int,
+    best: Float[Tensor, "z y x"],
+    square: Float[Tensor, "z y x"],
+    index: Int[Tensor, "z y x"] | None,
+) -> None:
+    """Take one copy's scores into account, a part of the volume at a time, so that nothing is read from memory twice."""
+    flat = [t.reshape(-1) for t in (score, scale, best, square)]
+    step = _SLICE if score.device.type == "cpu" else score.numel()
+    for v in range(0, score.numel(), step):
+        values, factor, top, total = (t[v : v + step] for t in flat)
+        values = values.mul_(factor)
+        if index is not None:
+            index.reshape(-1)[v : v + step].masked_fill_(values > top, number)
+        torch.maximum(top, values, out=top)
+        total.addcmul_(values, values)
 
 
 def _by_mixing(
     cut: Float[Tensor, "z y x"],
     templates: TemplateRows,
     basis: RowBasis,
+    masks: RowBasis | None,
     scale: Float[Tensor, "z y x"],
     here: Tensor,
+    floor: float,
     with_index: bool,
 ) -> ScoreVolume:
     shape = tuple(good_size(n) for n in cut.shape)
     transform = torch.fft.rfftn(cut, s=shape)
-    inside = tuple(slice(0, n) for n in scale.shape)
     chosen = here.reshape(-1).nonzero().reshape(-1)
-    values = cut.new_empty((len(basis.patterns), len(chosen)))
-    factor = scale.reshape(-1)[chosen]
-    for n, pattern in enumerate(basis.patterns):
-        map_ = _correlations(transform, templates.boxes(pattern[None]), shape)[0][inside]
-        torch.mul(map_.reshape(-1)[chosen], factor, out=values[n])
-    square = _mean_square(values, basis.weights)
-    best = torch.full_like(factor, -math.inf)
-    index = torch.full(factor.shape, -1, dtype=torch.int32, device=factor.device)
-    step, copies = (_VOXELS, _COPIES) if factor.device.type == "cpu" else (1 << 16, 4096)
+
+    def mapped(spectrum: Tensor, patterns: Tensor) -> Tensor:
+        values = cut.new_empty((len(patterns), len(chosen)))
+        for n, pattern in enumerate(patterns):
+            map_ = _correlation(spectrum, templates.boxes(pattern[None])[0], shape, tuple(scale.shape))
+            torch.index_select(map_.reshape(-1), 0, chosen, out=values[n])
+        return values
+
+    values = mapped(transform, basis.patterns)
+    best = torch.full((len(chosen),), -math.inf, device=cut.device)
+    index = torch.full((len(chosen),), -1, dtype=torch.int32, device=cut.device)
+    if masks is None:
+        values *= scale.reshape(-1)[chosen]
+        square = _mean_square(values, basis.weights)
+        means = powers = None
+    else:
+        square = torch.zeros_like(best)
+        means = mapped(transform, masks.patterns)
+        powers = mapped(torch.fft.rfftn(cut.square(), s=shape), masks.patterns)
+    step, copies = (_VOXELS, _COPIES) if cut.device.type == "cpu" else (1 << 16, 4096)
     for v in range(0, len(chosen), step):
-        part = values[:, v : v + step].contiguous()
-        top, at = best[v : v + step], index[v : v + step]
+        here_ = slice(v, v + step)
+        part = values[:, here_].contiguous()
         for r in range(0, len(basis.weights), copies):
             scores = basis.weights[r : r + copies] @ part
+            if masks is not None and means is not None and powers is not None:
+                weights = masks.weights[r : r + copies]
+                variance = (weights @ powers[:, here_]).addcmul_(*[weights @ means[:, here_]] * 2, value=-1.0)
+                scores *= variance.clamp_min_(floor).rsqrt_()
+                square[here_] += scores.square().sum(0) / len(basis.weights)
             greatest = scores.amax(0)
             if with_index:
-                better = greatest > top
-                at.copy_(torch.where(better, (scores.argmax(0) + r).int(), at))
-            torch.maximum(top, greatest, out=top)
+                better = greatest > best[here_]
+                index[here_] = torch.where(better, (scores.argmax(0) + r).int(), index[here_])
+            torch.maximum(best[here_], greatest, out=best[here_])
     return ScoreVolume(
         best=_spread(best, chosen, scale, -math.inf),
         mean_square=_spread(square, chosen, scale, 0.0),
@@ -182,11 +231,20 @@ def _spread(values: Tensor, chosen: Tensor, like: Tensor, empty: float) -> Tenso
     return out.reshape(like.shape)
 
 
-def _correlations(
-    transform: Complex[Tensor, "z y half_x"], boxes: Float[Tensor, "n c c c"], shape: tuple[int, ...]
-) -> Float[Tensor, "n z y x"]:
-    """Sum over a cube of its values and those of the volume, the cube's corner at each voxel."""
-    out: Tensor = torch.fft.irfftn(transform * _corner_transform(boxes, shape).conj_physical_(), s=shape, dim=(1, 2, 3))
+def _correlation(
+    transform: Complex[Tensor, "z y half_x"],
+    box: Float[Tensor, "c c c"],
+    shape: tuple[int, ...],
+    inside: tuple[int, ...],
+) -> Float[Tensor, "z y x"]:
+    """Sum over a cube of its values and those of the volume, the cube's corner at each voxel of the part asked for.
+
+    Axis by axis, so that lines which nobody asks for are never transformed.
+    """
+    spectrum = _corner_transform(box[None], shape)[0].conj_physical_().mul_(transform)
+    planes = torch.fft.ifft(spectrum, dim=0)[: inside[0]]
+    lines = torch.fft.ifft(planes, dim=1)[:, : inside[1]]
+    out: Tensor = torch.fft.irfft(lines, n=shape[2], dim=2)[:, :, : inside[2]].contiguous()
     return out
 
 

@@ -38,6 +38,8 @@ class Template:
     symmetry: str = "C1"
     isotropic: bool = False
     """Whether it looks the same from all sides, so that one orientation is enough."""
+    mask: Float[Tensor, "z y x"] | None = None
+    """0 to 1, on the voxels of `density`, turning with it: what counts. None: a ball."""
 
     def __post_init__(self) -> None:
         n = self.density.shape[0]
@@ -54,15 +56,19 @@ class Template:
         """The same on voxels of another size."""
         side = good_size(max(8, math.ceil(1.6 * self.diameter_angstrom / voxel_size)))
         density = _resample(self.density, self.voxel_size_angstrom, voxel_size, side)
-        return replace(self, density=density, voxel_size_angstrom=voxel_size)
+        mask = self.mask
+        if mask is not None:
+            mask = _resample(mask, self.voxel_size_angstrom, voxel_size, side).clamp(0.0, 1.0)
+        return replace(self, density=density, voxel_size_angstrom=voxel_size, mask=mask)
 
     def moved_to(self, device: torch.device) -> Self:
         """The same on another device."""
-        return replace(self, density=self.density.to(device))
+        return replace(self, density=self.density.to(device), mask=None if self.mask is None else self.mask.to(device))
 
     def mirrored(self) -> Self:
         """Its mirror image, a molecule that cannot be there: as compact, and as bright."""
-        return self._with(torch.flip(self.density, (2,)).roll(1, 2), "mirrored")
+        mirrored = self._with(_mirrored(self.density), "mirrored")
+        return mirrored if self.mask is None else replace(mirrored, mask=_mirrored(self.mask))
 
     def scrambled(self, generator: torch.Generator) -> Self:
         """A molecule of the same power spectrum and rough outline, whose inner order is chance.
@@ -223,6 +229,11 @@ def mass_centre_angstrom(density: FloatArray, voxel_size: float) -> FloatArray:
     return np.array(
         [(density.sum(axis=tuple(d for d in range(3) if d != a)) * axes[a]).sum() / total for a in (2, 1, 0)]
     )
+
+
+def _mirrored(box: Float[Tensor, "z y x"]) -> Tensor:
+    """About the plane x = n // 2 of an even cube."""
+    return torch.flip(box, (2,)).roll(1, 2)
 
 
 def _filtered(density: Float[Tensor, "z y x"], voxel_size: float, resolution: float) -> Tensor:
