@@ -1,5 +1,6 @@
 """The training loop of all networks: seeded, resumable, without files."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -109,7 +110,7 @@ def train_network(
             step=done,
             weights={name: value.detach().clone() for name, value in network.state_dict().items()},
             averaged={name: value.clone() for name, value in averaged.items()},
-            optimizer=optimizer.state_dict(),
+            optimizer=copy.deepcopy(optimizer.state_dict()),
             losses=list(losses),
         )
 
