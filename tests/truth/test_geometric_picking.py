@@ -17,6 +17,7 @@ from eucentric.picking.pick_geometry import (
     segmentation_points,
     sphere_points,
 )
+from eucentric.picking.sheet_points import sheet_points
 
 
 def nearest(points: np.ndarray) -> np.ndarray:
@@ -166,3 +167,25 @@ def test_what_is_no_mesh(name, tmp_path):
     (tmp_path / name).write_bytes(b"nothing of the kind \xff")
     with pytest.raises(FormatError):
         read_mesh(tmp_path / name)
+
+
+def test_a_thin_sheet_gets_one_layer_in_its_middle_with_normals_that_agree():
+    z, y, x = np.meshgrid(*(np.arange(n) - n // 2 for n in (40, 60, 60)), indexing="ij")
+    away = np.sqrt(x**2 + y**2 + z**2)
+    shell = np.abs(away - 15.0) <= 2.0
+    frame = TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(60, 60, 40))
+    got = sheet_points(shell, frame, 40.0, np.random.default_rng(0))
+    radius = np.linalg.norm(got.points, axis=1)
+    np.testing.assert_allclose(radius, 150.0, atol=7.0)  # half a voxel, and the ridge of a curved sheet lies inwards
+    assert np.einsum("ni,ni->n", got.rotations[:, :, 2], got.points / radius[:, None]).min() > 0.97
+    full = 4 * np.pi * 150.0**2 / (np.sqrt(3) / 2 * 40.0**2)
+    assert 0.5 * full < len(got.points) < 0.9 * full  # thinned darts reach two thirds of a hexagonal lattice
+    assert nearest(got.points).min() > 40.0
+    sides = segmentation_points(shell, frame, 40.0, np.random.default_rng(0))
+    assert len(sides.points) > 1.6 * len(got.points)
+    with pytest.raises(InputError, match="empty"):
+        sheet_points(np.zeros((40, 60, 60)), frame, 40.0, np.random.default_rng(0))
+    with pytest.raises(InputError, match="spacing"):
+        sheet_points(shell, frame, 0.0, np.random.default_rng(0))
+    with pytest.raises(ShapeError):
+        sheet_points(np.zeros((4, 6, 6)), frame, 40.0, np.random.default_rng(0))

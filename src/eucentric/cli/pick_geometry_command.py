@@ -47,6 +47,7 @@ def surface(
     spacing: float,
     tomogram: str | None = None,
     threshold: float = 0.5,
+    sheet: Switch = False,
     seed: int = 0,
     options: TableOptions,
 ) -> int:
@@ -62,12 +63,14 @@ def surface(
         name of the tomogram; that of the segmentation's file where not given
     threshold
         what lies above it is inside
+    sheet
+        of a thin sheet, such as a segmented membrane, take the middle: one layer of points, not one on either side
     seed
         of the random places
     """
     from eucentric.pipeline.geometry_files import pick_on_surface
 
-    picks = pick_on_surface(source, spacing, seed, tomogram=tomogram, threshold=threshold)
+    picks = pick_on_surface(source, spacing, seed, tomogram=tomogram, threshold=threshold, sheet=sheet)
     return write_list(picks, len(picks), options)
 
 

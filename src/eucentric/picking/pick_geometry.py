@@ -122,7 +122,7 @@ def mesh_points(
     fold = u + v > 1.0
     u, v = np.where(fold, 1.0 - u, u)[:, None], np.where(fold, 1.0 - v, v)[:, None]
     places = a[chosen] + u * (b - a)[chosen] + v * (c - a)[chosen]
-    return _thinned(places, cross[chosen], spacing, generator)
+    return thinned_points(places, cross[chosen], spacing, generator)
 
 
 def _closed(faces: NDArray[np.int64]) -> bool:
@@ -177,10 +177,12 @@ def segmentation_points(
     # a surface ends at the faces of the volume
     edge = ((places > 0.5) & (places < np.array(region.shape) - 1.5)).all(axis=1)
     good = inside & edge & (np.abs(value) < 0.1) & (np.linalg.norm(direction, axis=1) > 0.1)
-    return _thinned(frame.to_angstrom(places[good][:, ::-1]), direction[good][:, ::-1], spacing, generator)
+    return thinned_points(frame.to_angstrom(places[good][:, ::-1]), direction[good][:, ::-1], spacing, generator)
 
 
-def _thinned(places: FloatArray, normals: FloatArray, spacing: float, generator: np.random.Generator) -> OrientedPoints:
+def thinned_points(
+    places: FloatArray, normals: FloatArray, spacing: float, generator: np.random.Generator
+) -> OrientedPoints:
     """Of darts in random order, those that are not too near to one before."""
     alive = np.ones(len(places), dtype=bool)
     if len(places):

@@ -19,6 +19,7 @@ from eucentric.picking.pick_geometry import (
     segmentation_points,
     sphere_points,
 )
+from eucentric.picking.sheet_points import sheet_points
 from eucentric.pipeline.particle_files import Grids, read_list
 from eucentric.typing import FloatArray
 
@@ -73,9 +74,15 @@ def pick_on_spheres(
 
 
 def pick_on_surface(
-    source: Path, spacing_angstrom: float, seed: int, *, tomogram: str | None = None, threshold: float = 0.5
+    source: Path,
+    spacing_angstrom: float,
+    seed: int,
+    *,
+    tomogram: str | None = None,
+    threshold: float = 0.5,
+    sheet: bool = False,
 ) -> ParticleSet:
-    """Points on the surface of a segmented volume, or on a mesh in A from the specimen centre.
+    """Points on the surface of a segmented volume, on the middle of a thin sheet, or on a mesh in A from the specimen centre.
 
     Raises
     ------
@@ -86,13 +93,16 @@ def pick_on_surface(
     if source.suffix.lower() not in _VOLUMES:
         if tomogram is None:
             raise InputError(f"`{source}` does not say which tomogram it is of. Give --tomogram NAME.")
+        if sheet:
+            raise InputError(f"`{source}` is a mesh, which is one layer already. Leave --sheet out.")
         return oriented_particles(tomogram, mesh_points(*read_mesh(source), spacing_angstrom, generator), 1, tube=False)
     volume, header = read_mrc(source)
     if header.voxel_size_angstrom is None:
         raise FormatError(f"`{source}` does not tell its voxel size. Set it in the header.")
     z, y, x = volume.shape
     frame = TomogramFrame(voxel_size_angstrom=header.voxel_size_angstrom[0], size_xyz=(x, y, z))
-    found = segmentation_points(volume, frame, spacing_angstrom, generator, threshold=threshold)
+    points_of = sheet_points if sheet else segmentation_points
+    found = points_of(volume, frame, spacing_angstrom, generator, threshold=threshold)
     return oriented_particles(tomogram or tomogram_name(source.name), found, 1, tube=False)
 
 
