@@ -95,9 +95,11 @@ def kept_candidates(rotations, symmetry, frame):
         "rotation": rotations,
         "score": np.arange(count),
         "q_value": np.zeros(count),
+        "margin": np.zeros(count),
         "template": np.zeros(count, dtype=int),
         "kept": np.ones(count, dtype=bool),
         "decoy_score": np.zeros(0),
+        "decoy_margin": np.zeros(0),
         "decoy_template": np.zeros(0, dtype=int),
     }
     candidates = Candidates.from_arrays(values)
