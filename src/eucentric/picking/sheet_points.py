@@ -1,7 +1,7 @@
 """Points on the middle of a thin segmented sheet, such as a membrane: one layer of them, not one on either side. numpy, A."""
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, map_coordinates
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import breadth_first_order, connected_components
@@ -49,7 +49,7 @@ def sheet_points(
         raise InputError(f"The spacing is {spacing_angstrom:g} A; expected a positive number.")
     depth = distance_transform_edt(region)
     sigma = max(_LEAST_SIGMA, float(np.percentile(depth[region], 90)))
-    smooth = gaussian_filter(region.astype(np.float32), sigma, mode="nearest")
+    smooth = np.asarray(gaussian_filter(region.astype(np.float64), sigma, mode="nearest"))
     start = np.argwhere(region).astype(np.float64)
     count = max(16, round(_DARTS * len(start) * (frame.voxel_size_angstrom / spacing_angstrom) ** 2))
     places = start[generator.integers(0, len(start), count)] + generator.uniform(-0.5, 0.5, (count, 3))
@@ -63,10 +63,10 @@ def sheet_points(
     )
 
 
-def _onto_ridge(smooth: FloatArray, places: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _onto_ridge(smooth: FloatArray, places: FloatArray) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
     """Places moved along the direction of greatest curvature to where the slope is 0; these directions; which got there."""
-    slope = np.gradient(smooth)
-    bend = [[np.gradient(slope[i], axis=j) for j in range(3)] for i in range(3)]
+    slope = [np.asarray(np.gradient(smooth, axis=axis)) for axis in range(3)]
+    bend = [[np.asarray(np.gradient(part, axis=axis)) for axis in range(3)] for part in slope]
     move = np.zeros(len(places))
     for _ in range(_STEPS):
         g = np.stack([map_coordinates(part, places.T, order=1, mode="nearest") for part in slope], axis=1)
