@@ -1,5 +1,7 @@
 """Blob picking: balls in noise are found where they are, of their size, and what is not one is left out."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import read_particles
 from eucentric.models import Specimen, TomogramFrame
 from eucentric.picking.blob_params import BlobParams
-from eucentric.picking.pick_blobs import pick_blobs, q_values
+from eucentric.picking.pick_blobs import _filtered, pick_blobs, q_values
 from eucentric.pipeline.blob_files import slab_region
+from eucentric.signal.roundness import roundness
 
 VOXEL, DIAMETER = 10.0, 80.0
 CENTRES = np.array([[20.3, 15.1, 12.0], [44.0, 40.6, 20.2], [20.0, 44.5, 24.8], [46.2, 14.0, 11.5]])  # x, y, z
@@ -114,3 +117,38 @@ def test_what_cannot_be_picked():
         pick_blobs(scene(), VOXEL, BlobParams(diameter_angstrom=80), region=torch.zeros((36, 60, 64), dtype=torch.bool))
     with pytest.raises((InputError, ValidationError)):
         BlobParams(diameter_angstrom=80, largest_diameter_angstrom=50)
+
+
+def test_roundness_of_forms_that_are_known():
+    """Curvatures of exp(-sum (x/w)^2 / 2) at 0 are 1/w^2: differences of two steps tell them apart."""
+    z, y, x = np.meshgrid(*(np.arange(41) - 20.0 for _ in range(3)), indexing="ij")
+
+    def form(a: float, b: float, c: float) -> np.ndarray:
+        return np.exp(-((x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2) / 2)
+
+    middle = np.array([[20.0, 20.0, 20.0]])
+    for widths, expected in (((5, 5, 5), 1.0), ((5, 5, 20), 1.0), ((4, 40, 40), 0.01), ((5, 10, 10), 0.25)):
+        assert roundness(form(*widths), middle, 1)[0] == pytest.approx(expected, abs=0.02)
+    tilted = np.exp(-(((x + y + z) / math.sqrt(3) / 4) ** 2) / 2)
+    assert roundness(tilted, middle, 1)[0] < 0.02
+    with pytest.raises(InputError, match="step"):
+        roundness(tilted, middle, 0)
+
+
+def test_membranes_and_edges_are_told_from_balls():
+    volume = scene()
+    x = torch.arange(64)
+    volume = volume - 1.5 * torch.exp(-(((x - 32.0) / 2) ** 2) / 2)  # a wall between the balls
+    volume[:, :4] -= 3.0  # the field ends
+    params = BlobParams(diameter_angstrom=DIAMETER, min_score=6, contamination_ratio=None)
+    everything = pick_blobs(volume, VOXEL, params.replace(min_roundness=0.0))
+    found = pick_blobs(volume, VOXEL, params)
+    assert (distances(everything.index_xyz).min(axis=1) > 3).sum() >= 3
+    assert (distances(found.index_xyz).min(axis=1) > 3).sum() <= 1
+    assert distances(found.index_xyz).min(axis=0).max() < 1.0
+
+
+def test_tiles_give_what_the_whole_volume_gives():
+    volume = scene()
+    whole, tiled = (_filtered(volume, VOXEL, [(20.0, 1.0), (30.0, -1.0)], n) for n in (10**9, 20000))
+    torch.testing.assert_close(tiled, whole, atol=2e-5 * float(whole.abs().max()), rtol=0)  # the halo leaves out 4e-6

@@ -25,6 +25,7 @@ def pick_blobs(
     z_range: Annotated[tuple[float, float] | None, Parameter(allow_leading_hyphen=True, negative=())] = None,
     contamination_ratio: float = 4.0,
     contamination_margin: float | None = None,
+    min_roundness: float = 0.35,
     edge: float | None = None,
     device: str = "auto",
     overwrite: Switch = False,
@@ -33,7 +34,7 @@ def pick_blobs(
 ) -> int:
     """Pick round things of a size in tomograms, without a template. They have no orientation.
 
-    Membranes and the edges of the specimen answer too: select by a mask afterwards, or match a template.
+    Faint membranes and the edges of the specimen answer too: select by a mask afterwards, or match a template.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ def pick_blobs(
         what answers so many times more than a typical blob is left out: gold, ice
     contamination_margin
         A around it within which nothing is picked; the diameter where not given
+    min_roundness
+        1 of balls, 0 of membranes and edges; 0 keeps all
     edge
         A from the faces of the volume within which nothing is picked; the radius where not given
     device
@@ -89,6 +92,7 @@ def pick_blobs(
         contamination_ratio=contamination_ratio,
         contamination_margin_angstrom=contamination_margin,
         edge_angstrom=edge,
+        min_roundness=min_roundness,
     )
     picks, contaminated = pick_blob_files(target, output, params, resolve_device(device), z_range_angstrom=z_range)
     for series, part in contaminated.items():

@@ -8,7 +8,9 @@ ones. Noise is taken to be as often dark as bright; other matter than that looke
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise, product
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from eucentric.compute.sizes import good_size
 from eucentric.errors import InputError
 from eucentric.fourier.grid import frequency_grid
 from eucentric.picking.blob_params import BlobParams
+from eucentric.signal.roundness import roundness
 from eucentric.typing import FloatArray
 
 _RATIO = 1.6  # of the two widths
@@ -30,6 +33,9 @@ _SD_OF_MAD = 1.4826
 _LEAST_VOXELS = 3.0  # across a diameter
 _FRINGE = 1.25  # diameters: how far from a strong blob its fringes are
 _FREE_PART = 0.05
+_CURVATURE_STEP = 0.2  # diameters, between the samples that roundness is told from
+_TILE_VOXELS = 2**24  # filtered at a time: a transform of 64 MiB
+_HALO_SD = 5.0  # of the wider Gaussian: what lies beyond counts 4e-6
 _BLOB_SD = 5.0  # hardly a maximum of noise in 10^6 independent places is as high
 
 
@@ -95,11 +101,12 @@ def pick_blobs(
     if not bool(clean.any()):
         raise InputError("All of the tomogram is near contamination. Raise its ratio, or lower its margin.")
     response = response / _spread(response[clean])
-    index, scores = _maxima(response, clean, distance / voxel_size)
+    step = max(1, round(_CURVATURE_STEP * diameter / voxel_size))
+    index, scores = _round_maxima(response, clean, distance / voxel_size, step, params.min_roundness)
     free = clean & _away_from(index[scores > _BLOB_SD], clean, _FRINGE * largest / voxel_size)
     if int(free.sum()) < _FREE_PART * int(clean.sum()):
         free = clean  # too crowded: the fringes count as false, and q-values are too high
-    false = _maxima(-response, free, distance / voxel_size)[1]
+    false = _round_maxima(-response, free, distance / voxel_size, step, params.min_roundness)[1]
     q = q_values(scores, false, int(clean.sum()) / int(free.sum()))
     keep = q <= params.max_q_value if params.min_score is None else scores >= params.min_score
     x, y, z = np.round(index[keep]).astype(int).T
@@ -148,14 +155,36 @@ def _inside(shape: tuple[int, ...], voxel_size: float, margin: float) -> Tensor:
     return inside
 
 
-def _filtered(dense: Tensor, voxel_size: float, widths: list[tuple[float, float]]) -> Tensor:
-    """The volume under Gaussians: of each pair (sigma in A, weight) the weighted sum; beyond the volume lies its median."""
-    reach = math.ceil(3.0 * max(sigma for sigma, _ in widths) / voxel_size)
-    shape = tuple(good_size(n + reach) for n in dense.shape)
-    square = frequency_grid(shape, voxel_size, device=dense.device).square()
-    gain = sum(weight * torch.exp(-2.0 * math.pi**2 * sigma**2 * square) for sigma, weight in widths)
-    out: Tensor = torch.fft.irfftn(torch.fft.rfftn(dense, s=shape) * gain, s=shape)
-    return out[tuple(slice(0, n) for n in dense.shape)]
+def _filtered(
+    dense: Tensor, voxel_size: float, widths: list[tuple[float, float]], tile_voxels: int = _TILE_VOXELS
+) -> Tensor:
+    """The volume under Gaussians: of each pair (sigma in A, weight) the weighted sum; beyond the volume lies its median.
+
+    Done in tiles with a margin, so that transforms stay small.
+    """
+    halo = math.ceil(_HALO_SD * max(sigma for sigma, _ in widths) / voxel_size)
+    out = torch.empty_like(dense)
+    for inner in _tiles(tuple(dense.shape), tile_voxels):
+        outer = tuple(
+            slice(max(0, s.start - halo), min(n, s.stop + halo)) for s, n in zip(inner, dense.shape, strict=True)
+        )
+        part = dense[outer]
+        shape = tuple(good_size(n + halo) for n in part.shape)
+        square = frequency_grid(shape, voxel_size, device=dense.device).square()
+        gain = sum(weight * torch.exp(-2.0 * math.pi**2 * sigma**2 * square) for sigma, weight in widths)
+        whole = torch.fft.irfftn(torch.fft.rfftn(part, s=shape) * gain, s=shape)
+        out[inner] = whole[tuple(slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))]
+    return out
+
+
+def _tiles(shape: tuple[int, ...], voxels: int) -> Iterator[tuple[slice, ...]]:
+    """Blocks that cover a volume, cut across its longest edges until none is larger."""
+    pieces = [1] * len(shape)
+    while math.prod(math.ceil(n / p) for n, p in zip(shape, pieces, strict=True)) > voxels:
+        longest = max(range(len(shape)), key=lambda axis: shape[axis] / pieces[axis])
+        pieces[longest] += 1
+    edges = [[(n * k) // p for k in range(p + 1)] for n, p in zip(shape, pieces, strict=True)]
+    yield from product(*([slice(a, b) for a, b in pairwise(edge)] for edge in edges))
 
 
 def _spread(values: Tensor) -> float:
@@ -224,6 +253,17 @@ def _maxima(response: Tensor, clean: Tensor, distance: float) -> tuple[FloatArra
             np.where(bend < 0, 0.5 * (low - high) / np.where(bend < 0, bend, -1.0), 0.0), -0.5, 0.5
         )
     return (zyx + offset)[:, ::-1], values
+
+
+def _round_maxima(
+    response: Tensor, clean: Tensor, distance: float, step: int, least: float
+) -> tuple[FloatArray, FloatArray]:
+    """As :func:`_maxima`, without those of sheets and edges."""
+    index, values = _maxima(response, clean, distance)
+    if least <= 0 or not len(values):
+        return index, values
+    keep = roundness(response.cpu().numpy(), index, step) >= least
+    return index[keep], values[keep]
 
 
 def _apart(places: FloatArray, distance: float) -> NDArray[np.bool_]:
