@@ -6,12 +6,14 @@ import torch
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.rotations import Rotation
+from eucentric.io.mrc import write_mrc
 from eucentric.optics.atoms import density_from_points
 from eucentric.picking.params import MatchParams
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
 from eucentric.picking.search_masks import SearchMask, ellipsoid_mask, with_given_mask, with_search_mask
 from eucentric.picking.search_volume import search_volume
 from eucentric.picking.templates import Template
+from eucentric.pipeline.pick_templates import read_templates
 
 VOXEL, SIDE = 12.0, 24
 
@@ -135,3 +137,17 @@ def test_mirror_images_and_other_voxels_keep_the_mask(rod):
     twice = masked.mirrored().mirrored()
     torch.testing.assert_close(twice.mask, masked.mask)
     assert with_search_mask(rod, MatchParams(mask_shape="ball")).mask is None
+
+
+def test_a_mask_file_comes_with_its_template(rod, tmp_path):
+    write_mrc(tmp_path / "rod.mrc", rod.density.numpy(), VOXEL, "float32")
+    mask = ellipsoid_mask(rod.density, VOXEL, margin_angstrom=10.0, edge_angstrom=24.0)
+    write_mrc(tmp_path / "mask.mrc", mask.numpy(), VOXEL, "float32")
+    names = [str(tmp_path / "rod.mrc")], [str(tmp_path / "mask.mrc")]
+    (template,) = read_templates(names[0], voxel_size=10.0, masks=names[1])
+    assert template.mask is not None
+    assert template.mask.shape == template.density.shape
+    assert float(template.mask.sum()) * 10.0**3 == pytest.approx(float(mask.sum()) * VOXEL**3, rel=0.05)
+    assert read_templates(names[0], voxel_size=10.0)[0].mask is None
+    with pytest.raises(InputError, match="2 template masks were given for 1 templates"):
+        read_templates(names[0], voxel_size=10.0, masks=names[1] * 2)

@@ -26,6 +26,7 @@ def pick(
     name: str | None = None,
     symmetry: Annotated[list[str] | None, SEVERAL] = None,
     template_pixel_size: float | None = None,
+    template_mask: Annotated[list[str] | None, SEVERAL] = None,
     resolution: float | None = None,
     mask: Path | None = None,
     tilts: Annotated[tuple[float, float] | None, Parameter(allow_leading_hyphen=True, negative=())] = None,
@@ -55,6 +56,9 @@ def pick(
         of the template about its own axes, wherever these lie: C1, D7, O and so on; one for all or one for each
     template_pixel_size
         A, of a map whose header holds none or a wrong one
+    template_mask
+        volumes, 0 to 1, about the origins of the templates, one for each: what of a template counts (a map is then not moved
+        to its middle); --mask-shape tells where not given
     resolution
         A; finer detail of templates is removed; 0 keeps what the voxels hold
     mask
@@ -75,6 +79,7 @@ def pick(
         "name": name,
         "template_pixel_size_angstrom": template_pixel_size,
         "resolution_angstrom": resolution,
+        "template_masks": template_mask,
         "tilts_deg": None if tilts is None else list(tilts),
         "score_volumes": True if score_volumes else None,
     }
@@ -113,6 +118,7 @@ def _pick_in_file(
         name=given.get("name"),
         symmetries=given.get("symmetries", ()),
         template_pixel_size=given.get("template_pixel_size_angstrom"),
+        template_masks=given.get("template_masks", ()),
         resolution_angstrom=given.get("resolution_angstrom", 0.0),
         tilts=None if tilts is None else (tilts[0], tilts[1]),
         pixel_size=pixel_size,
@@ -156,6 +162,8 @@ def _pick_in_project(
     changes |= given
     if mask is not None:
         changes["mask"] = relative_path(mask, root)
+    if "template_masks" in given:
+        changes["template_masks"] = [relative_path(path, root) for path in given["template_masks"]]
     plan = Plan.load(root)
     before, now = plan.params("pick"), plan.with_changes("pick", changes).params("pick")
     if output is None and before.templates and before.folder_name != now.folder_name:

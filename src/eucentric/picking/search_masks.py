@@ -43,14 +43,20 @@ def with_search_mask(template: Template, params: MatchParams) -> Template:
     return replace(template, mask=mask)
 
 
-def with_given_mask(template: Template, mask: Float[Tensor, "z y x"]) -> Template:
-    """The template with a mask on its own voxels.
+def with_given_mask(template: Template, mask: Float[Tensor, "z y x"], voxel_size: float | None = None) -> Template:
+    """The template with a mask about the same origin.
+
+    Parameters
+    ----------
+    voxel_size : A, of the mask; where None, it has the shape and the voxels of the template
 
     Raises
     ------
     ShapeError, InputError : another shape, values outside 0 to 1, empty, or not where the template is
     """
-    check_mask(mask, template.density.shape)
+    check_mask(mask, template.density.shape if voxel_size is None else None)
+    if voxel_size is not None:
+        mask = check_mask(template.on_own_voxels(mask.float(), voxel_size).clamp(0.0, 1.0))
     solid = template.density.clamp_min(0.0).to(mask)
     held = float((solid * mask).sum() / solid.sum().clamp_min(1e-30))
     if held < _INSIDE:

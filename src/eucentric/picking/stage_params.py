@@ -27,6 +27,11 @@ class PickTargets(Frozen):
     template_pixel_size_angstrom: float | None = Field(
         default=None, gt=0, description="A, of a map whose header holds none or a wrong one"
     )
+    template_masks: tuple[str, ...] = Field(
+        default=(),
+        description="volumes, 0 to 1, about the origins of the templates, one for each: what of a template counts; without one "
+        "mask_shape tells",
+    )
     resolution_angstrom: float = Field(
         default=0.0, ge=0, description="A; finer detail of templates is removed; 0 keeps what the voxels hold"
     )

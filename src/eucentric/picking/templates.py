@@ -61,6 +61,10 @@ class Template:
             mask = _resample(mask, self.voxel_size_angstrom, voxel_size, side).clamp(0.0, 1.0)
         return replace(self, density=density, voxel_size_angstrom=voxel_size, mask=mask)
 
+    def on_own_voxels(self, box: Float[Tensor, "z y x"], voxel_size: float) -> Float[Tensor, "z y x"]:
+        """A box about the same origin, its middle voxel, on the voxels of the density."""
+        return _resample(box, voxel_size, self.voxel_size_angstrom, self.density.shape[0])
+
     def moved_to(self, device: torch.device) -> Self:
         """The same on another device."""
         return replace(self, density=self.density.to(device), mask=None if self.mask is None else self.mask.to(device))

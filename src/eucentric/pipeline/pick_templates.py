@@ -23,6 +23,7 @@ from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
 from eucentric.picking.match_templates import MatchResult
 from eucentric.picking.params import MatchParams
+from eucentric.picking.search_masks import with_given_mask
 from eucentric.picking.templates import Template, sphere_template, template_from_atoms, template_from_map
 from eucentric.pipeline.reprojecting import project_of, read_volume, refuse_to_replace
 from eucentric.pipeline.search_tomogram import Searched, TomogramJob, search_tomogram
@@ -49,18 +50,31 @@ def read_template(
     symmetry: str = "C1",
     pixel_size: float | None = None,
     resolution_angstrom: float = 0.0,
+    mask: str | None = None,
 ) -> Template:
     """A template from an atomic model, a map, or `sphere:DIAMETER` in A.
 
     Parameters
     ----------
     voxel_size : of the tomogram, A
-    pixel_size : of a map whose header holds none or a wrong one
+    pixel_size : of a map, and of its mask, whose header holds none or a wrong one
+    mask : file of a volume, 0 to 1, about the template's origin: the middle of a map's box, which is then not moved, or the
+        mean of a model's atoms
 
     Raises
     ------
-    InputError, FormatError : unreadable, of a wrong contrast or size
+    InputError, FormatError : unreadable, of a wrong contrast or size, or a mask that is not where the template is
     """
+    template = _read_template(path, voxel_size, symmetry, pixel_size, resolution_angstrom, recentre=mask is None)
+    if mask is None:
+        return template
+    volume, own = read_volume(Path(mask), pixel_size, torch.device("cpu"))
+    return with_given_mask(template, volume, own)
+
+
+def _read_template(
+    path: str, voxel_size: float, symmetry: str, pixel_size: float | None, resolution_angstrom: float, *, recentre: bool
+) -> Template:
     if path.startswith("sphere:"):
         try:
             diameter = float(path.partition(":")[2])
@@ -89,6 +103,7 @@ def read_template(
             voxel_size=voxel_size,
             resolution_angstrom=resolution_angstrom,
             symmetry=symmetry,
+            recentre=recentre,
         )
     raise FormatError(
         f"`{path}` is no template that is known; expected a PDB or mmCIF file, an MRC map or sphere:DIAMETER."
@@ -104,6 +119,7 @@ def pick_templates(
     name: str | None = None,
     symmetries: Sequence[str] = (),
     template_pixel_size: float | None = None,
+    template_masks: Sequence[str] = (),
     resolution_angstrom: float = 0.0,
     tilts: tuple[float, float] | None = None,
     pixel_size: float | None = None,
@@ -123,6 +139,7 @@ def pick_templates(
     name : of the folder below `pick`; that of the first template where None
     symmetries : one for each template, or one for all
     tilts : degrees, the lowest and the highest, of a tomogram without its series
+    template_masks : one for each template, as for `read_template`; or none
     mask : volume of the tomogram's shape, above 0 where particles may lie
     on_step : told the tomogram and the part of it that is done
 
@@ -149,6 +166,7 @@ def pick_templates(
                 template_files,
                 symmetries=symmetries,
                 pixel_size=template_pixel_size,
+                masks=template_masks,
                 resolution_angstrom=resolution_angstrom,
             ),
             params,
@@ -203,13 +221,19 @@ def read_templates(
     symmetries: Sequence[str] = (),
     pixel_size: float | None = None,
     resolution_angstrom: float = 0.0,
+    masks: Sequence[str] = (),
 ) -> list[Template]:
     """Templates as `read_template` reads them.
 
     Parameters
     ----------
     symmetries : one for each, or one for all; C1 where none is given
+    masks : files of masks of the templates, one for each; or none
     """
+    if len(masks) not in (0, len(paths)):
+        raise InputError(
+            f"{len(masks)} template masks were given for {len(paths)} templates; expected one for each, or none at all."
+        )
     if len(symmetries) not in (0, 1, len(paths)):
         raise InputError(
             f"{len(symmetries)} symmetries were given for {len(paths)} templates; expected one for all or one for each."
@@ -221,6 +245,7 @@ def read_templates(
             symmetry=symmetries[number % len(symmetries)] if symmetries else "C1",
             pixel_size=pixel_size,
             resolution_angstrom=resolution_angstrom,
+            mask=masks[number] if masks else None,
         )
         for number, path in enumerate(paths)
     ]

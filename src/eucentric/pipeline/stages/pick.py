@@ -61,8 +61,9 @@ class PickTemplates(ItemStage):
         return 2**30 + 4 * _HELD * voxels
 
     def reads(self, series: str, params: PickParams, root: Path) -> tuple[Path, ...]:
-        """Templates that are files, and the mask."""
+        """Templates and their masks that are files, and the mask of the tomogram."""
         files = [root / path for path in params.templates if not path.startswith("sphere:")]
+        files += [root / path for path in params.template_masks]
         mask = _mask(series, params, root)
         return (*files, *([] if mask is None else [mask]))
 
@@ -79,6 +80,7 @@ class PickTemplates(ItemStage):
                 files,
                 symmetries=params.symmetries,
                 pixel_size=params.template_pixel_size_angstrom,
+                masks=[str(store.root / path) for path in params.template_masks],
                 resolution_angstrom=params.resolution_angstrom,
             ),
             params,
