@@ -23,6 +23,8 @@ from eucentric.averaging.soft_mask import ball_mask
 from eucentric.averaging.solve_average import spread_shells
 from eucentric.errors import InputError, ProcessingError
 from eucentric.fourier.crop import fourier_crop, fourier_pad
+from eucentric.fourier.filters import band_pass
+from eucentric.fourier.grid import frequency_grid
 from eucentric.typing import FloatArray
 
 _BATCH = 16
@@ -146,6 +148,20 @@ def filtered_half(
     kept = spread_shells(torch.from_numpy(curve).to(half), n)
     out: Tensor = torch.fft.irfftn(torch.fft.rfftn(half) * kept, s=(n, n, n)) * mask
     return out
+
+
+def joined_halves(
+    half1: Float[Tensor, "n n n"], half2: Float[Tensor, "n n n"], voxel_size: float, coarser_angstrom: float
+) -> tuple[Float[Tensor, "n n n"], Float[Tensor, "n n n"]]:
+    """Both halves with the mean of them in detail coarser than a length, so that they keep the same frame.
+
+    Aligned apart, the maps of a particle without symmetry drift apart by turns and moves that no image tells.
+    """
+    shape = tuple(half1.shape)
+    grid = frequency_grid(shape, voxel_size, device=half1.device)
+    apart = torch.fft.rfftn(half1 - half2) * band_pass(grid, low_pass_angstrom=coarser_angstrom)
+    change: Tensor = 0.5 * torch.fft.irfftn(apart, s=shape)
+    return half1 - change, half2 + change
 
 
 def compared_detail(correlation: HalfMapCorrelation) -> float:
