@@ -85,8 +85,9 @@ if __name__ == "__main__":
     parser.add_argument("data", type=Path)
     parser.add_argument("--only", nargs="*", default=["TS_01", "TS_02", "TS_03"])
     parser.add_argument("--kinds", nargs="*", default=["0", "1"])
+    parser.add_argument("--coarse-step-deg", type=float, default=MatchParams().coarse_step_deg)
     parser.add_argument("--most-particles", type=int, default=MatchParams().most_particles)
     given = parser.parse_args()
     for series_name in given.only:
-        settings = MatchParams(most_particles=given.most_particles)
+        settings = MatchParams(most_particles=given.most_particles, coarse_step_deg=given.coarse_step_deg)
         measure(given.project, given.data, series_name, given.kinds, settings)

@@ -50,12 +50,15 @@ class Candidates:
     rotation: NDArray[np.float32]
     """(row, 3, 3), reference to specimen."""
     score: NDArray[np.float32]
+    margin: NDArray[np.float32]
+    """By how many standard deviations the template fits better than its best decoy; this tells picks from decoys."""
     q_value: NDArray[np.float32]
     """NaN without decoys."""
     template: NDArray[np.int16]
     """(row,), number of the kind."""
     kept: NDArray[np.bool_]
     decoy_score: NDArray[np.float32]
+    decoy_margin: NDArray[np.float32]
     decoy_template: NDArray[np.int16]
 
     @classmethod
@@ -71,10 +74,12 @@ class Candidates:
             position_angstrom=result.positions_angstrom.astype(np.float32),
             rotation=result.rotations.astype(np.float32),
             score=result.scores.astype(np.float32),
+            margin=result.margins.astype(np.float32),
             q_value=result.q_values.astype(np.float32),
             template=result.templates.astype(np.int16),
             kept=result.kept,
             decoy_score=result.decoy_scores.astype(np.float32),
+            decoy_margin=result.decoy_margins.astype(np.float32),
             decoy_template=result.decoy_templates.astype(np.int16),
         )
 

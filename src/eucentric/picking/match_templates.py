@@ -12,12 +12,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eucentric.compute.seeds import seeded_generator
 from eucentric.errors import InputError
 from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.geometry.so3 import sample_rotations
-from eucentric.picking.false_discovery import chance_level, q_values, win_places
-from eucentric.picking.find_peaks import local_maxima, top_hat_region
+from eucentric.picking.competition import Rivals, judge_places
+from eucentric.picking.decoys import decoys_of
+from eucentric.picking.false_discovery import chance_level
+from eucentric.picking.find_peaks import greedy, local_maxima, top_hat_region
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
@@ -33,6 +34,8 @@ _PATCH_ANGSTROM = 400.0
 _COARSEST, _FINEST = 16.0, 8.0
 _MASK_POWER = 0.99  # of masks that turn, held by their patterns: their deviations then err by less than 1% in noise
 _LAYER = 200.0  # A of height that share one transfer: 0.05 rad of phase at 16 A
+_DENSER = 2.0  # of what is left unexplained, over noise
+_PLACES = 64
 _NOISE = 4.0  # robust deviations of the map of greatest scores above its median: candidates
 
 
@@ -46,14 +49,17 @@ class MatchResult:
     """(pick, 3, 3), reference to specimen."""
     scores: FloatArray
     """In standard deviations of the background."""
+    margins: FloatArray
+    """By how many standard deviations the template fits better than its best decoy: root of the difference of squares."""
     q_values: FloatArray
-    """Share of false picks among those that score as well; NaN without decoys."""
+    """Share of false picks among those whose margin is as large; NaN without decoys."""
     templates: NDArray[np.int64]
     """Number of the template."""
     kept: NDArray[np.bool_]
-    """Whether score and q-value pass the cut-offs; the others are candidates."""
+    """Whether score, q-value and odds pass the cut-offs; the others are candidates."""
     decoy_scores: FloatArray
     """Of the decoys that won their places, best first."""
+    decoy_margins: FloatArray
     decoy_templates: NDArray[np.int64]
     """Number of the template that each decoy was made from."""
     cutoff: float
@@ -137,43 +143,66 @@ def match_templates(
     fine = coarse if tuple(shape) == tuple(volume.shape) else _Level.build(volume, voxel_size, transfer, look)
     spacing = np.array([voxel_size * o / n for o, n in zip(volume.shape, shape, strict=True)])
     frames = [symmetry_frame(t) for t in templates]
-    jobs = [(number, template, False) for number, template in enumerate(templates)]
-    jobs += [(n, d, True) for n, t in enumerate(templates) for d in _decoys(t, params, seed)]
-    found: list[tuple[int, bool, Poses]] = []
+    each = 1 + len(decoys_of(templates[0], frames[0], params, seed))
+    rivals: list[Rivals] = []
     maps: list[Tensor] = []
-    tests, level_tests = 0.0, 1.0
-    for done, (number, template, decoy) in enumerate(jobs):
-        poses, best, count = _match_one(coarse, fine, spacing, template, frames[number], transfer, params, few)
-        found.append((number, decoy, poses))
-        if not decoy:
-            maps.append(best)
-            level_tests = max(level_tests, count)
-        tests += count
-        if on_step is not None:
-            on_step((done + 1) / len(jobs))
-    return _judge(found, maps, templates, params, coarse_size, tests, chance_level(level_tests))
+    tests, level_tests, done = 0.0, 1.0, 0
+    for number, (template, frame) in enumerate(zip(templates, frames, strict=True)):
+        kind = [(template, frame), *decoys_of(template, frame, params, seed + number)]
+        searched = []
+        for member, axes in kind:
+            searched.append(_search_one(coarse, member, axes, transfer, params, few))
+            done += 1
+            if on_step is not None:
+                on_step(done / (each * len(templates)))
+        places = _joined([s.places for s in searched], [s.values for s in searched], template, coarse.voxel, params)
+        members = tuple(
+            _fit_places(coarse, fine, spacing, member, axes, transfer, params, places, one.background)
+            for (member, axes), one in zip(kind, searched, strict=True)
+        )
+        half = 0.5 * params.spacing * template.diameter_angstrom
+        foreign = _far_denser(fine, look, template, members[0], searched[0].background, params)
+        rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half))
+        maps.append(searched[0].shown)
+        level_tests = max(level_tests, searched[0].tests)
+        tests += sum(s.tests for s in searched)
+    cutoff = chance_level(level_tests) if params.least_score is None else params.least_score
+    verdict = judge_places(rivals, rate=params.false_discovery_rate, least_score=cutoff)
+    return MatchResult(
+        positions_angstrom=verdict.positions_angstrom,
+        rotations=verdict.rotations,
+        scores=verdict.scores,
+        margins=verdict.margins,
+        q_values=verdict.q_values,
+        templates=verdict.kinds,
+        kept=verdict.kept,
+        decoy_scores=verdict.decoy_scores,
+        decoy_margins=verdict.decoy_margins,
+        decoy_templates=verdict.decoy_kinds,
+        cutoff=cutoff,
+        score_volumes=tuple(maps),
+        score_voxel_angstrom=coarse_size,
+        rotation_voxels=tests,
+    )
 
 
-def _decoys(template: Template, params: MatchParams, seed: int) -> list[Template]:
-    out = []
-    if params.decoys in ("scrambled", "both"):
-        out.append(template.scrambled(seeded_generator(seed)))
-    if params.decoys in ("mirrored", "both"):
-        out.append(template.mirrored())
-    return out
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Searched:
+    """What the coarse search for a template or decoy found."""
+
+    places: NDArray[np.int64]
+    """(n, 3) z, y, x, voxels of the coarse volume, best first."""
+    values: FloatArray
+    shown: Float[Tensor, "z y x"]
+    background: float
+    """Rms score over all orientations at the median voxel."""
+    tests: float
 
 
-def _match_one(
-    coarse: _Level,
-    fine: _Level,
-    spacing: FloatArray,
-    template: Template,
-    frame: FloatArray,
-    transfer: TomogramTransfer,
-    params: MatchParams,
-    region: Tensor,
-) -> tuple[Poses, Tensor, float]:
-    """Candidates of one template, whose axes are turned by `frame`, poses refined; its scores; comparisons made."""
+def _coarse_rows(
+    coarse: _Level, template: Template, frame: FloatArray, transfer: TomogramTransfer, params: MatchParams
+) -> tuple[TemplateRows, FloatArray]:
+    """Copies in all orientations, and these."""
     rough = _on(template.resampled(coarse.voxel), coarse.volume)
     masks = SearchMask.build(rough, params, coarse.volume)
     side = masks.side
@@ -182,7 +211,19 @@ def _match_one(
     if not template.isotropic:
         turns = sample_rotations(params.coarse_step_deg, template.symmetry) @ frame.T
     reader = FourierTemplate.build(rough, side)
-    rows = TemplateRows.build(reader, turns, gain, masks.ball, masks.at if masks.turns else None)
+    return TemplateRows.build(reader, turns, gain, masks.ball, masks.at if masks.turns else None), turns
+
+
+def _search_one(
+    coarse: _Level,
+    template: Template,
+    frame: FloatArray,
+    transfer: TomogramTransfer,
+    params: MatchParams,
+    region: Tensor,
+) -> _Searched:
+    """Where a template, whose axes are turned by `frame`, may lie."""
+    rows, _ = _coarse_rows(coarse, template, frame, transfer, params)
     scores, tests = _search(coarse.volume, rows, params, region)
     background = float(scores.mean_square[region].median().sqrt()) or 1.0
     best = scores.best / background
@@ -194,16 +235,50 @@ def _match_one(
     middle = float(inside.median())
     floor = middle + _NOISE * 1.4826 * float((inside - middle).abs().median())
     places, values = local_maxima(peaks, params.spacing * template.diameter_angstrom / coarse.voxel, floor)
-    places, values = places[: params.most_particles], values[: params.most_particles]
+    return _Searched(
+        places=places[: params.most_particles],
+        values=values[: params.most_particles],
+        shown=torch.where(torch.isfinite(best), best, torch.full_like(best, math.nan)),
+        background=background,
+        tests=tests,
+    )
+
+
+def _joined(
+    places: Sequence[NDArray[np.int64]],
+    values: Sequence[FloatArray],
+    template: Template,
+    voxel: float,
+    params: MatchParams,
+) -> NDArray[np.int64]:
+    """Places that a template or any of its decoys found, those alone that differ, best first."""
+    every, scores = np.concatenate(places), np.concatenate(values)
+    near = 0.5 * params.spacing * template.diameter_angstrom / voxel
+    return every[greedy(every.astype(np.float64), scores, near)][: params.most_particles]
+
+
+def _fit_places(
+    coarse: _Level,
+    fine: _Level,
+    spacing: FloatArray,
+    template: Template,
+    frame: FloatArray,
+    transfer: TomogramTransfer,
+    params: MatchParams,
+    places: NDArray[np.int64],
+    background: float,
+) -> Poses:
+    """Best poses at or about places of the coarse volume; scores over the background."""
+    if not len(places):
+        return Poses(positions_angstrom=np.zeros((0, 3)), rotations=np.zeros((0, 3, 3)), scores=np.zeros(0))
+    rows, turns = _coarse_rows(coarse, template, frame, transfer, params)
+    best, at = _best_rows(coarse.volume, rows, places)
     centre = np.array([n // 2 for n in coarse.volume.shape])
     start = Poses(
-        positions_angstrom=((places - centre) * spacing)[:, ::-1].copy().reshape(-1, 3),
-        rotations=turns[_best_rows(coarse.volume, rows, places)].reshape(-1, 3, 3),
-        scores=values,
+        positions_angstrom=((at - centre) * spacing)[:, ::-1].copy(),
+        rotations=turns[best],
+        scores=np.zeros(len(places)),
     )
-    shown = torch.where(torch.isfinite(best), best, torch.full_like(best, math.nan))
-    if not len(places):
-        return start, shown, tests
     own = _on(template, fine.volume)
     masks = SearchMask.build(own, params, fine.volume)
     side, reader = masks.side, FourierTemplate.build(own, masks.side)
@@ -225,10 +300,31 @@ def _match_one(
         shift_angstrom=coarse.voxel,
         fine_step_deg=params.fine_step_deg,
     )
-    scaled = Poses(
+    return Poses(
         positions_angstrom=poses.positions_angstrom, rotations=poses.rotations, scores=poses.scores / background
     )
-    return scaled, shown, tests
+
+
+def _far_denser(
+    fine: _Level, region: Tensor, template: Template, poses: Poses, background: float, params: MatchParams
+) -> NDArray[np.bool_]:
+    """(place,) where what the template leaves unexplained deviates more than twice as much as noise: gold, thick ice."""
+    masks = SearchMask.build(_on(template, fine.volume), params, fine.volume)
+    side, mask = masks.side, masks.ball
+    sample = _sample(fine.volume[region])
+    noise = 1.4826 * float((sample - sample.median()).abs().median())
+    low, count = side // 2, float(mask.square().sum())
+    padded = torch.nn.functional.pad(fine.volume, (low, side - low) * 3)
+    middle = np.array([n // 2 for n in fine.volume.shape])
+    out = np.zeros(len(poses.scores), dtype=bool)
+    for row, (place, score) in enumerate(zip(poses.positions_angstrom, poses.scores, strict=True)):
+        corner = np.clip(np.round(place[::-1] / fine.voxel).astype(int) + middle, 0, np.array(fine.volume.shape) - 1)
+        box = padded[tuple(slice(int(c), int(c) + side) for c in corner)]
+        level = (box * mask).sum() / mask.sum()
+        variance = float(((box - level) * mask).square().sum() / count)
+        explained = min(1.0, (score * background) ** 2 / count)
+        out[row] = variance * (1.0 - explained) > (_DENSER * noise) ** 2
+    return out
 
 
 def _search(
@@ -259,63 +355,26 @@ def _sample(values: Tensor) -> Tensor:
     return values[:: max(1, len(values) // 1_000_000)]
 
 
-def _best_rows(volume: Float[Tensor, "z y x"], rows: TemplateRows, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which row fits best at each place."""
+def _best_rows(
+    volume: Float[Tensor, "z y x"], rows: TemplateRows, places: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which row fits best at or beside each place, and at which voxel."""
     side = rows.mask.shape[0]
-    low = side // 2
-    padded = torch.nn.functional.pad(volume, (low, side - low) * 3)
-    out = []
-    for z, y, x in places:
-        patch = padded[z : z + side, y : y + side, x : x + side].reshape(-1)[rows.voxels]
-        out.append(int((rows.rows @ patch).argmax()))
-    return np.array(out, dtype=np.int64)
+    low = side // 2 + 1
+    padded = torch.nn.functional.pad(volume, (low, side + 2 - low) * 3)
+    few = rows.rows[::8]
+    best, at = [], []
+    for start in range(0, len(places), _PLACES):
+        patches = []
+        for z, y, x in places[start : start + _PLACES]:
+            cube = padded[z : z + side + 2, y : y + side + 2, x : x + side + 2]
+            moved = cube.unfold(0, side, 1).unfold(1, side, 1).unfold(2, side, 1).reshape(27, -1)[:, rows.voxels]
+            nearby = int((few @ moved.T).amax(0).argmax())
+            at.append(np.array([z, y, x]) + np.array(np.unravel_index(nearby, (3, 3, 3))) - 1)
+            patches.append(moved[nearby])
+        best.append((rows.rows @ torch.stack(patches, dim=1)).argmax(0).cpu().numpy())
+    return np.concatenate(best), np.stack(at)
 
 
 def _on(template: Template, like: Tensor) -> Template:
     return template.moved_to(like.device)
-
-
-def _judge(
-    found: list[tuple[int, bool, Poses]],
-    maps: list[Tensor],
-    templates: Sequence[Template],
-    params: MatchParams,
-    voxel: float,
-    tests: float,
-    chance: float,
-) -> MatchResult:
-    """Targets and decoys compete for every place; q-values of the winners, template by template."""
-    positions = np.concatenate([p.positions_angstrom for _, _, p in found])
-    rotations = np.concatenate([p.rotations for _, _, p in found])
-    scores = np.concatenate([p.scores for _, _, p in found])
-    kind = np.concatenate([np.full(len(p.scores), n) for n, _, p in found]).astype(np.int64)
-    decoy = np.concatenate([np.full(len(p.scores), d) for _, d, p in found]).astype(bool)
-    half = np.array([0.5 * params.spacing * t.diameter_angstrom for t in templates])
-    finite = np.flatnonzero(np.isfinite(scores))
-    winners = finite[win_places(positions[finite], scores[finite], half[kind[finite]])]
-    targets = winners[~decoy[winners]]
-    values = np.full(len(targets), np.nan)
-    if params.decoys != "none":
-        each = 2.0 if params.decoys == "both" else 1.0
-        for number in range(len(templates)):
-            mine = kind[targets] == number
-            false = winners[decoy[winners] & (kind[winners] == number)]
-            values[mine] = q_values(scores[targets[mine]], scores[false], decoys_per_target=each)
-    cutoff = chance if params.least_score is None else params.least_score
-    kept = scores[targets] >= cutoff
-    if params.decoys != "none":
-        kept &= values <= params.false_discovery_rate
-    return MatchResult(
-        positions_angstrom=positions[targets],
-        rotations=rotations[targets],
-        scores=scores[targets],
-        q_values=values,
-        templates=kind[targets],
-        kept=kept,
-        decoy_scores=scores[winners[decoy[winners]]],
-        decoy_templates=kind[winners[decoy[winners]]],
-        cutoff=cutoff,
-        score_volumes=tuple(maps),
-        score_voxel_angstrom=voxel,
-        rotation_voxels=tests,
-    )

@@ -21,7 +21,6 @@ from eucentric.optics.atoms import density_from_atoms
 from eucentric.typing import FloatArray
 
 _HELD = 0.98  # of the density that the diameter encloses
-_OUTLINE = 2.0  # over the diameter: the frequency below which a decoy has the phases of its template
 _FEWEST_VOXELS = 5  # across a template: fewer show no orientation
 
 
@@ -73,27 +72,6 @@ class Template:
         """Its mirror image, a molecule that cannot be there: as compact, and as bright."""
         mirrored = self._with(_mirrored(self.density), "mirrored")
         return mirrored if self.mask is None else replace(mirrored, mask=_mirrored(self.mask))
-
-    def scrambled(self, generator: torch.Generator) -> Self:
-        """A molecule of the same power spectrum and rough outline, whose inner order is chance.
-
-        Phases of detail finer than half the diameter are random; then, in turn, the density is confined to the ball of the
-        template and its spectrum put right. What false picks have in common with a template, being compact and of its
-        size, the decoy has as well.
-        """
-        n, side = self.density.shape[0], self.voxel_size_angstrom
-        own = torch.fft.rfftn(self.density)
-        power = own.abs()
-        coarse = frequency_grid((n, n, n), side, device=self.density.device) < _OUTLINE / self.diameter_angstrom
-        axis = (torch.arange(n, device=self.density.device) - n // 2) * side
-        distance = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2).sqrt()
-        ball = soft_edge(distance, 0.5 * self.diameter_angstrom, 0.5 * self.diameter_angstrom + 2.0 * side)
-        box = torch.randn(self.density.shape, generator=generator).to(self.density) * ball
-        for _ in range(20):
-            spectrum = torch.fft.rfftn(box)
-            spectrum = torch.where(coarse, own, spectrum * (power / spectrum.abs().clamp_min(1e-12)))
-            box = torch.fft.irfftn(spectrum, s=(n, n, n)) * ball
-        return self._with(box, "scrambled")
 
     def _with(self, density: Tensor, what: str) -> Self:
         return replace(self, name=f"{self.name}, {what}", density=density)
