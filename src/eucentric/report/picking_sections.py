@@ -1,6 +1,7 @@
 """What a tilt series' page says of the particles picked in its tomogram."""
 
 from io import BytesIO
+from itertools import zip_longest
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,8 +25,8 @@ _BEST = (
     "smears each along another direction. Good: the template's features; bad: only its outline, or none."
 )
 _BORDER = (
-    "The worst that were kept, then the best that were not. Good: the former still show the template; bad: both look alike, noise or "
-    "particles: then change the cut-off."
+    "The worst that were kept and the best that were not, in turn, the nearest to the cut-off first. Good: the former still show the "
+    "template, the latter do not; bad: both look alike, noise or particles: then change the cut-off."
 )
 _NOTHING = "nothing was picked"
 
@@ -137,7 +138,9 @@ def _strips(candidates: Candidates, pictures: Curves) -> list[Strip]:
             for row, group, planes in zip(rows, groups, slices, strict=True)
         ]
         best = tuple(tile for tile, group in zip(tiles, groups, strict=True) if group == 0)
-        border = tuple(tile for tile, group in zip(tiles, groups, strict=True) if group != 0)
+        worst = [tile for tile, group in zip(tiles, groups, strict=True) if group == 1][::-1]
+        missed = [tile for tile, group in zip(tiles, groups, strict=True) if group == 2]
+        border = tuple(tile for pair in zip_longest(worst, missed) for tile in pair if tile is not None)
         title = f"Best picks of {count.kind}" if best else f"{count.kind}: {_NOTHING}"
         out.append(Strip(title=title, tiles=(first, *best), caption=_BEST))
         if border:
