@@ -30,7 +30,7 @@ PARTICLES = "particles"
 CANDIDATES, PICTURES = "candidates", "pictures"
 _SHOWN = 8  # picks of each group of the gallery
 _SLAB = 2.0  # diameters, thickness of the layers that are shown
-_HELD = 14  # float32 volumes held at once: the tomogram, its transforms, scores of patterns
+_HELD = 10  # float32 volumes held at once: the tomogram, its transforms, scores of patterns
 _CUBIC_MICROMETRE = 1e12  # A^3
 
 
