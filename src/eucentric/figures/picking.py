@@ -121,14 +121,16 @@ def score_histograms(
     decoys: Sequence[FloatArray],
     cutoffs: FloatArray,
     lowest_kept: FloatArray,
+    quantity: str = "score (σ of the background)",
 ) -> Figure:
     """Scores of picks, of candidates that were not kept and of decoys, with what was required; a row a kind.
 
     Parameters
     ----------
     picks, rejected, decoys : of each kind, (n,) standard deviations
-    cutoffs : (kind,) the level that chance passes, or that was set
+    cutoffs : (kind,) the level that chance passes, or that was set; NaN where there is none
     lowest_kept : (kind,) score of the worst pick, NaN without picks
+    quantity : what the scores are
     """
     count = len(names)
     figure = Figure(figsize=(7.0, 0.5 + 2.2 * count), layout="constrained")
@@ -143,14 +145,15 @@ def score_histograms(
             stacked, bins=list(bins), stacked=True, color=[FIRST, "#c9d6e2"], label=["picks", "candidates not kept"]
         )
         axes.hist(decoys[row], bins=list(bins), histtype="step", color=SECOND, linewidth=1.6, label="decoys")
-        axes.axvline(cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"chance {cutoffs[row]:.1f} σ")
+        if np.isfinite(cutoffs[row]):
+            axes.axvline(cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"chance {cutoffs[row]:.1f} σ")
         if np.isfinite(lowest_kept[row]):
             label = f"lowest pick {lowest_kept[row]:.1f} σ"
             axes.axvline(lowest_kept[row], color="black", linewidth=1.0, label=label)
         axes.set_ylabel("count")
         axes.set_title(name, loc="left", fontsize=9)
         axes.legend(frameon=False, fontsize=8)
-    grid[-1, 0].set_xlabel("score (σ of the background)")
+    grid[-1, 0].set_xlabel(quantity)
     return figure
 
 

@@ -13,6 +13,7 @@ from eucentric.picking.candidates import Candidates
 from eucentric.report.content import Picture, Section, Strip, Tile, picture
 from eucentric.report.params import ReportParams
 from eucentric.report.sections import Curves, kept_curves
+from eucentric.typing import FloatArray
 
 _READING = (
     "Good: picks stand far to the right of all decoys, circles sit on particles in the layers, and each picked slice shows what "
@@ -77,7 +78,7 @@ def _pictures(candidates: Candidates, pictures: Curves, params: ReportParams) ->
             "or the carbon's edge, or many bodies without one."
         )
         out.append(_photograph("Picks in the tomogram", figure, dpi, words))
-    out.append(_histograms(candidates, dpi))
+    out += _histograms(candidates, dpi)
     for number, name in enumerate(names):
         views = kept_curves(
             pictures, *(f"score_{what}_{number}" for what in ("top", "side", "ends")), "score_voxel_angstrom"
@@ -106,21 +107,44 @@ def _pictures(candidates: Candidates, pictures: Curves, params: ReportParams) ->
     return out
 
 
-def _histograms(candidates: Candidates, dpi: int) -> Picture:
+def _histograms(candidates: Candidates, dpi: int) -> list[Picture]:
+    """Of the scores; and of the margins over decoys, which decide, where there are decoys."""
+    out = []
+    if np.isfinite(candidates.q_value).any():
+        none = np.full(len(candidates.kinds), np.nan)
+        figure = _histogram(
+            candidates, candidates.margin, candidates.decoy_margin, none, "margin over the best rival (σ)"
+        )
+        words = (
+            "By how much the better of template and decoy fits each place better. Strangers and noise prefer neither, so that where "
+            "decoys win as often, picks are false. Good: two separate hills; bad: one hill, cut somewhere on its slope."
+        )
+        out.append(picture("Margins of picks and decoys", figure, dpi, words))
+    quantity = "score (σ of the background)"
+    figure = _histogram(candidates, candidates.score, candidates.decoy_score, candidates.cutoff, quantity)
+    words = (
+        "Decoys are molecules that are not there, fitted to the same places. Scores tell particles from noise; molecules of other "
+        "kinds score high with templates and decoys alike."
+    )
+    out.append(picture("Scores of picks and decoys", figure, dpi, words))
+    return out
+
+
+def _histogram(
+    candidates: Candidates,
+    values: NDArray[np.float32],
+    decoy_values: NDArray[np.float32],
+    cutoffs: FloatArray,
+    quantity: str,
+) -> Figure:
     picks, rejected, decoys = [], [], []
     for number in range(len(candidates.kinds)):
         mine = candidates.template == number
-        picks.append(candidates.score[mine & candidates.kept])
-        rejected.append(candidates.score[mine & ~candidates.kept])
-        decoys.append(candidates.decoy_score[candidates.decoy_template == number])
-    lowest = np.array([count.lowest_score for count in candidates.counts()])
-    names = [str(name) for name in candidates.kinds]
-    figure = score_histograms(names, picks, rejected, decoys, candidates.cutoff, lowest)
-    words = (
-        "Decoys are molecules that are not there, searched in the same way: where they reach, picks are as likely false. Good: two "
-        "separate hills; bad: one hill, cut somewhere on its slope."
-    )
-    return picture("Scores of picks and decoys", figure, dpi, words)
+        picks.append(values[mine & candidates.kept].astype(np.float64))
+        rejected.append(values[mine & ~candidates.kept].astype(np.float64))
+        decoys.append(decoy_values[candidates.decoy_template == number].astype(np.float64))
+    lowest = np.array([mine.min() if len(mine) else np.nan for mine in picks])
+    return score_histograms([str(n) for n in candidates.kinds], picks, rejected, decoys, cutoffs, lowest, quantity)
 
 
 def _strips(candidates: Candidates, pictures: Curves) -> list[Strip]:
