@@ -10,7 +10,7 @@ from eucentric.compute.sizes import good_size
 from eucentric.errors import InputError
 from eucentric.fourier.crop import fourier_crop
 from eucentric.fourier.filters import taper_edges
-from eucentric.fourier.shells import radial_average
+from eucentric.fourier.shells import shell_index
 
 _LEAST_LEVEL = 0.5  # an image whose mean is less than that part of its deviation was normalised before
 _EDGE = 0.02  # of the image, faded at each edge
@@ -92,13 +92,20 @@ def noise_power(images: Float[Tensor, "tilt y x"], size: int) -> Float[Tensor, "
     taper = window[:, None] * window
     level = float(taper.square().sum())
     shells = size // 2
+    index = shell_index((side, side), shells, device=images.device).reshape(-1)
+    # columns beside the first and last stand for two
+    both = torch.full((side // 2 + 1,), 2.0, dtype=images.dtype, device=images.device)
+    both[0] = 1.0
+    if side % 2 == 0:
+        both[-1] = 1.0
+    norm = images.new_zeros(shells + 1).index_add_(0, index, both.repeat(side)).clamp_min(1.0)
     out = images.new_empty((len(images), shells))
     for t, image in enumerate(images):
         tiles = image.unfold(0, side, step).unfold(1, side, step).reshape(-1, side, side)
         tiles = (tiles - tiles.mean((1, 2), keepdim=True)) * taper
-        power = torch.fft.rfft2(tiles).abs().square() / level
-        curves = torch.stack([radial_average(p, (side, side), shells) for p in power])
-        out[t] = curves.median(0).values
+        power = torch.fft.rfft2(tiles).abs().square_().mul_(both / level).flatten(1)
+        curves = images.new_zeros((len(tiles), shells + 1)).index_add_(1, index, power) / norm
+        out[t] = curves[:, :shells].median(0).values
     out[:, 0] = torch.maximum(out[:, 0], out[:, 1])  # the mean was taken off
     # an empty image has no noise, and must not count for more than the others
     floor = _LEAST_NOISE * out.median(0).values + torch.finfo(out.dtype).tiny

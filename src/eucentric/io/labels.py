@@ -54,6 +54,7 @@ HEIGHT = "eucHeightAngst"
 ROLE = "eucRole"
 PARENT = "eucParent"
 IN_FIELD = "eucInField"
+TILTS_USED = "eucTiltsUsed"
 
 SPECIMEN: dict[str, tuple[str, str]] = {
     "thickness_angstrom": (
@@ -133,6 +134,7 @@ MEANINGS: dict[str, str] = {
     HEIGHT: "height of the particle above the specimen centre in the camera's frame, A",
     ROLE: "what the particle belongs to: free, membrane, filament or lattice",
     PARENT: "name of the membrane, filament or lattice that it belongs to; none for a free one",
+    TILTS_USED: "images that went into the average from a particle",
     IN_FIELD: "whether it lies in the untilted field of view: 1 yes, 0 no",
     **dict(SPECIMEN.values()),
 }

@@ -1,0 +1,166 @@
+"""`eucentric average`: a map from particles with known poses, on disk."""
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eucentric import __version__
+from eucentric.averaging.average_particles import average_halves
+from eucentric.averaging.fourier_sums import FourierSums
+from eucentric.averaging.half_sets import SUBSET, assign_halves
+from eucentric.averaging.params import AverageParams, ExtractParams
+from eucentric.averaging.results import AverageResult, HalfMapCorrelation
+from eucentric.errors import InputError
+from eucentric.io import labels
+from eucentric.io.atomic import make_folder, write_text_atomic
+from eucentric.io.mrc import write_mrc
+from eucentric.io.relion_particles import write_relion_particles
+from eucentric.io.star import write_star
+from eucentric.pipeline.extract_series import ParticleJob, open_particles
+from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
+
+FILES = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "fsc.star", "particles.star", "average.json")
+_BRIGHT = "protein bright"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AverageMade:
+    """What was written."""
+
+    folder: Path
+    result: AverageResult
+    particles: int
+    seconds: float
+
+
+def average_list(
+    target: Path,
+    output: Path,
+    extract: ExtractParams,
+    params: AverageParams,
+    *,
+    device: torch.device,
+    table: Path | None = None,
+    mask: Path | None = None,
+    overwrite: bool = False,
+    on_step: Callable[[int, int], None] | None = None,
+) -> AverageMade:
+    """Average particles with the poses of their list, straight from the tilt images; nothing else is stored.
+
+    Parameters
+    ----------
+    target, table : as :func:`eucentric.pipeline.extract_series.open_particles`
+    output : folder for map.mrc, half1.mrc, half2.mrc, mask.mrc, fsc.star, particles.star and average.json
+    mask : volume of the map's size in place of one made
+
+    Raises
+    ------
+    InputError : too few particles, poses or halves missing, masks that do not fit, files in the way
+    """
+    started = time.perf_counter()
+    refuse_to_replace([output / name for name in FILES], [target], overwrite)
+    job = open_particles(target, extract, table=table, device=device)
+    result = average_job(job, params, mask=_read_mask(mask, job) if mask is not None else None, on_step=on_step)
+    write_average(output, job, result, params)
+    return AverageMade(folder=output, result=result, particles=len(job), seconds=time.perf_counter() - started)
+
+
+def average_job(
+    job: ParticleJob,
+    params: AverageParams,
+    *,
+    mask: torch.Tensor | None = None,
+    on_step: Callable[[int, int], None] | None = None,
+) -> AverageResult:
+    """The average of opened particles with the poses that they have."""
+    distance = params.half_distance_angstrom or 0.5 * job.params.box_size * job.pixel_size_angstrom
+    halves = assign_halves(job.particles, distance, seed=params.seed)
+    used = np.zeros(len(job), dtype=np.int64)
+    sums: list[FourierSums] = []
+    done = 0
+    for batch, rows in job.batches():
+        if not sums:
+            sums = [FourierSums.empty(batch.box_size, batch.voxel_size_angstrom, job.device) for _ in range(2)]
+        used[rows] = np.bincount(batch.particle, minlength=batch.count)
+        for half in (1, 2):
+            sums[half - 1].add(batch, job.particles.rotations[rows], (halves[rows] == half).astype(np.float64))
+        done += len(rows)
+        if on_step is not None:
+            on_step(done, len(job))
+    return average_halves((sums[0], sums[1]), params, halves=halves, tilts_used=used, mask=mask)
+
+
+def write_average(output: Path, job: ParticleJob, result: AverageResult, params: AverageParams) -> None:
+    """Write maps, curve and particles; `average.json` with settings comes last."""
+    make_folder(output)
+    voxel = result.voxel_size_angstrom
+    for name, volume in (
+        ("map.mrc", result.volume),
+        ("half1.mrc", result.half1),
+        ("half2.mrc", result.half2),
+        ("mask.mrc", result.mask),
+    ):
+        write_mrc(output / name, volume.cpu().numpy().astype(np.float32), voxel, labels=(_BRIGHT,))
+    write_fsc(output / "fsc.star", result.correlation)
+    particles = job.particles.with_column(SUBSET, result.halves.astype(np.float64)).with_column(
+        labels.TILTS_USED, result.tilts_used.astype(np.float64)
+    )
+    pixels = {name: s.pixel_size_angstrom for name, s in job.series.items()}
+    write_relion_particles(output / "particles.star", particles, pixel_sizes_angstrom=pixels)
+    about = {
+        "version": __version__,
+        "resolution_angstrom": _finite(result.correlation.resolution_angstrom),
+        "particles": len(job),
+        "images": int(result.tilts_used.sum()),
+        "halves": [int((result.halves == half).sum()) for half in (1, 2)],
+        "extract": job.params.model_dump(mode="json"),
+        "average": params.model_dump(mode="json"),
+        "table": str(job.table),
+    }
+    write_text_atomic(output / "average.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_fsc(path: Path, correlation: HalfMapCorrelation) -> None:
+    """Curves as RELION's postprocess.star names them, and the resolution."""
+    resolution = 1.0 / correlation.frequency
+    write_star(
+        path,
+        {
+            "general": {
+                "rlnFinalResolution": [_finite(correlation.resolution_angstrom)],
+                "rlnRandomiseFrom": [_finite(1.0 / correlation.randomised_from)],
+            },
+            "fsc": {
+                "rlnSpectralIndex": list(range(len(resolution))),
+                "rlnResolution": correlation.frequency.tolist(),
+                "rlnAngstromResolution": resolution.tolist(),
+                "rlnFourierShellCorrelationCorrected": correlation.corrected.tolist(),
+                "rlnFourierShellCorrelationUnmaskedMaps": correlation.unmasked.tolist(),
+                "rlnFourierShellCorrelationMaskedMaps": correlation.masked.tolist(),
+                "rlnCorrectedFourierShellCorrelationPhaseRandomizedMaskedMaps": correlation.randomised.tolist(),
+            },
+        },
+    )
+
+
+def _read_mask(path: Path, job: ParticleJob) -> torch.Tensor:
+    volume, _ = read_volume(path, job.pixel_size_angstrom, job.device)
+    n = job.params.box_size
+    if tuple(volume.shape) != (n, n, n):
+        raise InputError(
+            f"The mask `{path}` has {' x '.join(map(str, volume.shape))} voxels, and the boxes {n} along each edge. Give one of the "
+            "same size, or boxes of the mask's."
+        )
+    if float(volume.min()) < -1e-3 or float(volume.max()) > 1.001 or not float(volume.max()) > 0:
+        raise InputError(f"The mask `{path}` holds values outside 0 to 1, or is empty.")
+    return volume
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,148 @@
+"""From a list of particles and the tilt series they lie in to their images: read when they are needed, a series at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from eucentric.averaging.params import ExtractParams
+from eucentric.averaging.particle_images import ParticleImages, SeriesImages, prepare_series
+from eucentric.compute.device import batches
+from eucentric.errors import InputError
+from eucentric.io.tilt_series import read_tilt_series_set
+from eucentric.models.particles import ParticleSet
+from eucentric.models.tilt_series import TiltSeries
+from eucentric.pipeline.images import read_images, read_warp
+from eucentric.pipeline.particle_files import read_list
+from eucentric.pipeline.reprojecting import project_of
+from eucentric.pipeline.store import ItemStore
+
+_MOST_TOGETHER = 64  # particles of a batch
+_TABLE = Path("ctf") / "tilt_series.star"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParticleJob:
+    """Particles and where their images are."""
+
+    particles: ParticleSet
+    table: Path
+    series: dict[str, TiltSeries]
+    params: ExtractParams
+    pixel_size_angstrom: float
+    """Of the boxes."""
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.particles)
+
+    def open_series(self, name: str) -> SeriesImages:
+        """The images of one series, made ready."""
+        series = self.series[name]
+        store = ItemStore(project_of(self.table), "", name)
+        images = read_images(series, store, self.device)
+        warp = read_warp(series, store)
+        return prepare_series(images, series, self.params, warp=warp, pixel_size=self.pixel_size_angstrom)
+
+    def sources(self) -> Iterator[tuple[SeriesImages, NDArray[np.int64]]]:
+        """Series by series with the rows of their particles; only one series is held."""
+        for name in self.particles.tomogram_names:
+            yield self.open_series(name), np.flatnonzero(self.particles.tomograms == name)
+
+    def batches(self) -> Iterator[tuple[ParticleImages, NDArray[np.int64]]]:
+        """Images of some particles after others, and their rows."""
+        for source, rows in self.sources():
+            for some in particle_batches(source, len(rows)):
+                picked = rows[some]
+                yield source.particles(self.particles.positions_angstrom[picked]), picked
+
+
+def particle_batches(source: SeriesImages, count: int) -> Iterator[slice]:
+    """Particles whose images are held together."""
+    n = source.params.box_size
+    need = 32 * len(source.series.tilts) * n * (n // 2 + 1)  # data, weights and copies of them while they are inserted
+    for part in batches(count, need, source.images.device):
+        for start in range(part.start, part.stop, _MOST_TOGETHER):
+            yield slice(start, min(start + _MOST_TOGETHER, part.stop))
+
+
+def open_particles(
+    target: Path, params: ExtractParams, *, table: Path | None = None, device: torch.device
+) -> ParticleJob:
+    """Particles of a list, or of the only picks of a project, with their tilt series; those hardly seen are left out.
+
+    Parameters
+    ----------
+    target : list of particles in any known format, or a project with one folder below `pick`
+    table : aligned series; `ctf/tilt_series.star` of the project that the list lies in where None
+
+    Raises
+    ------
+    InputError : no list or table, series that it lacks, or no particle that is seen
+    """
+    file = _only_picks(target) if target.is_dir() else target
+    particles = read_list(file)
+    series_table = table or _table_of(file)
+    known = {s.name: s for s in read_tilt_series_set(series_table, project_of(series_table))}
+    missing = [name for name in particles.tomogram_names if name not in known]
+    if missing:
+        raise InputError(
+            f"`{series_table}` has no series {', '.join(missing[:5])}, of which `{file}` has particles; it has "
+            f"{', '.join(sorted(known)[:5])}. Give the right --series, or select particles with `eucentric particles select`."
+        )
+    series = {name: known[name] for name in particles.tomogram_names}
+    pixel = params.pixel_size_angstrom or max(s.pixel_size_angstrom for s in series.values())
+    kept = _seen(particles, series, series_table, params, pixel)
+    return ParticleJob(
+        particles=kept,
+        table=series_table,
+        series={name: series[name] for name in kept.tomogram_names},
+        params=params,
+        pixel_size_angstrom=pixel,
+        device=device,
+    )
+
+
+def _seen(
+    particles: ParticleSet, series: dict[str, TiltSeries], table: Path, params: ExtractParams, pixel: float
+) -> ParticleSet:
+    """Those with their middle in as many images as are asked for."""
+    from eucentric.models.particle_projection import project_particles
+
+    margin = 0.5 * params.inside * params.box_size * pixel
+    counts = np.zeros(len(particles), dtype=np.int64)
+    for name, one in series.items():
+        rows = particles.tomograms == name
+        warp = read_warp(one, ItemStore(project_of(table), "", name))
+        seen = project_particles(particles.positions_angstrom[rows], one, warp, margin_angstrom=margin)
+        counts[rows] = seen.tilts_seen
+    keep = counts >= params.min_tilts
+    if not keep.any():
+        raise InputError(
+            f"None of {len(particles)} particles is seen in {params.min_tilts} images or more: they lie outside the field. "
+            "Check that coordinates are A from the specimen centre, and their --series."
+        )
+    return particles.select(keep)
+
+
+def _only_picks(project: Path) -> Path:
+    found = sorted(project.glob("pick/*/particles.star"))
+    if len(found) != 1:
+        words = ", ".join(f.parent.name for f in found) or "none"
+        raise InputError(
+            f"`{project}` has {len(found)} lists of picks ({words}); expected one. Give the list itself, such as "
+            "PROJECT/pick/NAME/particles.star."
+        )
+    return found[0]
+
+
+def _table_of(file: Path) -> Path:
+    found = next((p / _TABLE for p in file.resolve().parents if (p / _TABLE).is_file()), None)
+    if found is None:
+        raise InputError(
+            f"`{file}` lies in no project with `{_TABLE.as_posix()}`. Say where its tilt series are: --series TABLE."
+        )
+    return found
