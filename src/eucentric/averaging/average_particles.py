@@ -16,10 +16,12 @@ from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.symmetry import symmetry_rotations
 
 _EDGE_VOXELS = 5.0
-_MASK_DETAIL = 2.0
-"""Outlines of masks follow detail that many times coarser than the resolution of the unmasked halves."""
-_LOW_PASS = (20.0, 60.0)
+_MASK_DETAIL = 1.5
+"""Outlines of masks follow detail that many times coarser than where the halves correlate by one half."""
+_LOW_PASS = (15.0, 60.0)
 """A; bounds of it."""
+_PASSES = 2
+"""Masks made: the first from what the ball shows, the last from what the one before shows."""
 
 
 def average_halves(
@@ -51,7 +53,6 @@ def average_halves(
     group = symmetry_rotations(params.symmetry)
     voxel, n = sums[0].voxel_size_angstrom, sums[0].box_size
     parts = [s.finished(group) for s in sums]
-    # an envelope of signal over noise before any division keeps what was hardly measured from filling the masks
     halves_found = [solve_average(b, w) for b, w in parts]
     data, weight = parts[0][0] + parts[1][0], parts[0][1] + parts[1][1]
     if mask is None:
@@ -87,11 +88,14 @@ def _mask(data: Tensor, weight: Tensor, halves: list[Tensor], voxel: float, para
     if params.mask_diameter_angstrom > 0:
         ball = ball_mask(n, voxel, params.mask_diameter_angstrom, _EDGE_VOXELS * voxel)
         return ball.to(weight.device)
-    # half of the box, where particles are expected, tells how fine an outline there is
-    middle = ball_mask(n, voxel, 0.5 * n * voxel, _EDGE_VOXELS * voxel).to(weight.device)
-    frequency, curve = fourier_shell_correlation(halves[0] * middle, halves[1] * middle, voxel)
-    f, c = frequency.cpu().double().numpy(), curve.cpu().double().numpy()
-    seen = crossing_angstrom(f, c, 0.5)
-    low_pass = float(np.clip(_MASK_DETAIL * seen, max(_LOW_PASS[0], 4.0 * voxel), max(_LOW_PASS[1], 4.0 * voxel)))
-    squared = torch.from_numpy(np.clip(2.0 * c / (1.0 + np.clip(c, 0.0, 1.0)), 0.0, 1.0))
-    return soft_mask(solve_average(data, weight, correlation=squared), voxel, low_pass_angstrom=low_pass)
+    # half of the box, where particles are expected, tells at first how fine an outline there is, and then the mask itself
+    mask = ball_mask(n, voxel, 0.5 * n * voxel, _EDGE_VOXELS * voxel).to(weight.device)
+    for _ in range(_PASSES):
+        frequency, curve = fourier_shell_correlation(halves[0] * mask, halves[1] * mask, voxel)
+        f, c = frequency.cpu().double().numpy(), curve.cpu().double().numpy()
+        detail = _MASK_DETAIL * crossing_angstrom(f, c, 0.5)
+        low_pass = float(np.clip(detail, max(_LOW_PASS[0], 5.0 * voxel), max(_LOW_PASS[1], 5.0 * voxel)))
+        held = np.clip(c, 0.0, 1.0)
+        seen = solve_average(data, weight, correlation=torch.from_numpy(2.0 * held / (1.0 + held)))
+        mask = soft_mask(seen, voxel, low_pass_angstrom=low_pass)
+    return mask
