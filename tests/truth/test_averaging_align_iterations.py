@@ -18,6 +18,7 @@ from eucentric.averaging.iterate_average import (
     compared_detail,
     diameter_of,
     filtered_half,
+    joined_halves,
     on_voxels,
 )
 from eucentric.averaging.params import AverageParams
@@ -60,7 +61,7 @@ def iterated(series, given, positions, start, cut, rounds, *, reach, shift):
     """Poses, places and averages of some rounds."""
     halves = np.arange(len(given)) % 2 + 1
     references = (AlignReference.build(start, VOXEL, low_pass_angstrom=cut, diameter_angstrom=DIAMETER),) * 2
-    out = []
+    out, start_cut = [], cut
     for _ in range(rounds):
         params = AlignParams(reach_deg=reach, shift_angstrom=shift)
         done = align_and_sum(series, positions, given, halves, references, params)
@@ -68,6 +69,7 @@ def iterated(series, given, positions, start, cut, rounds, *, reach, shift):
         given, positions = done.poses.rotations, positions + done.poses.shifts_angstrom
         cut = compared_detail(result.correlation)
         filtered = [filtered_half(h, result.mask, result.correlation, cut) for h in (result.half1, result.half2)]
+        filtered = joined_halves(filtered[0], filtered[1], VOXEL, start_cut)
         diameter = diameter_of(filtered[0] + filtered[1], VOXEL)
         references = tuple(
             AlignReference.build(f, VOXEL, low_pass_angstrom=cut, diameter_angstrom=diameter) for f in filtered
@@ -80,7 +82,7 @@ def iterated(series, given, positions, start, cut, rounds, *, reach, shift):
 def test_iterations_find_the_map_and_the_poses():
     volume = blobs()
     rng = np.random.default_rng(21)
-    count = 24
+    count = 16
     rotations, shifts = random_poses(count, 20, reach=8.0)
     series = as_series(volume, rotations, shifts, 15.0, 10.0)
     given = Rotation.from_rotvec(np.deg2rad(5.0) * rng.normal(size=(count, 3))).as_matrix() @ rotations
@@ -120,6 +122,19 @@ def test_noise_aligned_to_a_template_shows_nothing_beyond_its_low_pass():
     both = [torch.fft.rfftn(v)[inside] for v in (results[0].volume, low_passed(volume, cut))]
     likeness = float((both[0] * both[1].conj()).real.sum() / (both[0].norm() * both[1].norm()))
     assert likeness > 0.3
+
+
+def test_halves_share_coarse_detail_and_keep_their_own_finer_one():
+    generator = torch.Generator().manual_seed(2)
+    halves = [torch.randn((N, N, N), generator=generator) for _ in range(2)]
+    joined = joined_halves(halves[0], halves[1], VOXEL, 40.0)
+    spectra = [torch.fft.rfftn(v) for v in (*halves, *joined)]
+    grid = frequency_grid((N, N, N), VOXEL)
+    coarse, fine = grid < 0.85 / 40.0, grid > 1.15 / 40.0
+    torch.testing.assert_close(spectra[2][coarse], spectra[3][coarse], atol=1e-2, rtol=1e-4)
+    torch.testing.assert_close(spectra[2][coarse], 0.5 * (spectra[0] + spectra[1])[coarse], atol=1e-2, rtol=1e-4)
+    for i in (0, 1):
+        torch.testing.assert_close(spectra[2 + i][fine], spectra[i][fine], atol=1e-2, rtol=1e-4)
 
 
 def test_maps_on_other_voxels_stay_where_they_are():

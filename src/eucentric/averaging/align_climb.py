@@ -34,17 +34,32 @@ class Prior:
     per_rad2: float
     """One over the variance of a turn; 0 weighs nothing."""
     per_voxel2: float
+    axis_only: bool = False
+    """Turns about the particle's own z axis cost nothing."""
+    two_sided: bool = False
+    """Nor does the axis pointing the other way."""
 
     def cost(self, rotation: FloatArray, move: FloatArray) -> tuple[float, FloatArray]:
         """Minus the log of it, and its gradient by turns (rad) and moves (voxels)."""
-        turn = _ScipyRotation.from_matrix(rotation @ self.rotation.T).as_rotvec() if self.per_rad2 else np.zeros(3)
+        turn = self._turn(rotation) if self.per_rad2 else np.zeros(3)
         away = move - self.move
         value = 0.5 * (self.per_rad2 * float(turn @ turn) + self.per_voxel2 * float(away @ away))
         return value, np.concatenate([self.per_rad2 * turn, self.per_voxel2 * away])
 
+    def _turn(self, rotation: FloatArray) -> FloatArray:
+        """Rotation vector from the given orientation, or from the given axis, to this one."""
+        if not self.axis_only:
+            return np.asarray(_ScipyRotation.from_matrix(rotation @ self.rotation.T).as_rotvec())
+        given, axis = self.rotation[:, 2], rotation[:, 2]
+        if self.two_sided and given @ axis < 0:
+            given = -given
+        across = np.cross(given, axis)
+        length = float(np.linalg.norm(across))
+        return np.asarray(across * (math.atan2(length, float(given @ axis)) / max(length, 1e-12)))
+
     @property
     def curvature(self) -> FloatArray:
-        """(6,), of it."""
+        """(6,), of it; at most."""
         return np.repeat([self.per_rad2, self.per_voxel2], 3)
 
 

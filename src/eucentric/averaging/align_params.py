@@ -40,6 +40,10 @@ class AlignParams(Frozen):
     prior_angstrom: float = Field(
         default=0.0, ge=0, description="A, one deviation of the given places; 0: they weigh nothing within the reach"
     )
+    prior_of_axes: bool = Field(
+        default=False,
+        description="the prior is of the direction of the particle's z axis alone, as normals of membranes tell it",
+    )
     climb: bool = Field(
         default=True, description="end with steps uphill on the tilt images, to 0.1 degree and 0.1 pixel"
     )

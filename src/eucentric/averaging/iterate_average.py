@@ -62,6 +62,7 @@ def align_and_sum(
     params: AlignParams,
     *,
     symmetry: str = "C1",
+    expected: tuple[FloatArray, FloatArray] | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Aligned:
     """Align each particle to the reference of its half and sum its images.
@@ -71,6 +72,7 @@ def align_and_sum(
     positions_angstrom, rotations : (particle, 3) and (particle, 3, 3), as known so far
     halves : (particle,), 1 or 2
     references : of half 1 and 2; None sums with the poses given
+    expected : positions in A and rotations that priors are about; those known so far where None
     on_step : told the number of particles done since the last time
 
     Raises
@@ -94,8 +96,16 @@ def align_and_sum(
                 if references is None:
                     poses = _as_given(rotations[some])
                 else:
+                    about = None
+                    if expected is not None:
+                        about = (expected[1][some], expected[0][some] - positions_angstrom[some])
                     poses = search_poses(
-                        batch, references[half - 1], params, rotations=rotations[some], symmetry=symmetry
+                        batch,
+                        references[half - 1],
+                        params,
+                        rotations=rotations[some],
+                        symmetry=symmetry,
+                        expected=about,
                     )
                 sums[half - 1].add(batch.moved(poses.shifts_angstrom), poses.rotations)
                 tilts[some] = np.bincount(batch.particle, minlength=len(some))

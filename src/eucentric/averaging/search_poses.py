@@ -63,6 +63,7 @@ def search_poses(
     *,
     rotations: FloatArray | None = None,
     symmetry: str = "C1",
+    expected: tuple[FloatArray, FloatArray] | None = None,
 ) -> FoundPoses:
     """Orientation and place of every particle of a batch.
 
@@ -70,6 +71,8 @@ def search_poses(
     ----------
     rotations : (particle, 3, 3), the given orientations; not needed for a global search
     symmetry : of the reference; orientations that it makes alike are tried once
+    expected : rotations (particle, 3, 3) and shifts (particle, 3) in A that the priors of `params` are about; those given, and
+        none, where None. In a cone search, and after it, they are about the axes
 
     Raises
     ------
@@ -86,6 +89,19 @@ def search_poses(
     finer = [VolumeSamples(batch.box_size, s.highest, batch.weight) for s in stages[1:]]
     threads = torch.get_num_threads() if batch.data.device.type == "cpu" else 1
 
+    about = (given, np.zeros((batch.count, 3))) if expected is None else expected
+
+    def prior_of(number: int) -> Prior:
+        voxel = batch.voxel_size_angstrom
+        return Prior(
+            rotation=about[0][number],
+            move=about[1][number] / voxel,
+            per_rad2=1.0 / math.radians(params.prior_deg) ** 2 if params.prior_deg else 0.0,
+            per_voxel2=(voxel / params.prior_angstrom) ** 2 if params.prior_angstrom else 0.0,
+            axis_only=params.prior_of_axes,
+            two_sided=symmetry.upper().startswith("D"),
+        )
+
     def follow(task: tuple[int, _Candidates | None]) -> None:
         number, found = task
         if found is None:
@@ -94,7 +110,7 @@ def search_poses(
             found = _first(reference, volumes, volumes.of(batch, number), trials, stages[0], params)
         for stage, samples in zip(stages[1:], finer, strict=True):
             found = _narrowed(reference, samples, samples.of(batch, number), found, stage)
-        out[number] = _finished(batch, number, reference, found, given[number], stages[-1], params)
+        out[number] = _finished(batch, number, reference, found, prior_of(number), stages[-1], params)
 
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         for start in range(0, len(numbers), _CHUNK):
@@ -247,7 +263,7 @@ def _finished(
     number: int,
     reference: AlignReference,
     found: _Candidates,
-    given: FloatArray,
+    prior: Prior,
     stage: _Stage,
     params: AlignParams,
 ) -> FoundPoses:
@@ -255,12 +271,6 @@ def _finished(
     if not params.climb:
         return _pose(found.rotations[0], found.moves[0] * voxel, found.scores[0], math.nan, math.nan)
     seen = image_samples(batch, number, voxel / reference.low_pass_angstrom)
-    prior = Prior(
-        rotation=given,
-        move=np.zeros(3),
-        per_rad2=1.0 / math.radians(params.prior_deg) ** 2 if params.prior_deg else 0.0,
-        per_voxel2=(voxel / params.prior_angstrom) ** 2 if params.prior_angstrom else 0.0,
-    )
     climbed: list[ClimbedPose] = [
         climb_pose(
             reference.transform,

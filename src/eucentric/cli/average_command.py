@@ -5,8 +5,21 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from cyclopts import Group, Parameter
+
+from eucentric.averaging.iterate_params import IterateParams
 from eucentric.averaging.params import AverageParams, ExtractParams
-from eucentric.cli.options import SETTINGS, AsJson, Debug, Switch, show_json
+from eucentric.cli.average_auto import run_iterations
+from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, option_name, show_json
+from eucentric.errors import InputError
+
+_ALIGNMENT = Parameter(
+    name="*",
+    group=Group("Alignment, with --auto", sort_key=1),
+    negative_iterable=(),
+    consume_multiple=True,
+    name_transform=option_name,
+)
 
 
 def average(
@@ -16,17 +29,24 @@ def average(
     output: Path,
     series: Path | None = None,
     mask: Path | None = None,
+    auto: Switch = False,
+    reference: Path | None = None,
+    reference_pixel_size: float | None = None,
+    kind: Annotated[list[str] | None, SEVERAL] = None,
     settings: Annotated[AverageParams | None, SETTINGS] = None,
     images: Annotated[ExtractParams | None, SETTINGS] = None,
+    alignment: Annotated[IterateParams | None, _ALIGNMENT] = None,
     device: str = "auto",
     overwrite: Switch = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Average particles with the places and orientations that their list holds, straight from the tilt images.
+    """Average particles straight from the tilt images: with the poses that their list holds, or aligned in turns (--auto).
 
     Writes map.mrc, half1.mrc, half2.mrc and mask.mrc (protein bright), fsc.star, and particles.star with the halves
-    (rlnRandomSubset) and the images of each particle.
+    (rlnRandomSubset) and the images of each particle. With --auto, particles are aligned to the map of their own half and
+    averaged again until nothing gets better; every iteration is kept in iterations/, and the same command goes on where it
+    was interrupted.
 
     Parameters
     ----------
@@ -38,6 +58,15 @@ def average(
         aligned series; `ctf/tilt_series.star` of the list's project where not given
     mask
         volume of 0 to 1 for the resolution, of the map's size; made from the average where not given
+    auto
+        align and average in turns, with the mask, the pixel size and the detail compared made from each average
+    reference
+        with --auto: structure (PDB, mmCIF) or map (MRC, protein bright) to start from; the average of the poses given where
+        not given. The poses then refer to its own axes
+    reference_pixel_size
+        A, of a map whose header holds none
+    kind
+        with --auto: classes of particles to take; all where not given
     device
         auto, cpu, cuda or cuda:n
     overwrite
@@ -48,6 +77,30 @@ def average(
     from eucentric.pipeline.average_files import average_list
 
     del debug  # read by the program itself
+    if auto:
+        if mask is not None:
+            raise InputError(
+                "--mask and --auto exclude each other: masks grow with the map. Give --mask-diameter-angstrom."
+            )
+        return run_iterations(
+            target,
+            output,
+            images=images or ExtractParams(),
+            average=settings or AverageParams(),
+            alignment=alignment or IterateParams(),
+            table=series,
+            reference=reference,
+            reference_pixel_size=reference_pixel_size,
+            kinds=kind or (),
+            device=device,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+    if reference is not None or reference_pixel_size is not None or kind or alignment is not None:
+        raise InputError(
+            "--reference, --kind and the options of alignment go with --auto. Without it the poses of the list are taken as they "
+            "are; `eucentric particles select --kind` makes a list of one kind."
+        )
     made = average_list(
         target,
         output,

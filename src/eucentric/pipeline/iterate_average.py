@@ -1,0 +1,217 @@
+"""`eucentric average --auto`: alignment and averaging in turns, on disk, from a list of particles to a map."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from eucentric.averaging.align_params import AlignParams
+from eucentric.averaging.align_reference import AlignReference
+from eucentric.averaging.half_sets import SUBSET, assign_halves
+from eucentric.averaging.iterate_average import average_of, compared_detail, on_voxels
+from eucentric.averaging.iterate_schedule import Round, box_for, is_settled, next_search, pixel_size_for
+from eucentric.averaging.results import AverageResult
+from eucentric.errors import InputError
+from eucentric.geometry.so3 import symmetric_angle_deg
+from eucentric.io.atomic import write_text_atomic
+from eucentric.models.particles import ParticleSet
+from eucentric.pipeline.average_files import FILES, write_average
+from eucentric.pipeline.extract_series import ParticleJob, open_particles
+from eucentric.pipeline.iterate_job import IterateJob, IterateSettings, OnStep, filtered_references
+from eucentric.pipeline.iterate_start import start_map
+from eucentric.pipeline.iteration_files import Iteration, last_iteration, remove_iterations
+
+SIGMA_DEG, SIGMA_ANGSTROM = "eucPoseSigmaDeg", "eucPoseSigmaAngst"
+RECORD = "iterations.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IteratedAverage:
+    """What was made."""
+
+    folder: Path
+    result: AverageResult
+    particles: int
+    rounds: tuple[Round, ...]
+    caveats: tuple[str, ...]
+
+
+def iterate_average(
+    target: Path,
+    output: Path,
+    settings: IterateSettings,
+    *,
+    device: torch.device,
+    table: Path | None = None,
+    reference: Path | None = None,
+    reference_pixel_size: float | None = None,
+    kinds: Sequence[str] = (),
+    overwrite: bool = False,
+    on_step: OnStep | None = None,
+) -> IteratedAverage:
+    """Align and average particles in turns until nothing gets better.
+
+    What was done before with the same settings is gone on with: every iteration has a folder, whole or not there.
+
+    Parameters
+    ----------
+    target, table : as :func:`eucentric.pipeline.extract_series.open_particles`
+    output : folder to be filled
+    reference : structure or map as start; the average of the poses given where None
+    reference_pixel_size : A, of a map whose header holds none
+    kinds : classes of particles to take; all where empty
+    on_step : told what is being done and which part of it is done
+
+    Raises
+    ------
+    InputError : wrong input, or results made with other settings that would be replaced unasked
+    """
+    opened = _opened(target, settings, table, kinds, device)
+    _check_start(opened.particles, settings, reference)
+    mark = _fingerprint(opened, settings, reference)
+    folder = output / "iterations"
+    last, others = last_iteration(folder, mark)
+    finished = (output / FILES[-1]).exists()
+    if (others or (finished and last < 0)) and not overwrite:
+        raise InputError(
+            f"`{output}` holds results made with other settings or particles. Give another --output, or replace them with "
+            "--overwrite."
+        )
+    if overwrite and (others or finished):
+        remove_iterations(folder)
+        last = -1
+    distance = settings.average.half_distance_angstrom or 0.5 * opened.params.box_size * opened.pixel_size_angstrom
+    halves = assign_halves(opened.particles, distance, seed=settings.average.seed)
+    job = IterateJob(opened=opened, average=settings.average, iterate=settings.iterate, halves=halves)
+    if last < 0:
+        listed = opened.particles.with_column(SUBSET, halves.astype(np.float64))
+        start_map(job, listed, reference, reference_pixel_size, on_step).write(folder / "000", mark, None)
+        last = 0
+    while True:
+        before = Iteration.read(folder / f"{last:03d}")
+        if is_settled(settings.iterate, before.history, job.finest_pixel):
+            return _finish(job, before, output, on_step)
+        after, result = _iterate(job, before, on_step)
+        last += 1
+        after.write(folder / f"{last:03d}", mark, result.correlation)
+
+
+def _opened(
+    target: Path, settings: IterateSettings, table: Path | None, kinds: Sequence[str], device: torch.device
+) -> ParticleJob:
+    opened = open_particles(target, settings.extract, table=table, device=device)
+    if not kinds:
+        return opened
+    chosen = opened.particles.select(np.isin(opened.particles.kinds, list(kinds)))
+    if not len(chosen):
+        known = ", ".join(sorted(set(opened.particles.kinds)))
+        raise InputError(f"`{target}` holds no particle of kind {', '.join(kinds)}; it has {known or 'no kinds'}.")
+    return replace(opened, particles=chosen)
+
+
+def _check_start(particles: ParticleSet, settings: IterateSettings, reference: Path | None) -> None:
+    if particles.oriented:
+        return
+    if reference is None:
+        raise InputError(
+            "The particles have no orientations to make a start map from. Give a structure or map with --reference, and "
+            "--search global."
+        )
+    if settings.iterate.search != "global":
+        raise InputError("The particles have no orientations to search about. Give --search global.")
+
+
+def _fingerprint(opened: ParticleJob, settings: IterateSettings, reference: Path | None) -> str:
+    """Of everything that decides the result."""
+    particles = opened.particles
+    values = [s.model_dump(mode="json") for s in (settings.extract, settings.average, settings.iterate)]
+    digest = hashlib.sha256(json.dumps([values, particles.tomograms.tolist()], sort_keys=True).encode())
+    digest.update(particles.positions_angstrom.tobytes())
+    digest.update(particles.rotations.tobytes())
+    digest.update(opened.table.read_bytes())
+    digest.update(b"" if reference is None else reference.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tuple[Iteration, AverageResult]:
+    """One iteration from what the one before left on disk."""
+    pixel = pixel_size_for(before.low_pass_angstrom, job.image_pixel, job.finest_pixel)
+    box = box_for(job.edge_angstrom, pixel)
+    references = tuple(
+        AlignReference.build(
+            on_voxels(volume.to(job.device), before.voxel_size_angstrom, pixel, box),
+            pixel,
+            low_pass_angstrom=before.low_pass_angstrom,
+            diameter_angstrom=min(before.diameter_angstrom, box * pixel),
+        )
+        for volume in before.references
+    )
+    params = next_search(job.iterate, before.history, pixel)
+    number = before.history[-1].number + 1
+    pair = (references[0], references[1])
+    aligned = job.align(before.particles, pair, pixel, box, params, on_step, f"iteration {number}", turn=before.turn)
+    result = average_of(aligned, job.average, job.halves)
+    low_pass = compared_detail(result.correlation)
+    diameter, filtered = filtered_references(result, low_pass, job.iterate.start_low_pass_angstrom)
+    poses = aligned.poses
+    seen = aligned.tilts_used > 0
+    turned = symmetric_angle_deg(poses.rotations, before.particles.rotations, job.average.symmetry)
+    moved = before.particles.with_positions(before.particles.positions_angstrom + poses.shifts_angstrom)
+    done = moved.with_rotations(poses.rotations).with_scores(poses.scores)
+    done = done.with_column(SIGMA_DEG, poses.sigma_deg).with_column(SIGMA_ANGSTROM, poses.sigma_angstrom)
+    this = Round(
+        number=number,
+        pixel_size_angstrom=pixel,
+        resolution_angstrom=result.correlation.resolution_angstrom,
+        low_pass_angstrom=before.low_pass_angstrom,
+        change_deg=float(np.median(turned[seen])),
+        change_angstrom=float(np.median(np.linalg.norm(poses.shifts_angstrom[seen], axis=1))),
+        score=float(np.median(poses.scores[seen])),
+    )
+    after = replace(
+        before,
+        history=(*before.history, this),
+        particles=done,
+        references=filtered,
+        voxel_size_angstrom=result.voxel_size_angstrom,
+        low_pass_angstrom=low_pass,
+        diameter_angstrom=diameter,
+    )
+    return after, result
+
+
+def _finish(job: IterateJob, last: Iteration, output: Path, on_step: OnStep | None) -> IteratedAverage:
+    """The map at full sampling from the poses of the last iteration."""
+    pixel, box = job.finest_pixel, job.opened.params.box_size
+    aligned = job.align(last.particles, None, pixel, box, AlignParams(), on_step, "the last average")
+    result = average_of(aligned, job.average, job.halves)
+    used = aligned.tilts_used > 0
+    caveats = _caveats(last, result, used)
+    values = {
+        "iterate": job.iterate.model_dump(mode="json"),
+        "turn_of_reference": last.turn.tolist(),
+        "rounds": [r.as_json() for r in last.history],
+        "caveats": list(caveats),
+    }
+    write_average(output, replace(job.opened, particles=last.particles), result, job.average)
+    write_text_atomic(output / RECORD, json.dumps(values, indent=1) + "\n")
+    return IteratedAverage(
+        folder=output, result=result, particles=int(used.sum()), rounds=last.history, caveats=caveats
+    )
+
+
+def _caveats(last: Iteration, result: AverageResult, used: np.ndarray) -> tuple[str, ...]:
+    out = []
+    if not used.all():
+        out.append(f"{int((~used).sum())} of {len(used)} particles lie in no image and were left out.")
+    resolution, start = result.correlation.resolution_angstrom, last.history[0].low_pass_angstrom
+    if not resolution < 0.95 * start:
+        out.append(
+            f"The halves agree to {resolution:.1f} A, no finer than the {start:.0f} A of the start map: they may agree on the start "
+            "map alone. Nothing here shows that the particles hold it."
+        )
+    return tuple(out)
