@@ -22,7 +22,7 @@ from eucentric.picking.learned.calibrate import Calibration
 from eucentric.picking.learned.embedding import DIMENSIONS, EmbeddingTrainer, embedding_loss
 from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
 from eucentric.picking.learned.simulated_patches import SimulatedSource
-from eucentric.picking.learned.train_picker import PURPOSE, calibrate_picker, spot_loss
+from eucentric.picking.learned.train_picker import PURPOSE, calibrate_picker, expect_background, spot_loss
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.species import Species, procedural_macromolecule
 from eucentric.simulation.specimen import Specimen
@@ -105,6 +105,7 @@ def main() -> None:
     )
     network = UNet(shape)
     initialise(network, given.seed)
+    expect_background(network)
     trainer = EmbeddingTrainer(network, len(species), given.seed)
     stopped = given.model.with_suffix(".state")
     state = None

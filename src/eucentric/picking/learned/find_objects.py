@@ -55,7 +55,7 @@ def heat_maps(
         turned = image.flip(dims) if dims else image
         found = apply_network(network, turned[None], finish=lambda logits: logits[: 1 + classes].softmax(0)[1:])
         found = found.flip(dims) if dims else found
-        total = found if total is None else total.add_(found)
+        total = found if total is None else total + found
     assert total is not None
     return total / len(turns)
 

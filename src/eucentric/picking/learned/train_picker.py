@@ -1,7 +1,7 @@
 """Train a picker on labelled volumes and calibrate it on what was held out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +20,8 @@ from eucentric.picking.learned.training_patches import LabelledVolume, spot_sigm
 from eucentric.typing import FloatArray
 
 PURPOSE = "picking"
+_WEAK_HEAD = 0.1
+_BACKGROUND_ODDS = 4.0  # logarithm
 _UNLABELLED_DOUBT = 2.0  # power of the doubt about an unlabelled voxel that looks like a particle
 _CODE_WEIGHTS = (0.0, 1.0, 1.0, 5.0)  # not judged, unlabelled, known, a given negative
 
@@ -64,6 +66,13 @@ def spot_loss(params: PickerParams) -> Callable[[Tensor, Batch], Tensor]:
         return cross + dice.mean()
 
     return loss_of
+
+
+def expect_background(network: UNet) -> None:
+    """Let an untrained network call nearly everything background, as nearly everything is."""
+    with torch.no_grad():
+        network.head.weight.mul_(_WEAK_HEAD)
+        network.head.bias[0] = _BACKGROUND_ODDS  # type: ignore[index]
 
 
 def hold_out(positions: FloatArray, kinds: NDArray[np.int64], rows: int, share: float) -> NDArray[np.bool_]:
@@ -116,6 +125,7 @@ def train_picker(
         shape = start.network.replace(out_channels=1 + len(classes))
     network = UNet(shape)
     initialise(network, seed)
+    expect_background(network)
     if start is not None:
         known = {name: value for name, value in start.build().state_dict().items() if not name.startswith("head.")}
         network.load_state_dict(known, strict=False)
@@ -167,18 +177,27 @@ def calibrate_picker(
         voxel = float(np.mean(prepared.voxel_xyz))
         sigmas = [spot_sigma(kind, params, voxel) for kind in classes]
         device = next(network.parameters()).device
-        maps = heat_maps(network, prepared.image.to(device), len(classes))
-        found = find_peaks(maps, prepared, classes, sigmas, distance=PickerUse().distance)
         outside = ~labelled.trained
+        rows = np.flatnonzero(outside)
+        low, high = max(0, int(rows.min()) - network.params.reach), int(rows.max()) + 1 + network.params.reach
+        part = replace(prepared, image=prepared.image[:, low:high], region=prepared.region[:, low:high])
+        found = find_peaks(
+            heat_maps(network, part.image.to(device), len(classes)),
+            part,
+            classes,
+            sigmas,
+            distance=PickerUse().distance,
+        )
+        found = replace(found, positions=found.positions + np.array([0.0, low, 0.0]))
         found = found.select(outside[np.clip(np.rint(found.positions[:, 1]).astype(int), 0, len(outside) - 1)])
         places = np.clip(np.rint(labelled.positions), 0, np.array(prepared.image.shape) - 1).astype(int)
         own = outside[places[:, 1]] & prepared.region.numpy()[tuple(places.T)]
         reach = [0.5 * kind.radius_angstrom / voxel for kind in classes]
         matched, _ = match_labels(found.positions, found.kinds, labelled.positions[own], labelled.kinds[own], reach)
         for number in range(len(classes)):
-            rows = found.kinds == number
-            scores[number].append(found.scores[rows])
-            true[number].append(matched[rows])
+            of_kind = found.kinds == number
+            scores[number].append(found.scores[of_kind])
+            true[number].append(matched[of_kind])
             truths[number] += int((labelled.kinds[own] == number).sum())
     return tuple(
         calibrate(np.concatenate(s), np.concatenate(t), int(n), complete=params.complete) if s else uncalibrated()
