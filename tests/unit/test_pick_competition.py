@@ -8,6 +8,8 @@ from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.picking.competition import Rivals, judge_places
 from eucentric.picking.decoys import decoys_of, scrambled_template
 from eucentric.picking.false_discovery import local_false_shares
+from eucentric.picking.foreign_places import far_denser, noise_deviation
+from eucentric.picking.masks import ball_mask
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses
 from eucentric.picking.rotated_templates import FourierTemplate
@@ -137,3 +139,17 @@ def test_settings_say_how_many_decoys():
     assert decoys_of(own, np.eye(3), MatchParams(decoys="none"), seed=0) == []
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         MatchParams(scrambled_decoys=0)
+
+
+def test_gold_is_told_from_particles_however_bright():
+    volume = torch.randn((40, 44, 48), generator=torch.Generator().manual_seed(2))
+    ball = ball_mask((16, 16, 16), 10.0, 40.0, edge_angstrom=10.0)
+    volume[4:20, 6:22, 8:24] += 8.0 * ball  # gold: far over noise, and no template explains it
+    volume[4:20, 6:22, 28:44] += 1.2 * ball
+    volume[22:38, 6:22, 8:24] += 8.0 * ball  # a particle as dense, which its template does explain
+    places = np.array([[16, 14, 12], [36, 14, 12], [16, 14, 30], [36, 30, 30], [4000, 0, 0]]) - np.array([24, 22, 20])
+    mask = ball_mask((16, 16, 16), 10.0, 60.0, edge_angstrom=10.0)
+    noise = noise_deviation(volume.reshape(-1))
+    assert noise == pytest.approx(1.0, abs=0.05)
+    found = far_denser(volume, 10.0, mask, 10.0 * places, np.array([0.2, 0.2, 0.95, 0.0, 0.0]), noise=noise)
+    np.testing.assert_array_equal(found, [True, False, False, False, False])

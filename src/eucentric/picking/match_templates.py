@@ -19,6 +19,7 @@ from eucentric.picking.competition import Rivals, judge_places
 from eucentric.picking.decoys import decoys_of
 from eucentric.picking.false_discovery import chance_level
 from eucentric.picking.find_peaks import greedy, local_maxima, top_hat_region
+from eucentric.picking.foreign_places import far_denser, noise_deviation
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
@@ -34,8 +35,7 @@ _PATCH_ANGSTROM = 400.0
 _COARSEST, _FINEST = 16.0, 8.0
 _MASK_POWER = 0.99  # of masks that turn, held by their patterns: their deviations then err by less than 1% in noise
 _LAYER = 200.0  # A of height that share one transfer: 0.05 rad of phase at 16 A
-_DENSER = 2.0  # of what is left unexplained, over noise
-_PLACES = 64
+_PLACES = 64  # whose best orientations are found at once
 _NOISE = 4.0  # robust deviations of the map of greatest scores above its median: candidates
 
 
@@ -161,7 +161,7 @@ def match_templates(
             for (member, axes), one in zip(kind, searched, strict=True)
         )
         half = 0.5 * params.spacing * template.diameter_angstrom
-        foreign = _far_denser(fine, look, template, members[0], searched[0].background, params)
+        foreign = _foreign(fine, look, template, members[0], searched[0].background, params)
         rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half))
         maps.append(searched[0].shown)
         level_tests = max(level_tests, searched[0].tests)
@@ -305,26 +305,15 @@ def _fit_places(
     )
 
 
-def _far_denser(
+def _foreign(
     fine: _Level, region: Tensor, template: Template, poses: Poses, background: float, params: MatchParams
 ) -> NDArray[np.bool_]:
-    """(place,) where what the template leaves unexplained deviates more than twice as much as noise: gold, thick ice."""
-    masks = SearchMask.build(_on(template, fine.volume), params, fine.volume)
-    side, mask = masks.side, masks.ball
-    sample = _sample(fine.volume[region])
-    noise = 1.4826 * float((sample - sample.median()).abs().median())
-    low, count = side // 2, float(mask.square().sum())
-    padded = torch.nn.functional.pad(fine.volume, (low, side - low) * 3)
-    middle = np.array([n // 2 for n in fine.volume.shape])
-    out = np.zeros(len(poses.scores), dtype=bool)
-    for row, (place, score) in enumerate(zip(poses.positions_angstrom, poses.scores, strict=True)):
-        corner = np.clip(np.round(place[::-1] / fine.voxel).astype(int) + middle, 0, np.array(fine.volume.shape) - 1)
-        box = padded[tuple(slice(int(c), int(c) + side) for c in corner)]
-        level = (box * mask).sum() / mask.sum()
-        variance = float(((box - level) * mask).square().sum() / count)
-        explained = min(1.0, (score * background) ** 2 / count)
-        out[row] = variance * (1.0 - explained) > (_DENSER * noise) ** 2
-    return out
+    """(place,) where something far denser lies than the template, fitted there, explains."""
+    mask = SearchMask.build(_on(template, fine.volume), params, fine.volume).ball
+    # of unit templates: the squared score over the voxels is the squared correlation coefficient
+    explained = (poses.scores * background) ** 2 / float(mask.square().sum())
+    noise = noise_deviation(_sample(fine.volume[region]))
+    return far_denser(fine.volume, fine.voxel, mask, poses.positions_angstrom, explained, noise=noise)
 
 
 def _search(
