@@ -168,3 +168,15 @@ def test_files_that_are_no_model_are_told(tmp_path):
     broken = Model(purpose="testing", network=UNetParams(width=5), weights=whole.weights, settings={}, provenance={})
     with pytest.raises(FormatError, match="weights do not fit"):
         model_from_bytes(model_to_bytes(broken), "m.pt", purpose="testing")
+
+
+def test_the_model_that_comes_with_the_program_is_small_and_knows_objects():
+    from eucentric.pipeline.learned_files import SHIPPED, classes_of, read_model, shipped_bytes
+
+    assert len(shipped_bytes()) < 3e6
+    shipped = read_model(SHIPPED)
+    classes, calibrations = classes_of(shipped)
+    assert [kind.name for kind in classes] == ["object"]
+    assert calibrations[0].true_count > 100
+    assert shipped.settings["embedding"] == 32
+    assert shipped.provenance["data"].startswith("simulated")
