@@ -1,5 +1,7 @@
 """Poses of simulated particles: found from anywhere, made exact, and no better than noise allows."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -67,6 +69,20 @@ def test_symmetric_particles_are_searched_once_and_scored_as_well():
     assert symmetric_angle_deg(found.rotations, rotations, "D3").max() < 3.0
     plain = search_poses(batch, reference, AlignParams(search="global", shift_angstrom=20.0))
     np.testing.assert_allclose(found.scores, plain.scores, rtol=1e-3)
+
+
+def test_particles_scored_one_by_one_are_found_as_together(particle, reference, monkeypatch):
+    rotations, shifts = random_poses(3, 13)
+    batch = imaged(particle, rotations, shifts, 30.0)
+    params = AlignParams(search="global", shift_angstrom=20.0, climb=False)
+    together = search_poses(batch, reference, params)
+    monkeypatch.setattr(sys.modules[search_poses.__module__], "_MOST_SCORES", 1)
+    alone = search_poses(batch, reference, params)
+    np.testing.assert_allclose(alone.rotations, together.rotations, atol=1e-6)
+    np.testing.assert_allclose(alone.scores, together.scores, rtol=1e-5)
+    # without the climb poses are those of the finest step
+    assert np.isnan(together.sigma_deg).all()
+    assert symmetric_angle_deg(together.rotations, rotations).max() < 8.0
 
 
 def test_both_forms_of_a_particle_score_alike(particle, reference):

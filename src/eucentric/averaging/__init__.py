@@ -19,5 +19,10 @@ __getattr__, __dir__, __all__ = lazy_names(
         "resolution_against_truth": "correlate_maps",
         "soft_mask": "soft_mask",
         "solve_average": "solve_average",
+        "AlignParams": "align_params",
+        "AlignReference": "align_reference",
+        "FoundPoses": "align_results",
+        "IterateParams": "iterate_params",
+        "search_poses": "search_poses",
     },
 )

@@ -30,10 +30,13 @@ _SHIFT = 0.25
 """Step of places over the detail compared."""
 _UNLIKELY = 8.0
 """Log-likelihood below the best beyond which nothing is followed up (a part in 3000)."""
+_MISSED = 0.2
+"""Part of the log-likelihood that the best orientation of a step may lose by lying between those tried, where noise is low."""
 _CLIMBED = 3
 _NARROWING = 3
 """What is followed up falls by that factor from stage to stage."""
-_CHUNK = 16  # particles whose scores are held at once
+_CHUNK = 16  # particles whose candidates are held at once
+_MOST_SCORES = 2**24  # held at once
 _CHILDREN = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
 
 
@@ -194,6 +197,10 @@ class _SharedGrid:
 
     def candidates(self, seen: list[ParticleSamples]) -> list[_Candidates]:
         """The likeliest orientations of each particle, each with its best place."""
+        together = max(1, _MOST_SCORES // (len(self.rotations) * len(self.moves)))
+        if len(seen) > together:
+            parts = [self.candidates(seen[i : i + together]) for i in range(0, len(seen), together)]
+            return [found for part in parts for found in part]
         moved = torch.stack([s.data[:, None] * self._phases for s in seen], dim=1)
         points, particles, count = moved.shape
         columns = torch.view_as_real(moved.reshape(points, -1)).permute(0, 2, 1).reshape(2 * points, -1)
@@ -212,7 +219,7 @@ def _likely(scores: FloatArray, most: int) -> np.ndarray:
     """Numbers of the best scores, best first: log-likelihoods are half their squares."""
     best = np.argsort(-scores)[:most]
     value = 0.5 * np.square(np.clip(scores[best], 0.0, None))
-    return np.asarray(best[value >= value[0] - _UNLIKELY])
+    return np.asarray(best[value >= value[0] - max(_UNLIKELY, _MISSED * value[0])])
 
 
 def _first(
