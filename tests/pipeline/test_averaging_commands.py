@@ -182,3 +182,6 @@ def test_bad_settings_get_words_that_help(project, tmp_path, capsys):
     write_mrc(tmp_path / "mask.mrc", np.ones((16, 16, 16), np.float32), 10.0)
     masked = _refused(capsys, *base, "--box-size", BOX, "--mask", tmp_path / "mask.mrc", *PLAIN)
     assert "16 x 16 x 16 voxels" in masked
+    odd = _refused(capsys, *base, "--box-size", 33, *PLAIN)
+    assert "`--box-size` is `33`" in odd
+    assert "pydantic" not in odd

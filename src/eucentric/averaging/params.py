@@ -24,7 +24,7 @@ class ExtractParams(Frozen):
         default=2,
         ge=1,
         le=4,
-        description="whole number; edge of the window over that of the box: the CTF is multiplied in the window, so that what defocus "
+        description="edge of the window over that of the box: the CTF is multiplied in the window, so that what defocus "
         "spread out of the box comes back",
     )
     ctf: bool = Field(default=True, description="take the contrast transfer into account")

@@ -1,12 +1,12 @@
 """Which settings class stands behind the options of a command."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from eucentric.pipeline.stages import STAGES, load_settings
 
 
 def model_of(command: str) -> type[BaseModel] | None:
-    """The settings class of a stage's command, of the simulator or of learned picking; None for other commands."""
+    """The settings class of a stage's command, of the simulator, of averaging or of learned picking; None for other commands."""
     if command == "simulate":
         from eucentric.simulation.params import SimulationParams
 
@@ -15,5 +15,9 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.picking.learned.params import PickerParams, PickerUse
 
         return PickerParams if command == "pick train" else PickerUse
+    if command in ("extract", "average"):
+        from eucentric.averaging.params import AverageParams, ExtractParams
+
+        return create_model("Averaging", __base__=(ExtractParams, AverageParams))
     entry = next((e for e in STAGES if e.name == command), None)
     return None if entry is None else load_settings(entry)
