@@ -195,7 +195,8 @@ def tap_weights_of(part: Float[Tensor, "*sample"]) -> Float[Tensor, "*sample 4"]
     """Weights of the taps at -1, 0, 1 and 2 for samples at 0 to 1 between the middle two."""
     steps = torch.arange(-1, 3, device=part.device, dtype=part.dtype)
     inner = torch.clamp(1.0 - (2.0 * (part[..., None] - steps) / _WIDTH) ** 2, min=0.0)
-    return torch.special.i0(_SHAPE * torch.sqrt(inner)) / float(np.i0(_SHAPE))
+    weights: Tensor = torch.special.i0(_SHAPE * torch.sqrt(inner)) / float(np.i0(_SHAPE))
+    return weights
 
 
 def _correction(size: int, grid_size: int, axis: int, like: Tensor) -> Tensor:
