@@ -83,7 +83,7 @@ class VolumeSamples:
 
     def scaled_moves(self, moves_voxels: Tensor) -> Tensor:
         """Moves in voxels of the box, in those of the cube."""
-        return moves_voxels / self.voxels
+        return moves_voxels.to(self.samples.frequencies) / self.voxels
 
 
 def _half_plane(n: int, highest: float, like: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

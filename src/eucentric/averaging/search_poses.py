@@ -1,62 +1,72 @@
-"""Orientations and places of particles, compared with a reference: from coarse steps at low frequencies to fine ones.
-
-A step of an angle moves the rim of a particle by half its diameter times that angle, so only detail about as coarse as that
-tells one orientation of a grid from the next. Each stage halves the step, doubles the frequency, and follows up what the
-stage before left likely.
-"""
+"""Orientation and place of every particle of a batch, compared with a reference."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from scipy.spatial.transform import Rotation as _ScipyRotation
 
+from eucentric.averaging.align_candidates import (
+    CLIMBED,
+    Candidates,
+    SharedGrid,
+    Stage,
+    first_candidates,
+    narrowed,
+    relative_rotations,
+    search_stages,
+)
 from eucentric.averaging.align_climb import ClimbedPose, Prior, climb_pose
 from eucentric.averaging.align_params import AlignParams
 from eucentric.averaging.align_reference import AlignReference
 from eucentric.averaging.align_results import FoundPoses
-from eucentric.averaging.align_samples import ParticleSamples, VolumeSamples, image_samples
+from eucentric.averaging.align_samples import VolumeSamples, image_samples
 from eucentric.averaging.particle_images import ParticleImages
 from eucentric.errors import InputError, ShapeError
-from eucentric.geometry.so3 import local_rotations, sample_rotations
-from eucentric.projection.turned import read_turned, score_turned
+from eucentric.projection.cpu import run_items
 from eucentric.typing import FloatArray
 
-_ARC = 1.2
-"""Detail compared, over the arc along the diameter that a step turns: orientations between two steps then still overlap."""
-_SHIFT = 0.25
-"""Step of places over the detail compared."""
-_UNLIKELY = 8.0
-"""Log-likelihood below the best beyond which nothing is followed up (a part in 3000)."""
-_MISSED = 0.2
-"""Part of the log-likelihood that the best orientation of a step may lose by lying between those tried, where noise is low."""
-_CLIMBED = 3
-_NARROWING = 3
-"""What is followed up falls by that factor from stage to stage."""
 _CHUNK = 16  # particles whose candidates are held at once
-_MOST_SCORES = 2**24  # held at once
-_CHILDREN = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Candidates:
-    """Poses of one particle, best first."""
+class _Search:
+    """What all particles of a batch share."""
 
-    rotations: FloatArray
-    moves: FloatArray
-    """(candidate, 3), voxels of the box."""
-    scores: FloatArray
+    batch: ParticleImages
+    reference: AlignReference
+    params: AlignParams
+    given: FloatArray
+    expected: tuple[FloatArray, FloatArray]
+    """Rotations, and shifts in A, that priors are about."""
+    two_sided: bool
+    stages: list[Stage]
+    volumes: list[VolumeSamples]
+    """Of each stage."""
+    relative: FloatArray
+    """Turns tried from a given orientation; none in a global search."""
 
+    def follow(self, number: int, found: Candidates | None) -> FoundPoses:
+        """The pose of one particle; from the given one where no candidates are."""
+        params, batch = self.params, self.batch
+        if found is None:
+            given = self.given[number]
+            trials = given @ self.relative if params.search == "cone" else self.relative @ given
+            seen = self.volumes[0].of(batch, number)
+            found = first_candidates(self.reference, self.volumes[0], seen, trials, self.stages[0], params)
+        for stage, samples in zip(self.stages[1:], self.volumes[1:], strict=True):
+            found = narrowed(self.reference, samples, samples.of(batch, number), found, stage)
+        return _finished(batch, number, self.reference, found, self._prior(number), self.stages[-1], params)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stage:
-    step_deg: float
-    highest: float
-    """Cycles a voxel."""
-    move_voxels: float
-    """Step of places."""
+    def _prior(self, number: int) -> Prior:
+        voxel, params = self.batch.voxel_size_angstrom, self.params
+        return Prior(
+            rotation=self.expected[0][number],
+            move=self.expected[1][number] / voxel,
+            per_rad2=1.0 / math.radians(params.prior_deg) ** 2 if params.prior_deg else 0.0,
+            per_voxel2=(voxel / params.prior_angstrom) ** 2 if params.prior_angstrom else 0.0,
+            axis_only=params.prior_of_axes,
+            two_sided=self.two_sided,
+        )
 
 
 def search_poses(
@@ -83,44 +93,43 @@ def search_poses(
     InputError : no rotations where they are needed, or some that are NaN
     """
     given = _checked(batch, reference, params, rotations)
-    stages = _stages(reference, params, batch.box_size)
-    volumes = VolumeSamples(batch.box_size, stages[0].highest, batch.weight)
-    numbers = [i for i in range(batch.count) if np.any(batch.particle == i)]
-    out: list[FoundPoses | None] = [None] * batch.count
-    shared = _SharedGrid(reference, volumes, stages[0], params, symmetry) if params.search == "global" else None
-    relative = None if shared else _relative_rotations(params, stages[0].step_deg, symmetry)
-    finer = [VolumeSamples(batch.box_size, s.highest, batch.weight) for s in stages[1:]]
-    threads = torch.get_num_threads() if batch.data.device.type == "cpu" else 1
+    stages = search_stages(reference, params, batch.box_size)
+    volumes = [VolumeSamples(batch.box_size, s.highest, batch.weight) for s in stages]
+    everywhere = params.search == "global"
+    search = _Search(
+        batch=batch,
+        reference=reference,
+        params=params,
+        given=given,
+        expected=expected or (given, np.zeros((batch.count, 3))),
+        two_sided=symmetry.upper().startswith("D"),
+        stages=stages,
+        volumes=volumes,
+        relative=np.zeros((0, 3, 3)) if everywhere else relative_rotations(params, stages[0].step_deg, symmetry),
+    )
+    shared = SharedGrid(reference, volumes[0], stages[0], params, symmetry) if everywhere else None
+    numbers = np.unique(batch.particle)
+    out = [_unseen(r) for r in given]
+    for start in range(0, len(numbers), _CHUNK):
+        some = numbers[start : start + _CHUNK]
+        first = [None] * len(some) if shared is None else shared.candidates([volumes[0].of(batch, i) for i in some])
+        for number, found in zip(some, _followed(search, some, list(first)), strict=True):
+            out[number] = found
+    return FoundPoses.joined(out)
 
-    about = (given, np.zeros((batch.count, 3))) if expected is None else expected
 
-    def prior_of(number: int) -> Prior:
-        voxel = batch.voxel_size_angstrom
-        return Prior(
-            rotation=about[0][number],
-            move=about[1][number] / voxel,
-            per_rad2=1.0 / math.radians(params.prior_deg) ** 2 if params.prior_deg else 0.0,
-            per_voxel2=(voxel / params.prior_angstrom) ** 2 if params.prior_angstrom else 0.0,
-            axis_only=params.prior_of_axes,
-            two_sided=symmetry.upper().startswith("D"),
-        )
+def _followed(search: _Search, numbers: np.ndarray, first: list[Candidates | None]) -> list[FoundPoses]:
+    found = [_unseen(search.given[i]) for i in numbers]
 
-    def follow(task: tuple[int, _Candidates | None]) -> None:
-        number, found = task
-        if found is None:
-            assert relative is not None
-            trials = given[number] @ relative if params.search == "cone" else relative @ given[number]
-            found = _first(reference, volumes, volumes.of(batch, number), trials, stages[0], params)
-        for stage, samples in zip(stages[1:], finer, strict=True):
-            found = _narrowed(reference, samples, samples.of(batch, number), found, stage)
-        out[number] = _finished(batch, number, reference, found, prior_of(number), stages[-1], params)
+    def work(i: int) -> None:
+        found[i] = search.follow(int(numbers[i]), first[i])
 
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for start in range(0, len(numbers), _CHUNK):
-            some = numbers[start : start + _CHUNK]
-            first = [None] * len(some) if shared is None else shared.candidates([volumes.of(batch, i) for i in some])
-            list(pool.map(follow, zip(some, first, strict=True)))
-    return FoundPoses.joined([_unseen(given[i]) if o is None else o for i, o in enumerate(out)])
+    if search.batch.data.device.type == "cpu":
+        run_items(len(numbers), work)
+    else:
+        for i in range(len(numbers)):
+            work(i)
+    return found
 
 
 def _checked(
@@ -143,135 +152,13 @@ def _checked(
     return rotations
 
 
-def _stages(reference: AlignReference, params: AlignParams, box_size: int) -> list[_Stage]:
-    """From the first step to the one at which all detail of the reference is compared."""
-    voxel, finest = reference.voxel_size_angstrom, reference.low_pass_angstrom
-    step = params.coarse_step_deg
-    if params.search == "local":
-        step = min(step, 0.5 * params.reach_deg)
-    out: list[_Stage] = []
-    while True:
-        detail = max(_ARC * reference.diameter_angstrom * math.radians(step), finest)
-        # fewer samples than that tell nothing of a box
-        highest = max(voxel / detail, 2.5 / box_size)
-        out.append(_Stage(step_deg=step, highest=min(highest, 0.5), move_voxels=_SHIFT * detail / voxel))
-        if detail <= finest or step <= 1.0:
-            return out
-        step *= 0.5
-
-
-def _relative_rotations(params: AlignParams, step: float, symmetry: str) -> FloatArray:
-    """Turns to be tried from a given orientation: small ones in the specimen, or some of the reference about its axis."""
-    if params.search == "local":
-        return local_rotations(params.reach_deg, step)
-    every = sample_rotations(step, symmetry)
-    near = np.abs(every[:, 2, 2]) if symmetry.upper().startswith("D") else every[:, 2, 2]
-    kept = every[near >= math.cos(math.radians(params.reach_deg)) - 1e-9]
-    return np.concatenate([np.eye(3)[None], kept])
-
-
-def _moves(limit: float, step: float) -> FloatArray:
-    """Values that each coordinate of a place takes, evenly from minus the limit to the limit."""
-    count = math.ceil(limit / step - 1e-6)
-    return np.linspace(-limit, limit, 2 * count + 1)
-
-
-class _SharedGrid:
-    """The reference in all orientations of the first step: one product of matrices scores many particles."""
-
-    def __init__(
-        self, reference: AlignReference, volumes: VolumeSamples, stage: _Stage, params: AlignParams, symmetry: str
-    ) -> None:
-        self.rotations = sample_rotations(stage.step_deg, symmetry)
-        copies = read_turned(reference.transform, volumes.samples, self.rotations)
-        self._power = copies.abs().square()
-        self._rows = torch.view_as_real(copies).reshape(len(copies), -1)
-        line = _moves(params.shift_angstrom / reference.voxel_size_angstrom, stage.move_voxels)
-        moves = np.stack(np.meshgrid(line, line, line, indexing="ij"), axis=-1).reshape(-1, 3)
-        self.moves = moves
-        phase = (
-            2.0 * math.pi * (volumes.samples.frequencies @ torch.from_numpy(moves.T).to(volumes.samples.frequencies))
-        )
-        self._phases = torch.polar(torch.ones_like(phase), phase)
-        self._kept = params.kept
-
-    def candidates(self, seen: list[ParticleSamples]) -> list[_Candidates]:
-        """The likeliest orientations of each particle, each with its best place."""
-        together = max(1, _MOST_SCORES // (len(self.rotations) * len(self.moves)))
-        if len(seen) > together:
-            parts = [self.candidates(seen[i : i + together]) for i in range(0, len(seen), together)]
-            return [found for part in parts for found in part]
-        moved = torch.stack([s.data[:, None] * self._phases for s in seen], dim=1)
-        points, particles, count = moved.shape
-        columns = torch.view_as_real(moved.reshape(points, -1)).permute(0, 2, 1).reshape(2 * points, -1)
-        overlap, place = (self._rows @ columns).reshape(-1, particles, count).max(2)
-        norm = (self._power @ torch.stack([s.power for s in seen], dim=1)).sqrt().clamp_min(1e-15)
-        scores = (overlap / norm).T.cpu().double().numpy()
-        places = place.T.cpu().numpy()
-        out = []
-        for row, at in zip(scores, places, strict=True):
-            best = _likely(row, self._kept)
-            out.append(_Candidates(rotations=self.rotations[best], moves=self.moves[at[best]], scores=row[best]))
-        return out
-
-
-def _likely(scores: FloatArray, most: int) -> np.ndarray:
-    """Numbers of the best scores, best first: log-likelihoods are half their squares."""
-    best = np.argsort(-scores)[:most]
-    value = 0.5 * np.square(np.clip(scores[best], 0.0, None))
-    return np.asarray(best[value >= value[0] - max(_UNLIKELY, _MISSED * value[0])])
-
-
-def _first(
-    reference: AlignReference,
-    volumes: VolumeSamples,
-    seen: ParticleSamples,
-    trials: FloatArray,
-    stage: _Stage,
-    params: AlignParams,
-) -> _Candidates:
-    line = _moves(params.shift_angstrom / reference.voxel_size_angstrom, stage.move_voxels)
-    scores, moves = _scored(reference, volumes, seen, trials, np.repeat(line[:, None], 3, axis=1))
-    best = _likely(scores, params.kept)
-    return _Candidates(rotations=trials[best], moves=moves[best], scores=scores[best])
-
-
-def _narrowed(
-    reference: AlignReference, volumes: VolumeSamples, seen: ParticleSamples, found: _Candidates, stage: _Stage
-) -> _Candidates:
-    """The neighbourhood of each candidate at half the step; fewer are left."""
-    turns = _ScipyRotation.from_rotvec(np.deg2rad(0.5 * stage.step_deg) * _CHILDREN).as_matrix()
-    around = stage.move_voxels * np.array([-1.0, 0.0, 1.0])
-    rotations, moves, scores = [], [], []
-    for rotation, move in zip(found.rotations, found.moves, strict=True):
-        children = turns @ rotation
-        score, place = _scored(reference, volumes, seen, children, move + around[:, None])
-        rotations.append(children)
-        moves.append(place)
-        scores.append(score)
-    every = np.concatenate(scores)
-    best = _likely(every, max(_CLIMBED, math.ceil(len(found.scores) / _NARROWING)))
-    return _Candidates(rotations=np.concatenate(rotations)[best], moves=np.concatenate(moves)[best], scores=every[best])
-
-
-def _scored(
-    reference: AlignReference, volumes: VolumeSamples, seen: ParticleSamples, trials: FloatArray, moves: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Best score of each orientation over the places (move, 3), and that place."""
-    grid = volumes.scaled_moves(torch.from_numpy(moves))
-    scores = score_turned(reference.transform, volumes.samples, trials, seen.data, seen.power, grid)
-    best, place = scores.reshape(len(trials), -1).max(1)
-    z, y, x = np.unravel_index(place.cpu().numpy(), tuple(scores.shape[1:]))
-    return best.cpu().double().numpy(), np.stack([moves[x, 0], moves[y, 1], moves[z, 2]], axis=1)
-
-
 def _finished(
     batch: ParticleImages,
     number: int,
     reference: AlignReference,
-    found: _Candidates,
+    found: Candidates,
     prior: Prior,
-    stage: _Stage,
+    stage: Stage,
     params: AlignParams,
 ) -> FoundPoses:
     voxel = batch.voxel_size_angstrom
@@ -288,7 +175,7 @@ def _finished(
             reach_rad=math.radians(stage.step_deg),
             reach_voxels=max(1.0, stage.move_voxels),
         )
-        for rotation, move in zip(found.rotations[:_CLIMBED], found.moves[:_CLIMBED], strict=True)
+        for rotation, move in zip(found.rotations[:CLIMBED], found.moves[:CLIMBED], strict=True)
     ]
     best = max(climbed, key=lambda c: c.log_likelihood)
     return _pose(best.rotation, best.move * voxel, best.score, math.degrees(best.sigma_rad), best.sigma_voxels * voxel)
