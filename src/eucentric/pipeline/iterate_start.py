@@ -90,11 +90,11 @@ def start_map(
 def _frame_of_poses(
     job: IterateJob, particles: ParticleSet, pixel: float, box: int, low_pass: float, on_step: OnStep | None
 ) -> FloatArray:
-    """How the axes lie in the frame that poses refer to, from their average without symmetry."""
+    """How the axes lie in the frame that poses refer to, from all detail of their average without symmetry."""
     plain = job.average.replace(symmetry="C1")
     aligned = job.align(particles, None, pixel, box, AlignParams(), on_step, "looking for the axes of symmetry")
     result = average_of(aligned, plain, job.halves)
-    diameter, halves = filtered_references(result, max(low_pass, compared_detail(result.correlation)), low_pass)
+    diameter, halves = filtered_references(result, compared_detail(result.correlation), low_pass)
     found = Template(
         name="of the poses given",
         density=halves[0] + halves[1],
