@@ -1,6 +1,6 @@
 """A picker trained on one tilt series and tested on another: F1 by kind, claimed and true share of false picks, time.
 
-Run: python benchmarks/learned_picking.py PROJECT DATA [--labels 50] [--steps 500]; DATA is the folder of shared test data. The project
+Run: python benchmarks/learned_picking.py PROJECT DATA [--labels 50] [--steps 900]; DATA is the folder of shared test data. The project
 holds tomograms (`eucentric reconstruct PROJECT --for picking --method wbp --ctf-correction flip --pixel-size-angstrom 8`).
 """
 
@@ -90,7 +90,7 @@ if __name__ == "__main__":
     parser.add_argument("--train", default="TS_01")
     parser.add_argument("--test", nargs="*", default=["TS_02"])
     parser.add_argument("--labels", type=int, default=0, help="so many of the positions; 0 all, as complete")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=PickerParams().steps)
     parser.add_argument("--start", default=None)
     parser.add_argument("--seed", type=int, default=0)
     measure((arguments := parser.parse_args()).project, arguments.data, arguments)
