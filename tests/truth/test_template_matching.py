@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from eucentric.compute.device import products_type
 from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.rotations import Rotation
 from eucentric.geometry.so3 import sample_rotations, symmetric_angle_deg
@@ -19,6 +20,8 @@ from eucentric.simulation.species import procedural_macromolecule
 
 VOXEL = 12.0
 PARAMS = MatchParams(coarse_step_deg=18.0, fine_step_deg=4.0, coarse_voxel_angstrom=12.0, most_particles=12)
+
+ROUNDING = torch.finfo(products_type("cpu")).eps  # of scores that are mixed from patterns
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +117,8 @@ def test_the_fast_search_equals_one_correlation_for_each_orientation():
     volume, rows = small_search()
     plain = search_volume(volume, rows, with_index=True)
     fast = search_volume(volume, rows, RowBasis.build(rows.rows, part=0.999999), with_index=True)
-    torch.testing.assert_close(fast.best, plain.best, atol=2e-2, rtol=0)
-    torch.testing.assert_close(fast.mean_square, plain.mean_square, atol=2e-2, rtol=0)
+    torch.testing.assert_close(fast.best, plain.best, atol=2e-2, rtol=ROUNDING)
+    torch.testing.assert_close(fast.mean_square, plain.mean_square, atol=2e-2, rtol=ROUNDING)
     assert float((fast.index == plain.index).float().mean()) > 0.98
 
 
@@ -125,9 +128,10 @@ def test_tiles_give_what_the_whole_gives(fast):
     basis = RowBasis.build(rows.rows, part=0.8) if fast else None
     whole = search_volume(volume, rows, basis)
     tiled = search_volume(volume, rows, basis, tile=(21, 16, 20))
-    # sums of some 5,000 products in single precision
-    torch.testing.assert_close(tiled.best, whole.best, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(tiled.mean_square, whole.mean_square, atol=1e-4, rtol=1e-4)
+    # sums of some 5,000 products in single precision, mixed as the device multiplies fastest
+    close = {"atol": 2e-2, "rtol": ROUNDING} if fast else {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(tiled.best, whole.best, **close)
+    torch.testing.assert_close(tiled.mean_square, whole.mean_square, **close)
 
 
 def test_scores_are_standard_deviations_in_white_noise():

@@ -57,3 +57,11 @@ def batches(total: int, bytes_each: int, device: torch.device | str) -> Iterator
     size = max(1, min(total, free // max(1, bytes_each)))
     for start in range(0, total, size):
         yield slice(start, min(start + size, total))
+
+
+def products_type(device: torch.device | str) -> torch.dtype:
+    """Of factors of matrix products of which three digits are enough: bfloat16 where the device has instructions for it."""
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16
+    able = torch.cpu.get_capabilities() if torch.device(device).type == "cpu" else {}
+    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32

@@ -11,6 +11,7 @@ all copies are mixed, and the mixing as a product of matrices, which has no tran
 turn are mixed likewise, on the volume and on its square.
 """
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Complex, Float, Int
 from torch import Tensor
 
-from eucentric.compute.device import free_bytes
+from eucentric.compute.device import free_bytes, products_type
 from eucentric.compute.sizes import good_size
 from eucentric.errors import InputError
 from eucentric.picking.rotated_templates import RowBasis, TemplateRows
@@ -98,8 +99,9 @@ def search_volume(
     square = torch.zeros(volume.shape, device=volume.device)
     index = torch.full(volume.shape, -1, dtype=torch.int32, device=volume.device) if with_index else None
     whole = _padded(volume, side, tuple(n + side for n in volume.shape))
-    size = tile or _tile_size(tuple(volume.shape), side, basis, volume.device)
-    for place in _tiles(tuple(volume.shape), size):
+    extent = _extent(look)
+    size = tile or _tile_size(tuple(e.stop - e.start for e in extent), side, basis, volume.device)
+    for place in _tiles(extent, size):
         here = look[place]
         if not bool(here.any()):
             continue
@@ -193,17 +195,19 @@ def _by_mixing(
         means = mapped(transform, masks.patterns)
         powers = mapped(torch.fft.rfftn(cut.square(), s=shape), masks.patterns)
     step, copies = (_VOXELS, _COPIES) if cut.device.type == "cpu" else (1 << 16, 4096)
+    rounded = products_type(cut.device)
+    mixing = basis.weights.to(rounded)
     for v in range(0, len(chosen), step):
         here_ = slice(v, v + step)
-        part = values[:, here_].contiguous()
+        part = values[:, here_].to(rounded).contiguous()
         for r in range(0, len(basis.weights), copies):
-            scores = basis.weights[r : r + copies] @ part
+            scores = mixing[r : r + copies] @ part
             if masks is not None and means is not None and powers is not None:
                 weights = masks.weights[r : r + copies]
                 variance = (weights @ powers[:, here_]).addcmul_(*[weights @ means[:, here_]] * 2, value=-1.0)
-                scores *= variance.clamp_min_(floor).rsqrt_()
+                scores = variance.clamp_min_(floor).rsqrt_().mul_(scores)
                 square[here_] += scores.square().sum(0) / len(basis.weights)
-            greatest = scores.amax(0)
+            greatest = scores.amax(0).to(best.dtype)
             if with_index:
                 better = greatest > best[here_]
                 index[here_] = torch.where(better, (scores.argmax(0) + r).int(), index[here_])
@@ -218,10 +222,11 @@ def _by_mixing(
 def _mean_square(values: Float[Tensor, "pattern voxel"], weights: Float[Tensor, "rotation pattern"]) -> Tensor:
     """Mean over the copies of their squared scores, without the scores."""
     power, vectors = torch.linalg.eigh(weights.T @ weights / len(weights))
-    total = values.new_zeros(values.shape[1])
-    step = 1 << 16
+    rounded = products_type(values.device)
+    turned, total = vectors.T.to(rounded).contiguous(), values.new_zeros(values.shape[1])
+    step = 1 << 14
     for v in range(0, values.shape[1], step):
-        total[v : v + step] = power @ (vectors.T @ values[:, v : v + step]).square()
+        total[v : v + step] = power @ (turned @ values[:, v : v + step].to(rounded)).to(power.dtype).square()
     return total
 
 
@@ -275,12 +280,18 @@ def _tile_size(shape: tuple[int, ...], side: int, basis: RowBasis | None, device
     return tuple(size)
 
 
-def _tiles(shape: tuple[int, ...], size: tuple[int, ...]) -> Iterator[tuple[slice, slice, slice]]:
-    for z in range(0, shape[0], size[0]):
-        for y in range(0, shape[1], size[1]):
-            for x in range(0, shape[2], size[2]):
-                yield (
-                    slice(z, min(z + size[0], shape[0])),
-                    slice(y, min(y + size[1], shape[1])),
-                    slice(x, min(x + size[2], shape[2])),
-                )
+def _extent(look: Tensor) -> tuple[slice, slice, slice]:
+    """The smallest box that holds all places to look at: a specimen is much thinner than its tomogram."""
+    planes, lines = look.any(2), look.any(0)
+    z, y, x = (seen.nonzero().reshape(-1) for seen in (planes.any(1), planes.any(0), lines.any(0)))
+    if not len(z):
+        return slice(0, 0), slice(0, 0), slice(0, 0)
+    return slice(int(z[0]), int(z[-1]) + 1), slice(int(y[0]), int(y[-1]) + 1), slice(int(x[0]), int(x[-1]) + 1)
+
+
+def _tiles(extent: tuple[slice, slice, slice], size: tuple[int, ...]) -> Iterator[tuple[slice, slice, slice]]:
+    parts = (
+        [slice(start, min(start + step, e.stop)) for start in range(e.start, e.stop, max(1, step))]
+        for e, step in zip(extent, size, strict=True)
+    )
+    return itertools.product(*parts)
