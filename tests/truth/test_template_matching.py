@@ -12,7 +12,7 @@ from eucentric.picking.masks import ball_mask, check_mask, shape_mask
 from eucentric.picking.match_templates import match_templates
 from eucentric.picking.params import MatchParams
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
-from eucentric.picking.search_volume import search_volume
+from eucentric.picking.search_volume import PatternMaps, search_volume
 from eucentric.picking.symmetry_axes import symmetry_frame
 from eucentric.picking.templates import Template, sphere_template, template_from_map
 from eucentric.picking.tomogram_transfer import TomogramTransfer
@@ -120,6 +120,23 @@ def test_the_fast_search_equals_one_correlation_for_each_orientation():
     torch.testing.assert_close(fast.best, plain.best, atol=2e-2, rtol=ROUNDING)
     torch.testing.assert_close(fast.mean_square, plain.mean_square, atol=2e-2, rtol=ROUNDING)
     assert float((fast.index == plain.index).float().mean()) > 0.98
+
+
+@pytest.mark.parametrize("limit", [2**30, 0])
+def test_a_second_search_reads_what_the_first_one_kept(limit):
+    volume, rows = small_search()
+    basis = RowBasis.build(rows.rows, part=0.8)
+    region = torch.zeros(volume.shape, dtype=torch.bool)
+    region[6:20, 4:, 8:25] = True
+    near = region & (torch.rand(volume.shape, generator=torch.Generator().manual_seed(1)) > 0.7)
+    maps = PatternMaps(limit_bytes=limit)
+    few = slice(0, None, 8)
+    search_volume(volume, rows.of(few), basis.of(few), region=region, tile=(8, 40, 10), maps=maps)
+    assert bool(maps.parts) == (limit > 0)
+    again = search_volume(volume, rows, basis, region=near, maps=maps)
+    anew = search_volume(volume, rows, basis, region=near)
+    torch.testing.assert_close(again.best, anew.best, atol=2e-2, rtol=ROUNDING)
+    torch.testing.assert_close(again.mean_square, anew.mean_square, atol=2e-2, rtol=ROUNDING)
 
 
 @pytest.mark.parametrize("fast", [False, True])

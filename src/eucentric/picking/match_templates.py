@@ -12,6 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eucentric.compute.device import free_bytes
 from eucentric.errors import InputError
 from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.geometry.so3 import sample_rotations
@@ -24,7 +25,7 @@ from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
 from eucentric.picking.search_masks import SearchMask, with_search_mask
-from eucentric.picking.search_volume import ScoreVolume, search_volume
+from eucentric.picking.search_volume import PatternMaps, ScoreVolume, search_volume
 from eucentric.picking.symmetry_axes import symmetry_frame
 from eucentric.picking.templates import Template, check_template_size
 from eucentric.picking.tomogram_transfer import TomogramTransfer
@@ -34,6 +35,7 @@ from eucentric.typing import FloatArray
 _PATCH_ANGSTROM = 400.0
 _COARSEST, _FINEST = 16.0, 8.0
 _MASK_POWER = 0.99  # of masks that turn, held by their patterns: their deviations then err by less than 1% in noise
+_KEPT = 2 * 2**30  # bytes of pattern scores kept between both passes of a search
 _LAYER = 200.0  # A of height that share one transfer: 0.05 rad of phase at 16 A
 _PLACES = 64  # whose best orientations are found at once
 _NOISE = 4.0  # robust deviations of the map of greatest scores above its median: candidates
@@ -330,11 +332,17 @@ def _search(
     few = slice(0, None, 8)
     first = rows.of(few)
     some = [None if b is None else b.of(few) for b in (basis, masks)]
-    survey = search_volume(volume, first, *some, region=region)
+    # a scored place takes two bytes for each pattern
+    maps = (
+        None
+        if basis is None or masks is not None
+        else PatternMaps(limit_bytes=min(_KEPT, free_bytes(volume.device) // 3))
+    )
+    survey = search_volume(volume, first, *some, region=region, maps=maps)
     level = torch.quantile(_sample(survey.best[region]), 1.0 - params.survey_part)
     good = ((survey.best > level) & region)[None, None].float()
     near = (torch.nn.functional.max_pool3d(good, 3, stride=1, padding=1)[0, 0] > 0) & region
-    second = search_volume(volume, rows, basis, masks, region=near)
+    second = search_volume(volume, rows, basis, masks, region=near, maps=maps)
     best = torch.maximum(survey.best, second.best)
     compared = len(first.rows) * float(voxels) + count * float(near.sum())
     return ScoreVolume(best=best, mean_square=survey.mean_square), compared

@@ -14,7 +14,7 @@ turn are mixed likewise, on the volume and on its square.
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Complex, Float, Int
@@ -43,6 +43,29 @@ class ScoreVolume:
     """Number of the best orientation, -1 where it was not looked; None where it was not asked for."""
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class PatternMaps:
+    """Scores of all patterns that one search made, for a second one over some of the same places."""
+
+    limit_bytes: int
+    """Of all that is kept; what is more is made again."""
+    tiles: list[tuple[slice, slice, slice]] = field(default_factory=list)
+    parts: dict[int, tuple[Int[Tensor, " voxel"], Float[Tensor, "pattern voxel"]]] = field(default_factory=dict)
+    """By tile: numbers of its voxels, rising, and the scores there."""
+
+    def keep(self, tile: int, chosen: Int[Tensor, " voxel"], values: Float[Tensor, "pattern voxel"]) -> None:
+        held = sum(v.nbytes for _, v in self.parts.values())
+        if held + values.nbytes <= self.limit_bytes:
+            self.parts[tile] = chosen, values
+
+    def at(self, tile: int, chosen: Int[Tensor, " voxel"]) -> Float[Tensor, "pattern voxel"] | None:
+        """At some of the voxels of a tile; None where they were not kept."""
+        if tile not in self.parts:
+            return None
+        numbers, values = self.parts[tile]
+        return values[:, torch.searchsorted(numbers, chosen)]
+
+
 def local_deviation(volume: Float[Tensor, "z y x"], mask: Float[Tensor, "z y x"]) -> Float[Tensor, "z y x"]:
     """Standard deviation of the volume under the mask about every voxel; beyond the volume lies zero."""
     side = mask.shape[0]
@@ -69,6 +92,7 @@ def search_volume(
     region: Tensor | None = None,
     with_index: bool = False,
     tile: tuple[int, int, int] | None = None,
+    maps: PatternMaps | None = None,
 ) -> ScoreVolume:
     """Greatest score of all copies at every voxel.
 
@@ -79,6 +103,7 @@ def search_volume(
     masks : of the masks of `templates`, where these turn, for use with `basis`
     region : (z, y, x) bool, where to look; everywhere where None
     tile : (z, y, x) voxels worked on at a time; as many as memory holds where None
+    maps : filled by a first search with a basis, read by a second one over a part of its region; for masks that do not turn
 
     Raises
     ------
@@ -99,9 +124,15 @@ def search_volume(
     square = torch.zeros(volume.shape, device=volume.device)
     index = torch.full(volume.shape, -1, dtype=torch.int32, device=volume.device) if with_index else None
     whole = _padded(volume, side, tuple(n + side for n in volume.shape))
-    extent = _extent(look)
-    size = tile or _tile_size(tuple(e.stop - e.start for e in extent), side, basis, volume.device)
-    for place in _tiles(extent, size):
+    if maps is not None and maps.tiles:
+        places = maps.tiles
+    else:
+        extent = _extent(look)
+        size = tile or _tile_size(tuple(e.stop - e.start for e in extent), side, basis, volume.device)
+        places = list(_tiles(extent, size))
+        if maps is not None:
+            maps.tiles = places
+    for number, place in enumerate(places):
         here = look[place]
         if not bool(here.any()):
             continue
@@ -110,7 +141,8 @@ def search_volume(
         if basis is None:
             found = _by_transforms(cut, templates, scale, floor, with_index)
         else:
-            found = _by_mixing(cut, templates, basis, masks, scale, here, floor, with_index)
+            kept = None if maps is None or turning else (maps, number)
+            found = _by_mixing(cut, templates, basis, masks, scale, here, floor, with_index, kept)
         best[place] = torch.where(here, found.best, best[place])
         square[place] = torch.where(here, found.mean_square, square[place])
         if index is not None and found.index is not None:
@@ -171,9 +203,11 @@ def _by_mixing(
     here: Tensor,
     floor: float,
     with_index: bool,
+    kept: tuple[PatternMaps, int] | None,
 ) -> ScoreVolume:
     shape = tuple(good_size(n) for n in cut.shape)
     transform = torch.fft.rfftn(cut, s=shape)
+    rounded = products_type(cut.device)
     chosen = here.reshape(-1).nonzero().reshape(-1)
 
     def mapped(spectrum: Tensor, patterns: Tensor) -> Tensor:
@@ -183,19 +217,23 @@ def _by_mixing(
             torch.index_select(map_.reshape(-1), 0, chosen, out=values[n])
         return values
 
-    values = mapped(transform, basis.patterns)
+    known = None if kept is None else kept[0].at(kept[1], chosen)
+    values = mapped(transform, basis.patterns) if known is None else known
     best = torch.full((len(chosen),), -math.inf, device=cut.device)
     index = torch.full((len(chosen),), -1, dtype=torch.int32, device=cut.device)
     if masks is None:
-        values *= scale.reshape(-1)[chosen]
+        if known is None:
+            values *= scale.reshape(-1)[chosen]
         square = _mean_square(values, basis.weights)
         means = powers = None
+        values = values.to(rounded)
+        if kept is not None and known is None:
+            kept[0].keep(kept[1], chosen, values)
     else:
         square = torch.zeros_like(best)
         means = mapped(transform, masks.patterns)
         powers = mapped(torch.fft.rfftn(cut.square(), s=shape), masks.patterns)
     step, copies = (_VOXELS, _COPIES) if cut.device.type == "cpu" else (1 << 16, 4096)
-    rounded = products_type(cut.device)
     mixing = basis.weights.to(rounded)
     for v in range(0, len(chosen), step):
         here_ = slice(v, v + step)
@@ -223,7 +261,7 @@ def _mean_square(values: Float[Tensor, "pattern voxel"], weights: Float[Tensor, 
     """Mean over the copies of their squared scores, without the scores."""
     power, vectors = torch.linalg.eigh(weights.T @ weights / len(weights))
     rounded = products_type(values.device)
-    turned, total = vectors.T.to(rounded).contiguous(), values.new_zeros(values.shape[1])
+    turned, total = vectors.T.to(rounded).contiguous(), power.new_zeros(values.shape[1])
     step = 1 << 14
     for v in range(0, values.shape[1], step):
         total[v : v + step] = power @ (turned @ values[:, v : v + step].to(rounded)).to(power.dtype).square()
