@@ -28,7 +28,7 @@ def test_noise_without_its_series_needs_a_wedge_and_gives_an_empty_table(tomogra
     assert result["counts"] == {"TS_09": 0}
     folder = tmp_path / "pick" / "sphere_120"
     assert (folder / "particles.star").is_file()
-    assert (folder / "scores" / "TS_09_sphere.mrc").is_file()
+    assert (folder / "scores" / "TS_09_sphere_120.mrc").is_file()
     assert json.loads((folder / "run.json").read_text())["tomograms"]["TS_09"]["picks"] == 0
     assert run([*command, "--tilts", "-60", "60"]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -49,6 +49,12 @@ def test_wrong_input_is_told(tomogram, capsys, template, more, words):
     wedge = [] if "--tilts" in more else ["--tilts", "-60", "60"]
     assert run(["pick", str(tomogram), "--template", template, *wedge, *more]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_templates_of_one_name_are_told(tomogram, capsys):
+    command = ["pick", str(tomogram), "--template", "sphere:120", "sphere:120.0", "--tilts", "-60", "60"]
+    assert run(command) == 2
+    assert "Two templates are called sphere_120" in capsys.readouterr().err
 
 
 def test_an_empty_mask_is_told(tomogram, tmp_path, capsys):

@@ -1,19 +1,22 @@
 """Templates, their decoys and other templates compete for places."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.picking.competition import Rivals, judge_places
-from eucentric.picking.decoys import decoys_of, scrambled_template
+from eucentric.picking.decoys import decoy_count, decoys_of, scrambled_template
 from eucentric.picking.false_discovery import local_false_shares
 from eucentric.picking.foreign_places import far_denser, noise_deviation
 from eucentric.picking.masks import ball_mask
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses
 from eucentric.picking.rotated_templates import FourierTemplate
-from eucentric.picking.templates import Template
+from eucentric.picking.templates import Template, sphere_template
+from eucentric.pipeline.search_tomogram import too_few_to_tell
 
 
 def rivals(scores, positions=None, *, radius=10.0, foreign=None):
@@ -134,11 +137,42 @@ def test_a_decoy_has_the_spectrum_outline_and_symmetry_of_its_template(symmetry)
 def test_settings_say_how_many_decoys():
     own = template("C1")
     made = decoys_of(own, np.eye(3), MatchParams(decoys="both", scrambled_decoys=3), seed=0)
-    assert len(made) == 4
+    assert len(made) == decoy_count(own, MatchParams(decoys="both", scrambled_decoys=3)) == 4
     assert not torch.allclose(made[0][0].density, made[1][0].density)
     assert decoys_of(own, np.eye(3), MatchParams(decoys="none"), seed=0) == []
+    assert decoys_of(sphere_template(120.0, voxel_size=10.0), np.eye(3), MatchParams(decoys="both"), seed=0) == []
     with pytest.raises(ValueError, match="greater than or equal to 1"):
         MatchParams(scrambled_decoys=0)
+
+
+def test_places_too_few_for_the_share_are_told():
+    """Of 6 clear places two decoys tell a share of 1 / 12 at best; four tell 1 / 24."""
+
+    def told(margins, kept=False, **settings):
+        found = SimpleNamespace(
+            templates=np.zeros(len(margins), dtype=np.int64),
+            margins=np.array(margins),
+            scores=np.full(len(margins), 9.0),
+            kept=np.full(len(margins), kept),
+            decoy_margins=np.array([4.0, 3.0]),
+            decoy_templates=np.zeros(2, dtype=np.int64),
+            cutoff=6.0,
+        )
+        return too_few_to_tell(found, [template("C1")], MatchParams(**settings))
+
+    (words,) = told([9.0] * 6 + [2.0] * 20)
+    assert words.startswith("6 places fit")
+    assert "of 10 or more only. --scrambled-decoys 4," in words
+    assert "--scrambled-decoys 17" in told([9.0] * 6, false_discovery_rate=0.01)[0]
+    assert "A larger --false-discovery-rate" in told([9.0], false_discovery_rate=0.01)[0]
+    for nothing in (
+        told([9.0] * 6, kept=True),
+        told([9.0] * 10),
+        told([3.0] * 6),
+        told([9.0] * 6, scrambled_decoys=4),
+        told([9.0] * 6, decoys="none"),
+    ):
+        assert nothing == []
 
 
 def test_gold_is_told_from_particles_however_bright():

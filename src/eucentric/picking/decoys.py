@@ -19,16 +19,26 @@ _OUTLINE = 2.0  # over the diameter: the frequency below which a decoy has the p
 _ROUNDS, _EVERY = 20, 7
 
 
+def decoy_count(template: Template, params: MatchParams) -> int:
+    """How many decoys a template gets; a ball none, which scrambled or mirrored is a ball again."""
+    if template.isotropic:
+        return 0
+    scrambled = params.scrambled_decoys if params.decoys in ("scrambled", "both") else 0
+    return scrambled + (params.decoys in ("mirrored", "both"))
+
+
 def decoys_of(
     template: Template, frame: FloatArray, params: MatchParams, seed: int
 ) -> list[tuple[Template, FloatArray]]:
-    """As many as the settings ask for, and the axes of each.
+    """As many as :func:`decoy_count` tells, and the axes of each.
 
     Parameters
     ----------
     frame : (3, 3) rotation to the axes of the template's symmetry
     """
     out: list[tuple[Template, FloatArray]] = []
+    if not decoy_count(template, params):
+        return out
     if params.decoys in ("scrambled", "both"):
         generator = seeded_generator(seed)
         out += [(scrambled_template(template, frame, generator), frame) for _ in range(params.scrambled_decoys)]

@@ -82,7 +82,7 @@ def _read_template(
             raise InputError(
                 f"`{path}` is no sphere; expected sphere: and a diameter in A, such as sphere:120."
             ) from error
-        return sphere_template(diameter, voxel_size=voxel_size)
+        return sphere_template(diameter, voxel_size=voxel_size, name=f"sphere_{diameter:g}")
     place, lower = Path(path), path.lower()
     if lower.endswith(_ATOMS):
         atoms = read_atoms(place)
@@ -229,6 +229,10 @@ def read_templates(
     ----------
     symmetries : one for each, or one for all; C1 where none is given
     masks : files of masks of the templates, one for each; or none
+
+    Raises
+    ------
+    InputError : symmetries or masks that are not one for each, two templates of one name
     """
     if len(masks) not in (0, len(paths)):
         raise InputError(
@@ -238,7 +242,7 @@ def read_templates(
         raise InputError(
             f"{len(symmetries)} symmetries were given for {len(paths)} templates; expected one for all or one for each."
         )
-    return [
+    templates = [
         read_template(
             path,
             voxel_size=voxel_size,
@@ -249,6 +253,13 @@ def read_templates(
         )
         for number, path in enumerate(paths)
     ]
+    names = [template.name for template in templates]
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            raise InputError(
+                f"Two templates are called {name}, so that their picks could not be told apart. Rename the file of one."
+            )
+    return templates
 
 
 def write_score_volumes(folder: Path, name: str, searched: Searched) -> None:

@@ -1,6 +1,7 @@
 """One tomogram searched for templates: how it was made, where in it to look, what its tilts show of a template."""
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import read_mrc
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.optics.box_transfer import Correction
+from eucentric.picking.decoys import decoy_count
 from eucentric.picking.match_templates import MatchResult, match_templates
 from eucentric.picking.params import MatchParams
 from eucentric.picking.templates import Template
 from eucentric.picking.tomogram_transfer import TomogramTransfer
 from eucentric.pipeline.reprojecting import read_volume
+
+_MOST_DECOYS = 20  # that the settings take
 
 
 class TemplateReader(Protocol):
@@ -103,8 +107,10 @@ def search_tomogram(
         )
     transfer = _transfer(job, tilts, caveats)
     templates = read(voxel_size=voxel)
+    caveats += _undecoyed(templates, params)
     region = _region(volume, voxel, job.series, templates, params, mask)
     result = match_templates(volume, voxel, templates, transfer, params, region=region, seed=seed, on_step=on_step)
+    caveats += too_few_to_tell(result, templates, params)
     return Searched(
         result=result,
         templates=templates,
@@ -159,6 +165,38 @@ def _transfer(job: TomogramJob, tilts: tuple[float, float] | None, caveats: list
         correction=job.correction,
         dose_weighting=job.dose_weighting,
     )
+
+
+def _undecoyed(templates: Sequence[Template], params: MatchParams) -> list[str]:
+    """What to tell of templates that have no decoys although decoys were asked for."""
+    balls = [t.name for t in templates if t.isotropic]
+    if not balls or params.decoys == "none":
+        return []
+    return [
+        f"Picks of {', '.join(balls)} have no q-value, since a scrambled ball is as round as the ball: they are all that chance "
+        "alone does not explain, other molecules too. Raise --least-score to be stricter."
+    ]
+
+
+def too_few_to_tell(result: MatchResult, templates: Sequence[Template], params: MatchParams) -> list[str]:
+    """What to tell of templates that some places clearly prefer, but fewer than the share of false picks asks for."""
+    out = []
+    for number, template in enumerate(templates):
+        mine, decoys = result.templates == number, decoy_count(template, params)
+        if not decoys or result.kept[mine].any():
+            continue
+        best = float(result.decoy_margins[result.decoy_templates == number].max(initial=0.0))
+        clear = int((mine & (result.margins > best) & (result.scores >= result.cutoff)).sum())
+        need = math.ceil(1.0 / (decoys * params.false_discovery_rate) - 1e-9)
+        if 0 < clear < need:
+            more = math.ceil(1.0 / (clear * params.false_discovery_rate) - 1e-9)
+            wish = f"--scrambled-decoys {more}, or a larger" if more <= _MOST_DECOYS else "A larger"
+            out.append(
+                f"{clear} place{'s' * (clear != 1)} fit{'s' * (clear == 1)} {template.name} better than any decoy does, but with "
+                f"{decoys} decoy{'s' * (decoys != 1)} a share of {params.false_discovery_rate:.0%} false picks can be told of "
+                f"{need} or more only. {wish} --false-discovery-rate keeps them."
+            )
+    return out
 
 
 def _region(
