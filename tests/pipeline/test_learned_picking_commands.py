@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from eucentric.io.mrc import write_mrc
-from eucentric.io.particles import read_particles, write_particles
+from eucentric.io.particles import read_particles, read_tomogram_frames, write_particles
 from eucentric.models import ParticleSet
 from eucentric.networks import Model, UNet, UNetParams, model_to_bytes
 from eucentric.networks.train_network import initialise
+from eucentric.pipeline.learned_files import example_particles
+from eucentric.pipeline.train_picker_files import read_labels
 
 VOXEL = 12.0
 SMALL = ["--width", "8", "--levels", "2", "--patch-size", "24", "--turned-copies", "0", "--batch-size", "1"]
@@ -105,6 +107,18 @@ def test_a_stopped_training_goes_on(tomogram, tmp_path, program, monkeypatch):
     assert not kept.exists()
     first, second = (json.loads(m.with_name(m.name + ".json").read_text())["losses"] for m in (whole, stopped))
     assert first == second
+
+
+def test_labels_in_voxels_are_read_on_the_tomogram_that_is_trained_on(tomogram, tmp_path):
+    """As clicked in IMOD; of a list in voxels nothing else tells the origin."""
+    path, labels = tomogram
+    clicked = tmp_path / "T1.mod"
+    written = read_particles(labels)
+    write_particles(clicked, written, "imod", read_tomogram_frames(path))
+    assert clicked.is_file()
+    for found in (read_labels(clicked, path), example_particles(path, None, None, clicked)):
+        np.testing.assert_allclose(found.positions_angstrom, written.positions_angstrom, atol=0.02)
+        assert set(found.tomograms) == {"T1"}
 
 
 def test_wrong_input_is_told(tomogram, tmp_path, program):

@@ -129,6 +129,11 @@ def test_scoring_and_projecting(lists, capsys):
         (["select", "a.star", "--output", "o.star", "--min-tilts", "5"], "--series"),
         (["select", "a.star", "--output", "o.star", "--neighbours", "3"], "--neighbour-distance"),
         (["score", "a.star", "--truth", "b.star", "--distance", "9", "--symmetry", "X9"], "symmetry"),
+        (["score", "a.star", "--truth", "b.star", "--distance", "9", "--symmetry", "c=C2"], "truth is of a, b"),
+        (
+            ["score", "a.star", "--truth", "b.star", "--distance", "9", "--truth-kinds", "a=0", "b=1"],
+            "--truth-kinds 0=NAME, or give --any-kind",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_told(arguments, message, lists, monkeypatch, capsys):

@@ -350,7 +350,7 @@ def score(
     """
     from eucentric.geometry.symmetry import symmetry_rotations
     from eucentric.models import ParticleSet
-    from eucentric.pipeline.particle_files import read_true_particles, rename_kinds, score_lists
+    from eucentric.pipeline.particle_files import check_kinds, read_true_particles, rename_kinds, score_lists
 
     found = read_given(picks, options)
     known = ParticleSet.concatenate([read_true_particles(path, series) for path in truth])
@@ -359,6 +359,7 @@ def score(
     for entry in symmetry or ():
         name, _, group = entry.rpartition("=")
         groups[name] = symmetry_rotations(group)
+    check_kinds(found, known, groups, by_kind=not any_kind)
     rows = score_lists(
         found,
         known,

@@ -20,7 +20,7 @@ from eucentric.picking.learned.params import PickerClass
 from eucentric.picking.learned.prepare_volume import PreparedVolume, prepare_volume
 from eucentric.picking.learned.train_picker import PURPOSE
 from eucentric.pipeline.blob_files import TomogramFile, find_tomograms, slab_region
-from eucentric.pipeline.particle_files import read_list
+from eucentric.pipeline.particle_files import Grids, read_list
 from eucentric.pipeline.reprojecting import read_volume
 
 SHIPPED = "shipped"
@@ -131,6 +131,12 @@ def read_prepared(
         raise InputError(f"{one.name}: {error}") from error
 
 
+def grids_of(target: Path) -> Grids:
+    """The tomograms of a project, table or file, for lists in their voxels."""
+    table = target / "reconstruct" / "tilt_series.star" if target.is_dir() else target
+    return Grids(tomograms=table if table.is_file() else None)
+
+
 def example_particles(
     target: Path, place: tuple[float, float, float] | None, tomogram: str | None, file: Path | None
 ) -> ParticleSet | None:
@@ -143,7 +149,7 @@ def example_particles(
     if place is not None and file is not None:
         raise InputError("Give either --like X Y Z or --examples FILE.")
     if file is not None:
-        return read_list(file)
+        return read_list(file, grids_of(target))
     if place is None:
         return None
     names = [one.name for one in find_tomograms(target)]

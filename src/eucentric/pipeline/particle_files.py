@@ -1,6 +1,6 @@
 """Tools on lists of particles in files: what they read, check and write."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -336,6 +336,28 @@ def in_estimated_frame(particles: ParticleSet, truth: TiltTruth, series: TiltSer
     turns = error.turn_at(particles.positions_angstrom)
     turned = Rotation(turns).compose(Rotation(particles.rotations)).matrices
     return particles.with_positions(error.to_estimate(particles.positions_angstrom)).with_rotations(turned)
+
+
+def check_kinds(picks: ParticleSet, truth: ParticleSet, symmetric: Collection[str], *, by_kind: bool) -> None:
+    """
+    Parameters
+    ----------
+    symmetric : kinds that a symmetry is given for; "" for all
+
+    Raises
+    ------
+    InputError : no kind of the picks is one of the truth, so that nothing could match; a symmetry of a kind that is not there
+    """
+    known, asked = ({str(kind) for kind in one.kinds} for one in (picks, truth))
+    if by_kind and len(picks) and not known & asked:
+        own = ", ".join(sorted(known - {""})) or "no kind"
+        raise InputError(
+            f"The picks are of {own}, and the truth is of {', '.join(sorted(asked))}. Give the truth's kinds the names that the "
+            f"picks have, as in --truth-kinds {min(asked)}=NAME, or give --any-kind."
+        )
+    strange = set(symmetric) - asked - {""}
+    if strange:
+        raise InputError(f"A symmetry is given for {min(strange)}; the truth is of {', '.join(sorted(asked))}.")
 
 
 def score_lists(

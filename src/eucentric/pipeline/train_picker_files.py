@@ -23,8 +23,8 @@ from eucentric.picking.learned.simulated_patches import SimulatedSource
 from eucentric.picking.learned.train_picker import TrainedPicker, hold_out, train_picker
 from eucentric.picking.learned.training_patches import LabelledVolume, PatchSource
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.learned_files import digest, read_model, read_prepared, tomograms_to_use
-from eucentric.pipeline.particle_files import Grids, read_list, read_true_particles
+from eucentric.pipeline.learned_files import digest, grids_of, read_model, read_prepared, tomograms_to_use
+from eucentric.pipeline.particle_files import read_list, read_true_particles
 from eucentric.pipeline.reprojecting import refuse_to_replace
 from eucentric.pipeline.scene_files import read_species
 from eucentric.simulation.params import SimulationParams
@@ -51,8 +51,9 @@ class ModelMade:
     caveats: tuple[str, ...]
 
 
-def read_labels(path: Path, target: Path, grids: Grids | None = None) -> ParticleSet:
-    """Labelled particles: any list, or the truth of a simulated series in the frame of the project's own geometry.
+def read_labels(path: Path, target: Path) -> ParticleSet:
+    """Labelled particles: any list, those in voxels on the tomograms of the target, or the truth of a simulated series in the
+    frame of the project's own geometry.
 
     Raises
     ------
@@ -62,7 +63,7 @@ def read_labels(path: Path, target: Path, grids: Grids | None = None) -> Particl
         table = target if target.suffix.lower() == ".star" else target / "reconstruct" / "tilt_series.star"
         found = read_true_particles(path, table if table.is_file() else None)
     else:
-        found = read_list(path, grids)
+        found = read_list(path, grids_of(target))
     unnamed = np.array([not str(kind) for kind in found.kinds])
     return found.with_kinds(np.where(unnamed, _UNNAMED, found.kinds)) if unnamed.any() else found
 
@@ -96,7 +97,6 @@ def train_picker_files(
     negatives: Sequence[Path] = (),
     held_out: Sequence[str] = (),
     start: str | None = None,
-    grids: Grids | None = None,
     seed: int = 0,
     overwrite: bool = False,
     on_step: Callable[[int, int, float], None] | None = None,
@@ -108,7 +108,6 @@ def train_picker_files(
     held_out : names of tomograms whose labels calibrate the scores and are not trained on; where none is named, the end of each
         tomogram that holds `params.held_out` of its labels
     start : model whose weights are the first ones
-    grids : of lists in voxels
 
     Raises
     ------
@@ -119,8 +118,8 @@ def train_picker_files(
         raise InputError(
             "Nothing to train on was given. Give --labels with particles, or --structure with atomic models."
         )
-    known = ParticleSet.concatenate([read_labels(path, target, grids) for path in labels])
-    wrong = ParticleSet.concatenate([read_labels(path, target, grids) for path in negatives])
+    known = ParticleSet.concatenate([read_labels(path, target) for path in labels])
+    wrong = ParticleSet.concatenate([read_labels(path, target) for path in negatives])
     classes = picker_classes(sorted({str(kind) for kind in known.kinds}), diameters)
     tomograms = [one for one in tomograms_to_use(target, None) if one.name in known.tomogram_names]
     if not tomograms:
