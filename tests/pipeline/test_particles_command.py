@@ -129,6 +129,7 @@ def test_scoring_and_projecting(lists, capsys):
         (["select", "a.star", "--output", "o.star", "--min-tilts", "5"], "--series"),
         (["select", "a.star", "--output", "o.star", "--neighbours", "3"], "--neighbour-distance"),
         (["score", "a.star", "--truth", "b.star", "--distance", "9", "--symmetry", "X9"], "symmetry"),
+        (["select", "a.star", "--output", "o.star", "--kind", "c"], "There are: a, b"),
         (["score", "a.star", "--truth", "b.star", "--distance", "9", "--symmetry", "c=C2"], "truth is of a, b"),
         (
             ["score", "a.star", "--truth", "b.star", "--distance", "9", "--truth-kinds", "a=0", "b=1"],

@@ -140,6 +140,10 @@ def select_particles(particles: ParticleSet, wanted: Selection) -> ParticleSet:
     if wanted.tomograms:
         keep &= [any(fnmatchcase(str(n), p) for p in wanted.tomograms) for n in particles.tomograms]
     if wanted.kinds:
+        unknown = sorted(set(wanted.kinds) - {str(kind) for kind in particles.kinds})
+        if unknown:
+            there = ", ".join(sorted({str(kind) for kind in particles.kinds} - {""})) or "none is named"
+            raise InputError(f"No particle is of kind {unknown[0]}. There are: {there}.")
         keep &= np.isin(particles.kinds, list(wanted.kinds))
     if wanted.min_score is not None:
         if np.isnan(particles.scores).all():

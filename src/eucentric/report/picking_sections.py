@@ -57,7 +57,7 @@ def picking_section(title: str, kept: Curves, pictures: Curves, params: ReportPa
     return Section(
         title=title,
         reading=_READING,
-        columns=("kind", "picks", "candidates", "decoys", "chance level", "lowest pick", "median pick"),
+        columns=("kind", "picks", "candidates", "decoys", "least score", "lowest pick", "median pick"),
         rows=rows,
         strips=tuple(_strips(candidates, pictures)),
         pictures=tuple(_pictures(candidates, pictures, params)),
