@@ -146,7 +146,7 @@ def score_histograms(
         )
         axes.hist(decoys[row], bins=list(bins), histtype="step", color=SECOND, linewidth=1.6, label="decoys")
         if np.isfinite(cutoffs[row]):
-            axes.axvline(cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"chance {cutoffs[row]:.1f} σ")
+            axes.axvline(cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"least {cutoffs[row]:.1f} σ")
         if np.isfinite(lowest_kept[row]):
             label = f"lowest pick {lowest_kept[row]:.1f} σ"
             axes.axvline(lowest_kept[row], color="black", linewidth=1.0, label=label)

@@ -67,8 +67,3 @@ class _Block(nn.Sequential):
             nn.BatchNorm3d(wide),
             nn.SiLU(),
         )
-
-
-def count_weights(network: nn.Module) -> int:
-    """Numbers that training changes."""
-    return sum(p.numel() for p in network.parameters())

@@ -18,7 +18,6 @@ from eucentric.fourier.filters import band_pass, soft_edge
 from eucentric.fourier.grid import frequency_grid
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.optics.atoms import density_from_atoms
-from eucentric.typing import FloatArray
 
 _HELD = 0.98  # of the density that the diameter encloses
 _FEWEST_VOXELS = 5  # across a template: fewer show no orientation
@@ -202,15 +201,6 @@ def check_template_size(template: Template, shape: Sequence[int], voxel_size: fl
             f"The template {template.name} is {template.diameter_angstrom:.0f} A wide and the tomogram only {least:.0f} A "
             "along its shortest side. Check the pixel size of the template."
         )
-
-
-def mass_centre_angstrom(density: FloatArray, voxel_size: float) -> FloatArray:
-    """(3,) x, y, z of the middle of the density from voxel ``n // 2``."""
-    axes = [(np.arange(n) - n // 2) * voxel_size for n in density.shape]
-    total = density.sum()
-    return np.array(
-        [(density.sum(axis=tuple(d for d in range(3) if d != a)) * axes[a]).sum() / total for a in (2, 1, 0)]
-    )
 
 
 def _mirrored(box: Float[Tensor, "z y x"]) -> Tensor:
