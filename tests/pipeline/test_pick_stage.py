@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,15 +14,17 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import read_particles
 from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.models.settings import Frozen
-from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries, Tomogram
+from eucentric.models.tilt_series import CtfFit, Tilt, TiltPose, TiltSeries, Tomogram
 from eucentric.pipeline.plan import Plan, all_stages
 from eucentric.pipeline.records import COLLECTIVE, read_records
 from eucentric.pipeline.runner import run_project
+from eucentric.pipeline.search_tomogram import TomogramJob
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.stages.pick import PickTemplates
 from eucentric.pipeline.stages.report import WriteReport
 from eucentric.pipeline.steps import project_steps
 from eucentric.pipeline.store import StageStore
+from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.params import ReportParams
 
 SHAPE, VOXEL, DIAMETER = (26, 48, 48), 14.0, 112.0
@@ -179,6 +182,34 @@ def test_a_wedge_by_hand_is_said_to_be_one(searched, capsys):
     assert pick(searched, *words) == 0
     assert "given by hand (-60 to 60 degrees about y)" in capsys.readouterr().out
     assert len(read_particles(searched / "pick" / "wedge" / "particles.star")) == len(places())
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_ctf", "correction", "weighted"),
+    [
+        ({"purpose": "picking"}, True, "wiener", True),
+        ({"purpose": "picking"}, False, "none", True),
+        ({"purpose": "averaging", "dose_weighting": False}, True, "flip", False),
+        ({"method": "wbp"}, True, "none", True),
+        ({"method": "wbp", "ctf_correction": "multiply"}, True, "flip", True),
+        (None, True, "none", False),
+    ],
+)
+def test_templates_are_weighted_as_the_tomogram_was_made(tmp_path, settings, has_ctf, correction, weighted):
+    """Also of series without halves, whose purpose alone tells the method."""
+    series = series_of(tmp_path, "one", density([], 1.0))
+    if has_ctf:
+        fit = CtfFit(defocus_u_angstrom=30000.0, defocus_v_angstrom=30000.0)
+        series = series.replace(tilts=tuple(replace(t, ctf=fit) for t in series.tilts))
+    assert series.has_ctf == has_ctf
+    assert not series.has_halves
+    if settings is not None:
+        record = tmp_path / "reconstruct" / "records" / "one.json"
+        record.parent.mkdir()
+        values = json.loads(ReconstructParams(**settings).model_dump_json())
+        record.write_text(json.dumps({"parameters": values}))
+    job = TomogramJob.of_series(series, tmp_path)
+    assert (job.correction, job.dose_weighting) == (correction, weighted)
 
 
 def test_masks_for_each_tomogram(searched, tmp_path, capsys):

@@ -22,6 +22,7 @@ from eucentric.picking.params import MatchParams
 from eucentric.picking.templates import Template
 from eucentric.picking.tomogram_transfer import TomogramTransfer
 from eucentric.pipeline.reprojecting import read_volume
+from eucentric.reconstruction.params import ReconstructParams
 
 _MOST_DECOYS = 20  # that the settings take
 
@@ -125,18 +126,14 @@ def _how_made(folder: Path, series: TiltSeries) -> tuple[Correction, bool]:
     """What the reconstruction did about the CTF, and whether it faded what radiation destroyed."""
     record = folder / "records" / f"{series.name}.json"
     try:
-        made = json.loads(record.read_text(encoding="utf-8"))["parameters"]
+        written = ReconstructParams.model_validate(json.loads(record.read_text(encoding="utf-8"))["parameters"])
     except (OSError, ValueError, KeyError):
         return "none", False
-    weighted = bool(made.get("dose_weighting", True))
-    method, corrected, purpose = made.get("method"), made.get("ctf_correction"), made.get("purpose")
-    if method == "auto" and purpose in (None, "view", "picking") and series.has_ctf and series.has_halves:
-        method = "ctf"
-    if method == "ctf":
-        return "wiener", weighted
-    if corrected == "auto":
-        corrected = "flip" if purpose in ("averaging", "segmentation") and series.has_ctf else "none"
-    return ("wiener" if corrected == "wiener" else "flip" if corrected in ("flip", "multiply") else "none"), weighted
+    made = written.resolved(has_ctf=series.has_ctf, has_halves=series.has_halves)
+    if made.method == "ctf" or made.ctf_correction == "wiener":
+        return "wiener", made.dose_weighting
+    # once more the CTF: its signs are right, its amplitudes are those of the images
+    return ("flip" if made.ctf_correction in ("flip", "multiply") else "none"), made.dose_weighting
 
 
 def _transfer(job: TomogramJob, tilts: tuple[float, float] | None, caveats: list[str]) -> TomogramTransfer:
