@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eucentric.compute.seeds import seeded_generator
-from eucentric.fourier.filters import soft_edge
 from eucentric.fourier.grid import frequency_grid
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.picking.params import MatchParams
@@ -49,11 +48,12 @@ def decoys_of(
 
 
 def scrambled_template(template: Template, frame: FloatArray, generator: torch.Generator) -> Template:
-    """A molecule of the same power spectrum, rough outline and symmetry, whose inner order is chance.
+    """A molecule of the same power spectrum, densities, rough outline and symmetry, whose inner order is chance.
 
-    Phases of detail finer than half the diameter are random; then, in turn, the density is confined to the ball of the
-    template and its spectrum put right. Noise and other molecules of about its size fit such a decoy as well as the
-    template; the molecule itself fits the template alone.
+    Phases of detail finer than half the diameter begin random; then, in turn, the amplitudes of each shell are put right and
+    the densities in the ball of the template get the values that its own have, rank by rank, so that the decoy is as
+    solid as a molecule. Noise and other molecules of about its size fit such a decoy as well as the template; the molecule
+    itself fits the template alone.
 
     Parameters
     ----------
@@ -62,21 +62,34 @@ def scrambled_template(template: Template, frame: FloatArray, generator: torch.G
     n, side = template.density.shape[0], template.voxel_size_angstrom
     device = template.density.device
     own = torch.fft.rfftn(template.density)
-    power = own.abs()
-    coarse = frequency_grid((n, n, n), side, device=device) < _OUTLINE / template.diameter_angstrom
+    frequency = frequency_grid((n, n, n), side, device=device)
+    shell = (frequency * (n * side)).round().long()
+    count = torch.bincount(shell.reshape(-1))
+    coarse = frequency < _OUTLINE / template.diameter_angstrom
+    power = _shell_means(own, shell, count)
     axis = (torch.arange(n, device=device) - n // 2) * side
     distance = (axis[:, None, None] ** 2 + axis[None, :, None] ** 2 + axis[None, None, :] ** 2).sqrt()
-    radius = 0.5 * template.diameter_angstrom
-    ball = soft_edge(distance, radius, radius + 2.0 * side)
+    ball = distance <= 0.5 * template.diameter_angstrom + side
+    values = template.density[ball].sort().values
     turns = frame @ symmetry_rotations(template.symmetry) @ frame.T
     box = _averaged(torch.randn((n, n, n), generator=generator).to(own.real) * ball, turns)
     for number in range(1, _ROUNDS + 1):
         spectrum = torch.fft.rfftn(box)
-        spectrum = torch.where(coarse, own, spectrum * (power / spectrum.abs().clamp_min(1e-12)))
-        box = torch.fft.irfftn(spectrum, s=(n, n, n)) * ball
+        spectrum = torch.where(coarse, own, spectrum * (power / _shell_means(spectrum, shell, count))[shell])
+        box = torch.fft.irfftn(spectrum, s=(n, n, n))
         if number % _EVERY == 0:
             box = _averaged(box, turns)
-    return replace(template, name=f"{template.name}, scrambled", density=box)
+        if number < _ROUNDS:
+            ranked = torch.zeros_like(box)
+            ranked[ball] = values[box[ball].argsort().argsort()]
+            box = ranked
+    return replace(template, name=f"{template.name}, scrambled", density=box * ball)
+
+
+def _shell_means(spectrum: Tensor, shell: Tensor, count: Tensor) -> Tensor:
+    """(shell,) root of the mean power."""
+    total = torch.bincount(shell.reshape(-1), weights=spectrum.abs().square().reshape(-1).double())
+    return (total / count.clamp_min(1)).clamp_min(1e-30).sqrt().to(spectrum.real.dtype)
 
 
 def _averaged(box: Float[Tensor, "z y x"], turns: FloatArray) -> Float[Tensor, "z y x"]:
