@@ -17,7 +17,7 @@ from eucentric.errors import InputError
 from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.geometry.so3 import sample_rotations
 from eucentric.picking.competition import Rivals, judge_places
-from eucentric.picking.decoys import decoys_of
+from eucentric.picking.decoys import decoy_count, decoys_of
 from eucentric.picking.false_discovery import chance_level
 from eucentric.picking.find_peaks import greedy, local_maxima, top_hat_region
 from eucentric.picking.foreign_places import far_denser, noise_deviation
@@ -145,7 +145,7 @@ def match_templates(
     fine = coarse if tuple(shape) == tuple(volume.shape) else _Level.build(volume, voxel_size, transfer, look)
     spacing = np.array([voxel_size * o / n for o, n in zip(volume.shape, shape, strict=True)])
     frames = [symmetry_frame(t) for t in templates]
-    each = 1 + len(decoys_of(templates[0], frames[0], params, seed))
+    searches = sum(1 + decoy_count(t, params) for t in templates)
     rivals: list[Rivals] = []
     maps: list[Tensor] = []
     tests, level_tests, done = 0.0, 1.0, 0
@@ -156,7 +156,7 @@ def match_templates(
             searched.append(_search_one(coarse, member, axes, transfer, params, few))
             done += 1
             if on_step is not None:
-                on_step(done / (each * len(templates)))
+                on_step(done / searches)
         places = _joined([s.places for s in searched], [s.values for s in searched], template, coarse.voxel, params)
         members = tuple(
             _fit_places(coarse, fine, spacing, member, axes, transfer, params, places, one.background)

@@ -261,7 +261,8 @@ def _mean_square(values: Float[Tensor, "pattern voxel"], weights: Float[Tensor, 
     """Mean over the copies of their squared scores, without the scores."""
     power, vectors = torch.linalg.eigh(weights.T @ weights / len(weights))
     rounded = products_type(values.device)
-    turned, total = vectors.T.to(rounded).contiguous(), power.new_zeros(values.shape[1])
+    turned = vectors.T.to(rounded).contiguous()
+    total: Tensor = power.new_zeros(values.shape[1])
     step = 1 << 14
     for v in range(0, values.shape[1], step):
         total[v : v + step] = power @ (turned @ values[:, v : v + step].to(rounded)).to(power.dtype).square()
