@@ -43,10 +43,10 @@ def average(
 ) -> int:
     """Average particles straight from the tilt images: with the poses that their list holds, or aligned in turns (--auto).
 
-    Writes map.mrc, half1.mrc, half2.mrc and mask.mrc (protein bright), fsc.star, and particles.star with the halves
-    (rlnRandomSubset) and the images of each particle. With --auto, particles are aligned to the map of their own half and
-    averaged again until nothing gets better; every iteration is kept in iterations/, and the same command goes on where it
-    was interrupted.
+    Writes map.mrc, half1.mrc, half2.mrc, mask.mrc, map_sharpened.mrc, map_local.mrc (filtered by local_resolution.mrc; protein
+    bright), fsc.star, curves.npz, and particles.star with the halves (rlnRandomSubset) and the images of each particle. With
+    --auto, particles are aligned to the map of their own half and averaged again until nothing gets better; every iteration
+    is kept in iterations/, and the same command goes on where it was interrupted.
 
     Parameters
     ----------
@@ -119,6 +119,8 @@ def average(
     sys.stdout.write(
         f"{made.particles} particles, {int(made.result.tilts_used.sum())} images: {words}. Wrote {made.folder}.\n"
     )
+    for caveat in made.about.get("sharpened", {}).get("caveats", ()):
+        sys.stdout.write(f"{caveat}\n")
     if as_json:
         shown = resolution if math.isfinite(resolution) else None
         show_json(

@@ -24,6 +24,10 @@ _AVERAGING = {
     "extract": "Cut particles from tilt images, for other programs.",
     "average": "Average particles into a map, with its resolution.",
 }
+_MAPS = {
+    "sharpen": "Undo the fall of a map's amplitudes, by its half maps.",
+    "local-resolution": "Measure the resolution of a map from place to place.",
+}
 
 
 def make_app() -> App:
@@ -105,6 +109,9 @@ def make_app() -> App:
         help="Reconstruct small boxes anywhere in a series, without its tomogram.",
         group=tools,
     )
+    for name, text in _MAPS.items():
+        target = f"eucentric.cli.map_commands:{name.replace('-', '_')}"
+        app.command(target, name=name, help=text, group=tools, help_format="plaintext")
     app.command(particles_app(tools))
     app.command(geometry_app(tools))
     app.command(

@@ -6,7 +6,7 @@ from eucentric.pipeline.stages import STAGES, load_settings
 
 
 def model_of(command: str) -> type[BaseModel] | None:
-    """The settings class of a stage's command, of the simulator, of averaging or of learned picking; None for other commands."""
+    """The settings class of a stage's command, of the simulator, of averaging, of maps or of learned picking; else None."""
     if command == "simulate":
         from eucentric.simulation.params import SimulationParams
 
@@ -19,5 +19,9 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.averaging.params import AverageParams, ExtractParams
 
         return create_model("Averaging", __base__=(ExtractParams, AverageParams))
+    if command in ("sharpen", "local-resolution"):
+        from eucentric.averaging.map_params import LocalResolutionParams, SharpenParams
+
+        return SharpenParams if command == "sharpen" else LocalResolutionParams
     entry = next((e for e in STAGES if e.name == command), None)
     return None if entry is None else load_settings(entry)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,11 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import write_star
 from eucentric.pipeline.extract_series import ParticleJob, open_particles
+from eucentric.pipeline.half_maps import RECORD
+from eucentric.pipeline.map_measures import MEASURES, measure_average
 from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
 
-FILES = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "fsc.star", "particles.star", "average.json")
+FILES = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "fsc.star", "particles.star", *MEASURES, RECORD)
 _BRIGHT = "protein bright"
 
 
@@ -37,6 +40,8 @@ class AverageMade:
     result: AverageResult
     particles: int
     seconds: float
+    about: dict[str, Any]
+    """As `average.json` holds it."""
 
 
 def average_list(
@@ -56,7 +61,7 @@ def average_list(
     Parameters
     ----------
     target, table : as :func:`eucentric.pipeline.extract_series.open_particles`
-    output : folder for map.mrc, half1.mrc, half2.mrc, mask.mrc, fsc.star, particles.star and average.json
+    output : folder for map.mrc, half1.mrc, half2.mrc, mask.mrc, fsc.star, particles.star, average.json and what `map_measures` adds
     mask : volume of the map's size in place of one made
 
     Raises
@@ -67,8 +72,9 @@ def average_list(
     refuse_to_replace([output / name for name in FILES], [target], overwrite)
     job = open_particles(target, extract, table=table, device=device)
     result = average_job(job, params, mask=_read_mask(mask, job) if mask is not None else None, on_step=on_step)
-    write_average(output, job, result, params)
-    return AverageMade(folder=output, result=result, particles=len(job), seconds=time.perf_counter() - started)
+    about = write_average(output, job, result, params)
+    seconds = time.perf_counter() - started
+    return AverageMade(folder=output, result=result, particles=len(job), seconds=seconds, about=about)
 
 
 def average_job(
@@ -96,8 +102,8 @@ def average_job(
     return average_halves((sums[0], sums[1]), params, halves=halves, tilts_used=used, mask=mask)
 
 
-def write_average(output: Path, job: ParticleJob, result: AverageResult, params: AverageParams) -> None:
-    """Write maps, curve and particles; `average.json` with settings comes last."""
+def write_average(output: Path, job: ParticleJob, result: AverageResult, params: AverageParams) -> dict[str, Any]:
+    """Write maps, what is made of them, curves and particles; `average.json` with settings, which is returned, comes last."""
     make_folder(output)
     voxel = result.voxel_size_angstrom
     for name, volume in (
@@ -113,7 +119,7 @@ def write_average(output: Path, job: ParticleJob, result: AverageResult, params:
     )
     pixels = {name: s.pixel_size_angstrom for name, s in job.series.items()}
     write_relion_particles(output / "particles.star", particles, pixel_sizes_angstrom=pixels)
-    about = {
+    about: dict[str, Any] = {
         "version": __version__,
         "resolution_angstrom": _finite(result.correlation.resolution_angstrom),
         "particles": len(job),
@@ -123,7 +129,9 @@ def write_average(output: Path, job: ParticleJob, result: AverageResult, params:
         "average": params.model_dump(mode="json"),
         "table": str(job.table),
     }
-    write_text_atomic(output / "average.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    about |= measure_average(output, result, params.symmetry, particles)
+    write_text_atomic(output / RECORD, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    return about
 
 
 def write_fsc(path: Path, correlation: HalfMapCorrelation) -> None:

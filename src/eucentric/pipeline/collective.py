@@ -92,7 +92,8 @@ def _draft(
         for folder in records.variant_folders(maker.root, stage)
         for name, record in records.read_records(maker.root / folder).items()
     ]
-    upstream = hashlib.sha256(json.dumps([upstreams, failures, variants]).encode()).hexdigest()[:32]
+    also = kind.also_reads(maker.root)
+    upstream = hashlib.sha256(json.dumps([upstreams, failures, [*variants, *also]]).encode()).hexdigest()[:32]
     exclusions = tuple(e for name in names for e in maker.exclusions.get(name, ()))
     parameters = step.params.model_dump(mode="json")
     project = project_values(step.stage.uses, maker.project, maker.root)

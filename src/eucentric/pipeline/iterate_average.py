@@ -191,13 +191,14 @@ def _finish(job: IterateJob, last: Iteration, output: Path, on_step: OnStep | No
     result = average_of(aligned, job.average, job.halves)
     used = aligned.tilts_used > 0
     caveats = _caveats(last, result, used)
+    about = write_average(output, replace(job.opened, particles=last.particles), result, job.average)
+    caveats += tuple(about.get("sharpened", {}).get("caveats", ()))
     values = {
         "iterate": job.iterate.model_dump(mode="json"),
         "turn_of_reference": last.turn.tolist(),
         "rounds": [r.as_json() for r in last.history],
         "caveats": list(caveats),
     }
-    write_average(output, replace(job.opened, particles=last.particles), result, job.average)
     write_text_atomic(output / RECORD, json.dumps(values, indent=1) + "\n")
     return IteratedAverage(
         folder=output, result=result, particles=int(used.sum()), rounds=last.history, caveats=caveats

@@ -117,6 +117,12 @@ class CollectiveStage(_Stage, ABC):
     shows_variants_of: ClassVar[tuple[str, ...]] = ()
     """Stages whose results in folders of their own (`--output`) it also reads."""
 
+    @classmethod
+    def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
+        """Marks that change when anything else changes that it reads in the project."""
+        del root
+        return ()
+
     @abstractmethod
     def run(
         self,

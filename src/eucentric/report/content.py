@@ -95,12 +95,24 @@ class MetricTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AverageRow:
+    """One average in the table of the project."""
+
+    name: str
+    page: str
+    """File name of its page."""
+    facts: tuple[tuple[str, str], ...]
+    """The same names for all averages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectPage:
     """The page of the project."""
 
     title: str
     rows: tuple[SeriesRow, ...]
     tables: tuple[MetricTable, ...] = ()
+    averages: tuple[AverageRow, ...] = ()
     methods: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     versions: tuple[tuple[str, str], ...] = ()

@@ -52,6 +52,16 @@ _PROJECT = """{% extends "base" %}
 </tr>
 {% endfor %}
 </table></div>
+{% if page.averages %}
+<h2>Averages</h2>
+<div class="wide"><table>
+<tr><th>average</th>{% for name, value in page.averages[0].facts %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in page.averages %}
+<tr><td><a href="{{ row.page | urlencode }}">{{ row.name }}</a></td>
+{% for name, value in row.facts %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}
+</table></div>
+{% endif %}
 {% if page.tables %}
 <h2>Metrics</h2>
 {% for table in page.tables %}
@@ -83,7 +93,7 @@ _PROJECT = """{% extends "base" %}
 _SERIES = """{% extends "base" %}
 {% block title %}{{ page.name }}{% endblock %}
 {% block body %}
-<p><a href="index.html">All tilt series</a></p>
+<p><a href="index.html">The project</a></p>
 <h1>{{ page.name }}</h1>
 {% if page.failed_stage %}
 <p class="failed">Failed in {{ page.failed_stage }}: {{ page.message }}</p>

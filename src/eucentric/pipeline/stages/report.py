@@ -19,11 +19,14 @@ from eucentric.io.atomic import write_text_atomic
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import TiltSeries, Tomogram
+from eucentric.pipeline.average_report import average_folders, average_mark, read_average
 from eucentric.pipeline.records import Record, row_path, software_versions, variant_folders
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.alignment_sections import alignment_section, excluded_section
+from eucentric.report.averaging_sections import average_page
 from eucentric.report.content import (
+    AverageRow,
     MetricTable,
     ProjectPage,
     Section,
@@ -84,6 +87,11 @@ class WriteReport(CollectiveStage):
     runs_without_items = True
     shows_variants_of = ("reconstruct", _PICK)
 
+    @classmethod
+    def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
+        """Marks of the averages."""
+        return tuple(average_mark(folder) for folder in average_folders(root))
+
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
     ) -> CollectiveOutcome:
@@ -100,11 +108,27 @@ class WriteReport(CollectiveStage):
             page, notes = _series_page(history, store, params)
             write_text_atomic(store.output(files[history.name]), render_series(page))
             problems.extend(f"{history.name}: {note}" for note in notes)
-        write_text_atomic(store.output("index.html"), render_project(_project_page(histories, files, params)))
+        averages = _average_pages(store, params, files)
+        page_of_all = replace(_project_page(histories, files, params), averages=averages)
+        write_text_atomic(store.output("index.html"), render_project(page_of_all))
         failed = sum(h.failure is not None for h in histories)
-        return CollectiveOutcome(
-            metrics={"series": float(len(histories)), "failed": float(failed)}, caveats=tuple(problems)
-        )
+        metrics = {"series": float(len(histories)), "failed": float(failed)}
+        if averages:
+            metrics["averages"] = float(len(averages))
+        return CollectiveOutcome(metrics=metrics, caveats=tuple(problems))
+
+
+def _average_pages(store: StageStore, params: ReportParams, taken: Mapping[str, str]) -> tuple[AverageRow, ...]:
+    """Write a page for each average of the project."""
+    folders = average_folders(store.root)
+    names = page_names([*taken, *(f"average-{folder.name}" for folder in folders)])
+    rows = []
+    for folder in folders:
+        page = average_page(read_average(folder), params)
+        file = names[f"average-{folder.name}"]
+        write_text_atomic(store.output(file), render_series(page))
+        rows.append(AverageRow(name=folder.name, page=file, facts=page.facts))
+    return tuple(rows)
 
 
 def page_names(names: Sequence[str]) -> dict[str, str]:
