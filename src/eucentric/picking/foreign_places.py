@@ -1,4 +1,4 @@
-"""Places where far denser things than particles lie: gold, crystals of ice, the edge of the carbon."""
+"""Places of other things than particles: gold, crystals of ice, the edge of the carbon; membranes."""
 
 import numpy as np
 import torch
@@ -6,9 +6,35 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eucentric.fourier.filters import soft_edge
+from eucentric.picking.templates import Template
 from eucentric.typing import FloatArray
 
 _DENSER = 2.0  # of what is left unexplained, over noise: particles and neighbours as dense stay well below
+_HEADS, _WIDTH = 19.0, 5.0
+"""A: distance of the phosphates from the middle of a lipid bilayer, and the standard deviation of their layer (Nagle &
+Tristram-Nagle, Biochim. Biophys. Acta 1469:159, 2000)."""
+_ABOUT = "D12"  # as many sides as a disc needs
+
+
+def membrane_patch(template: Template) -> Template:
+    """A piece of flat membrane in the ball of a template, its normal along z: both layers of head groups, tails as dense as ice."""
+    n, side = template.density.shape[0], template.voxel_size_angstrom
+    fine = 4  # samples a voxel: layers are thinner than voxels
+    line = (torch.arange(n, device=template.density.device, dtype=template.density.dtype) - n // 2) * side
+    within = (torch.arange(fine, device=line.device, dtype=line.dtype) + 0.5) / fine - 0.5
+    heights = line[:, None] + within * side
+    profile = torch.exp(-0.5 * ((heights.abs() - _HEADS) / _WIDTH) ** 2).mean(1)
+    distance = (line[:, None, None] ** 2 + line[:, None] ** 2 + line**2).sqrt()
+    radius = 0.5 * template.diameter_angstrom
+    density = profile[:, None, None] * soft_edge(distance, radius - side, radius + side)
+    return Template(
+        name=f"membrane, {template.name}",
+        density=density,
+        voxel_size_angstrom=side,
+        diameter_angstrom=template.diameter_angstrom,
+        symmetry=_ABOUT,
+    )
 
 
 def noise_deviation(values: Tensor) -> float:

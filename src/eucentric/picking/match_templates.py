@@ -20,7 +20,7 @@ from eucentric.picking.competition import Rivals, judge_places
 from eucentric.picking.decoys import decoy_count, decoys_of
 from eucentric.picking.false_discovery import chance_level
 from eucentric.picking.find_peaks import greedy, local_maxima, top_hat_region
-from eucentric.picking.foreign_places import far_denser, noise_deviation
+from eucentric.picking.foreign_places import far_denser, membrane_patch, noise_deviation
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
@@ -164,6 +164,12 @@ def match_templates(
         )
         half = 0.5 * params.spacing * template.diameter_angstrom
         foreign = _foreign(fine, look, template, members[0], searched[0].background, params)
+        if params.leave_membranes and not template.isotropic:
+            patch = membrane_patch(template)
+            flat = _fit_places(
+                coarse, fine, spacing, patch, np.eye(3), transfer, params, places, searched[0].background
+            )
+            foreign |= np.nan_to_num(flat.scores, nan=-np.inf) > members[0].scores
         rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half))
         maps.append(searched[0].shown)
         level_tests = max(level_tests, searched[0].tests)

@@ -66,6 +66,11 @@ class MatchParams(Frozen):
         default=False,
         description="only places whose peak is sharp (white top-hat): for tomograms with steep backgrounds",
     )
+    leave_membranes: bool = Field(
+        default=True,
+        description="no pick where a piece of flat membrane fits better than the template; templates of membrane proteins "
+        "hold their own piece and lose nothing",
+    )
     most_particles: int = Field(default=500, ge=1, description="of one template in one tomogram that are refined")
     spacing: float = Field(
         default=0.6, gt=0, le=2, description="least distance of two picks, in diameters of the template"
