@@ -96,11 +96,24 @@ def test_average_of_a_project_is_the_phantom(project, tmp_path, capsys):
     np.testing.assert_allclose(
         read_mrc(again / "half1.mrc")[0], read_mrc(output / "half1.mrc")[0], atol=1e-4 * volume.max()
     )
-    assert run([*listed, "--output", str(again), "--box-size", str(BOX), *PLAIN]) == 2
+    # the same again is there already, something else would be in its way
+    made = (again / "map.mrc").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run([*listed, "--output", str(again), "--box-size", str(BOX), *PLAIN]) == 0
+    assert "holds it already" in capsys.readouterr().out
+    assert (again / "map.mrc").stat().st_mtime_ns == made
+    record = json.loads((again / "records" / "__all__.json").read_text())
+    assert (record["stage"], record["outcome"], record["metrics"]["particles"]) == ("average", "done", 12.0)
+    assert record["parameters"]["extract"]["box_size"] == BOX
+    assert json.loads((again / "run.json").read_text())["inputs"][0] == str(output / "particles.star")
+    assert run([*listed, "--output", str(again), "--box-size", str(BOX), "--seed", "3", *PLAIN]) == 2
     assert "exists already" in capsys.readouterr().err
+    (again / "half2.mrc").unlink()
+    assert run([*listed, "--output", str(again), "--box-size", str(BOX), "--overwrite", *PLAIN]) == 0
+    assert (again / "half2.mrc").exists()
 
 
-def test_stacks_are_the_projections_of_their_particles(project, tmp_path):
+def test_stacks_are_the_projections_of_their_particles(project, tmp_path, capsys):
     output = tmp_path / "stacks"
     command = ["extract", str(project), "--output", str(output), "--box-size", str(BOX), "--no-float16", *PLAIN]
     assert run(command) == 0
@@ -129,6 +142,13 @@ def test_stacks_are_the_projections_of_their_particles(project, tmp_path):
     assert np.corrcoef(image[middle, middle].ravel(), truth[middle, middle].ravel())[0, 1] > 0.7
     optimisation = read_star_text(output / "optimisation_set.star")[""]
     assert optimisation["rlnTomoParticlesFile"] == [str(output / "particles.star")]
+    made = (output / "particles.star").stat().st_mtime_ns
+    capsys.readouterr()
+    assert run(command) == 0
+    assert f"Kept 12 particles from {shown} images" in capsys.readouterr().out
+    assert (output / "particles.star").stat().st_mtime_ns == made
+    assert run([*command, "--no-premultiplied"]) == 2
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("form", "ending"), [("boxes", "box.mrc"), ("pseudo-subtomograms", "data.mrc")])

@@ -112,12 +112,13 @@ def average(
         overwrite=overwrite,
         on_step=_tell if sys.stderr.isatty() else None,
     )
-    resolution = made.result.correlation.resolution_angstrom
+    resolution = made.resolution_angstrom
     words = (
         f"{resolution:.1f} A (FSC 0.143 between halves)" if math.isfinite(resolution) else "no agreement of the halves"
     )
     sys.stdout.write(
-        f"{made.particles} particles, {int(made.result.tilts_used.sum())} images: {words}. Wrote {made.folder}.\n"
+        f"{made.particles} particles, {made.images} images: {words}. "
+        f"{f'{made.folder} holds it already' if made.was_current else f'Wrote {made.folder}'}.\n"
     )
     for caveat in made.about.get("sharpened", {}).get("caveats", ()):
         sys.stdout.write(f"{caveat}\n")

@@ -64,8 +64,8 @@ def extract(
         overwrite=overwrite,
     )
     sys.stdout.write(
-        f"Wrote {made.particles} particle{'s' * (made.particles != 1)} from {made.images} images at "
-        f"{made.pixel_size_angstrom:g} A to {output}; their list is {made.table}.\n"
+        f"{'Kept' if made.was_current else 'Wrote'} {made.particles} particle{'s' * (made.particles != 1)} from "
+        f"{made.images} images at {made.pixel_size_angstrom:g} A to {output}; their list is {made.table}.\n"
     )
     if as_json:
         show_json({"exit_code": 0, "table": str(made.table), "particles": made.particles, "images": made.images})

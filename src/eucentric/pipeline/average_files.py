@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,11 @@ from eucentric.io.atomic import make_folder, write_text_atomic
 from eucentric.io.mrc import write_mrc
 from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import write_star
-from eucentric.pipeline.extract_series import ParticleJob, open_particles
-from eucentric.pipeline.half_maps import RECORD
+from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
+from eucentric.pipeline.half_maps import RECORD, read_about
 from eucentric.pipeline.map_measures import MEASURES, measure_average
-from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
+from eucentric.pipeline.particle_run import ParticleRun
+from eucentric.pipeline.reprojecting import read_volume
 
 FILES = ("map.mrc", "half1.mrc", "half2.mrc", "mask.mrc", "fsc.star", "particles.star", *MEASURES, RECORD)
 _BRIGHT = "protein bright"
@@ -37,11 +38,15 @@ class AverageMade:
     """What was written."""
 
     folder: Path
-    result: AverageResult
     particles: int
+    images: int
+    resolution_angstrom: float
+    """Infinite where the halves do not agree."""
     seconds: float
     about: dict[str, Any]
     """As `average.json` holds it."""
+    was_current: bool
+    """Whether the folder held it already."""
 
 
 def average_list(
@@ -58,6 +63,8 @@ def average_list(
 ) -> AverageMade:
     """Average particles with the poses of their list, straight from the tilt images; nothing else is stored.
 
+    What the folder holds already of the same particles, series and settings is not made again.
+
     Parameters
     ----------
     target, table : as :func:`eucentric.pipeline.extract_series.open_particles`
@@ -69,12 +76,45 @@ def average_list(
     InputError : too few particles, poses or halves missing, masks that do not fit, files in the way
     """
     started = time.perf_counter()
-    refuse_to_replace([output / name for name in FILES], [target], overwrite)
     job = open_particles(target, extract, table=table, device=device)
-    result = average_job(job, params, mask=_read_mask(mask, job) if mask is not None else None, on_step=on_step)
-    about = write_average(output, job, result, params)
-    seconds = time.perf_counter() - started
-    return AverageMade(folder=output, result=result, particles=len(job), seconds=seconds, about=about)
+    run = ParticleRun.begin(
+        output,
+        "average",
+        job,
+        {"extract": extract.model_dump(mode="json"), "average": params.model_dump(mode="json")},
+        inputs=[list_of(target), *([] if mask is None else [mask])],
+        outputs=[output / name for name in FILES],
+        overwrite=overwrite,
+    )
+    about = read_about(output)
+    if not run.is_current:
+        result = average_job(job, params, mask=_read_mask(mask, job) if mask is not None else None, on_step=on_step)
+        about = write_average(output, job, result, params)
+        finish_average(run, about)
+    return AverageMade(
+        folder=output,
+        particles=int(about.get("particles", 0)),
+        images=int(about.get("images", 0)),
+        resolution_angstrom=float(about.get("resolution_angstrom") or math.inf),
+        seconds=time.perf_counter() - started,
+        about=about,
+        was_current=run.is_current,
+    )
+
+
+def finish_average(run: ParticleRun, about: Mapping[str, Any], caveats: Sequence[str] = ()) -> None:
+    """Record a finished average."""
+    local, cones = about.get("local_resolution") or {}, about.get("directions") or {}
+    metrics = {
+        "particles": float(about["particles"]),
+        "images": float(about["images"]),
+        "resolution_angstrom": about["resolution_angstrom"],
+        "local_resolution_median_angstrom": local.get("median_angstrom"),
+        "anisotropy": cones.get("anisotropy"),
+        "sampling_efficiency": about["sampling"]["efficiency"],
+    }
+    told = (about.get("sharpened") or {}).get("caveats", ())
+    run.finish([run.folder / name for name in FILES], metrics, tuple(dict.fromkeys([*caveats, *told])))
 
 
 def average_job(

@@ -21,8 +21,8 @@ from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import read_star, write_star
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.pipeline.extract_series import ParticleJob, open_particles
-from eucentric.pipeline.reprojecting import refuse_to_replace
+from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
+from eucentric.pipeline.particle_run import ParticleRun
 
 Form = Literal["stacks", "pseudo-subtomograms", "boxes"]
 _IMAGE, _CTF_IMAGE, _VISIBLE = "rlnImageName", "rlnCtfImage", "rlnTomoVisibleFrames"
@@ -36,6 +36,8 @@ class ParticlesExtracted:
     particles: int
     images: int
     pixel_size_angstrom: float
+    was_current: bool = False
+    """Whether the folder held them already."""
 
 
 def extract_particles(
@@ -53,6 +55,8 @@ def extract_particles(
 ) -> ParticlesExtracted:
     """Write particles to `output`: files below `Subtomograms/<series>`, `particles.star` and `optimisation_set.star`.
 
+    What the folder holds already of the same particles, series and settings is not made again.
+
     Parameters
     ----------
     form : `stacks`, an image for each tilt that shows the particle; `pseudo-subtomograms`, their sum in three dimensions with
@@ -64,9 +68,20 @@ def extract_particles(
     ------
     InputError : as :func:`eucentric.pipeline.extract_series.open_particles`; files in the way
     """
-    listing = output / "particles.star"
-    refuse_to_replace([listing, output / "optimisation_set.star"], [target], overwrite)
+    listing, optimisation = output / "particles.star", output / "optimisation_set.star"
     job = open_particles(target, params, table=table, device=device)
+    settings = {"form": form, "premultiplied": premultiplied, "float16": float16}
+    run = ParticleRun.begin(
+        output,
+        "extract",
+        job,
+        {"extract": params.model_dump(mode="json"), **settings},
+        inputs=[list_of(target)],
+        outputs=[listing, optimisation],
+        overwrite=overwrite,
+    )
+    if run.is_current:
+        return _as_before(run, listing)
     number = _numbers(job.particles)
     names: list[str] = [""] * len(job)
     weights: list[str] = [""] * len(job)
@@ -108,11 +123,22 @@ def extract_particles(
     pixel = job.pixel_size_angstrom
     texts = {_IMAGE: names, _VISIBLE: visible} | ({_CTF_IMAGE: weights} if any(weights) else {})
     _write_table(listing, job, texts, form, premultiplied and params.ctf)
-    write_star(
-        output / "optimisation_set.star",
-        {"": {"rlnTomoParticlesFile": [str(listing)], "rlnTomoTomogramsFile": [str(job.table)]}},
-    )
+    write_star(optimisation, {"": {"rlnTomoParticlesFile": [str(listing)], "rlnTomoTomogramsFile": [str(job.table)]}})
+    metrics: dict[str, float | None] = {"particles": len(job), "images": images, "pixel_size_angstrom": pixel}
+    run.finish([listing, optimisation], metrics)
     return ParticlesExtracted(table=listing, particles=len(job), images=images, pixel_size_angstrom=pixel)
+
+
+def _as_before(run: ParticleRun, listing: Path) -> ParticlesExtracted:
+    """What the record of the folder tells."""
+    found = run.metrics()
+    return ParticlesExtracted(
+        table=listing,
+        particles=int(found["particles"]),
+        images=int(found["images"]),
+        pixel_size_angstrom=found["pixel_size_angstrom"],
+        was_current=True,
+    )
 
 
 def _stacks(

@@ -83,7 +83,7 @@ def open_particles(
     ------
     InputError : no list or table, series that it lacks, or no particle that is seen
     """
-    file = _only_picks(target) if target.is_dir() else target
+    file = list_of(target)
     particles = read_list(file)
     series_table = table or _table_of(file)
     known = {s.name: s for s in read_tilt_series_set(series_table, project_of(series_table))}
@@ -126,6 +126,16 @@ def _seen(
             "Check that coordinates are A from the specimen centre, and their --series."
         )
     return particles.select(keep)
+
+
+def list_of(target: Path) -> Path:
+    """The list of particles that is meant.
+
+    Raises
+    ------
+    InputError : a project without picks, or with several
+    """
+    return _only_picks(target) if target.is_dir() else target
 
 
 def _only_picks(project: Path) -> Path:

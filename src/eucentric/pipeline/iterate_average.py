@@ -19,11 +19,12 @@ from eucentric.errors import InputError
 from eucentric.geometry.so3 import symmetric_angle_deg
 from eucentric.io.atomic import write_text_atomic
 from eucentric.models.particles import ParticleSet
-from eucentric.pipeline.average_files import FILES, write_average
-from eucentric.pipeline.extract_series import ParticleJob, open_particles
+from eucentric.pipeline.average_files import FILES, finish_average, write_average
+from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
 from eucentric.pipeline.iterate_job import IterateJob, IterateSettings, OnStep, filtered_references
 from eucentric.pipeline.iterate_start import start_map
 from eucentric.pipeline.iteration_files import Iteration, last_iteration, remove_iterations
+from eucentric.pipeline.particle_run import ParticleRun
 
 SIGMA_DEG, SIGMA_ANGSTROM = "eucPoseSigmaDeg", "eucPoseSigmaAngst"
 RECORD = "iterations.json"
@@ -91,10 +92,19 @@ def iterate_average(
         listed = opened.particles.with_column(SUBSET, halves.astype(np.float64))
         start_map(job, listed, reference, reference_pixel_size, on_step).write(folder / "000", mark, None)
         last = 0
+    run = ParticleRun.begin(
+        output,
+        "average",
+        opened,
+        {key: getattr(settings, key).model_dump(mode="json") for key in ("extract", "average", "iterate")},
+        inputs=[list_of(target), *([] if reference is None else [reference])],
+        outputs=(),
+        overwrite=True,
+    )
     while True:
         before = Iteration.read(folder / f"{last:03d}")
         if is_settled(settings.iterate, before.history, job.finest_pixel):
-            return _finish(job, before, output, on_step)
+            return _finish(job, before, run, on_step)
         after, result = _iterate(job, before, on_step)
         last += 1
         after.write(folder / f"{last:03d}", mark, result.correlation)
@@ -184,9 +194,9 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
     return after, result
 
 
-def _finish(job: IterateJob, last: Iteration, output: Path, on_step: OnStep | None) -> IteratedAverage:
+def _finish(job: IterateJob, last: Iteration, run: ParticleRun, on_step: OnStep | None) -> IteratedAverage:
     """The map at full sampling from the poses of the last iteration."""
-    pixel, box = job.finest_pixel, job.opened.params.box_size
+    output, pixel, box = run.folder, job.finest_pixel, job.opened.params.box_size
     aligned = job.align(last.particles, None, pixel, box, AlignParams(), on_step, "the last average")
     result = average_of(aligned, job.average, job.halves)
     used = aligned.tilts_used > 0
@@ -200,6 +210,7 @@ def _finish(job: IterateJob, last: Iteration, output: Path, on_step: OnStep | No
         "caveats": list(caveats),
     }
     write_text_atomic(output / RECORD, json.dumps(values, indent=1) + "\n")
+    finish_average(run, about, caveats)
     return IteratedAverage(
         folder=output, result=result, particles=int(used.sum()), rounds=last.history, caveats=caveats
     )
