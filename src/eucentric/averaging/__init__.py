@@ -24,5 +24,13 @@ __getattr__, __dir__, __all__ = lazy_names(
         "FoundPoses": "align_results",
         "IterateParams": "iterate_params",
         "search_poses": "search_poses",
+        "SharpenParams": "map_params",
+        "LocalResolutionParams": "map_params",
+        "DirectionParams": "map_params",
+        "sharpen_map": "sharpening",
+        "correlate_directions": "directional_fsc",
+        "correlate_measured": "directional_fsc",
+        "measure_sampling": "directional_fsc",
+        "estimate_local_resolution": "local_resolution",
     },
 )
