@@ -104,7 +104,7 @@ class MixtureData:
 
     def of_list(self, values: np.ndarray) -> np.ndarray:
         """Rows as they are here from rows of the list."""
-        return values[self.order]
+        return np.asarray(values[self.order])
 
     def to_list(self, values: np.ndarray) -> np.ndarray:
         out = np.empty_like(values)

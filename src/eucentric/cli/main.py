@@ -23,6 +23,7 @@ _OWN_APPS = {"pick": "eucentric.cli.pick_app:app"}
 _AVERAGING = {
     "extract": "Cut particles from tilt images, for other programs.",
     "average": "Average particles into a map, with its resolution.",
+    "classify": "Sort particles into classes, each with its map.",
 }
 _MAPS = {
     "sharpen": "Undo the fall of a map's amplitudes, by its half maps.",

@@ -19,6 +19,11 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.averaging.params import AverageParams, ExtractParams
 
         return create_model("Averaging", __base__=(ExtractParams, AverageParams))
+    if command == "classify":
+        from eucentric.averaging.classify_params import ClassifyParams
+        from eucentric.averaging.params import ExtractParams
+
+        return create_model("Classification", __base__=(ExtractParams, ClassifyParams))
     if command in ("sharpen", "local-resolution"):
         from eucentric.averaging.map_params import LocalResolutionParams, SharpenParams
 

@@ -55,6 +55,9 @@ ROLE = "eucRole"
 PARENT = "eucParent"
 IN_FIELD = "eucInField"
 TILTS_USED = "eucTiltsUsed"
+CLASS_PROBABILITY = "eucClassProbability"
+COMPONENT = "eucComponent"
+KIND_BEFORE = "eucKindBefore"
 
 SPECIMEN: dict[str, tuple[str, str]] = {
     "thickness_angstrom": (

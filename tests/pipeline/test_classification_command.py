@@ -1,0 +1,135 @@
+"""`eucentric classify` on a small project of its own: two kinds are told apart, and what cannot be done is said."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from eucentric.averaging.classify_checks import adjusted_rand
+from eucentric.cli.main import run
+from eucentric.geometry import TiltGeometry
+from eucentric.io.mrc import read_mrc, write_mrc
+from eucentric.io.particles import read_particles, write_particles
+from eucentric.io.tilt_series import write_tilt_series_set
+from eucentric.models import Tilt, TiltPose, TiltSeries
+from eucentric.models.particles import ParticleSet
+from eucentric.projection.slices import extract_slices, volume_to_grid
+
+PIXEL, BOX, SIDE, COUNT = 8.0, 24, 224, 40
+ANGLES = np.arange(-60.0, 61.0, 15.0)
+PLAIN = ["--box-size", "24", "--no-ctf", "--no-dose-weighting", "--low-pass-angstrom", "30", "--starts", "2"]
+
+
+def kind(seed: int) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    points = rng.normal(size=(30, 3))
+    points *= 6.5 * rng.uniform(0.2, 1.0, (30, 1)) ** (1 / 3) / np.linalg.norm(points, axis=1, keepdims=True)
+    line = np.arange(BOX) - BOX // 2
+    z, y, x = np.meshgrid(line, line, line, indexing="ij")
+    out = sum(np.exp(-((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) / 4.5) for p in points)
+    return torch.from_numpy(np.asarray(out, dtype=np.float32))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project with one series that shows 20 particles of each of two kinds, and their list."""
+    root = tmp_path_factory.mktemp("classes")
+    (root / "ctf").mkdir()
+    (root / "eucentric.toml").write_text("")
+    rng = np.random.default_rng(1)
+    geometry = TiltGeometry.build(ANGLES, z_rot_deg=85.0)
+    axis = (np.arange(7) - 3) * 220.0
+    places = np.array([[x, y, 0.0] for x in axis for y in axis])[:COUNT] + rng.uniform(-8, 8, (COUNT, 3))
+    rotations = Rotation.random(COUNT, rng=rng).as_matrix()
+    states = rng.permutation(np.arange(COUNT) % 2)
+    grids = [volume_to_grid(kind(k), (2 * BOX,) * 3) for k in (0, 1)]
+    images = 1.0 + 0.05 * rng.normal(size=(len(ANGLES), SIDE, SIDE))
+    fy, fx = torch.fft.fftfreq(BOX)[:, None].numpy(), torch.fft.rfftfreq(BOX).numpy()
+    for place, turn, state in zip(places, rotations, states, strict=True):
+        spectra = extract_slices(grids[state], geometry.matrices @ turn, BOX)
+        at = geometry.project(place[None])[:, 0, :2] / PIXEL + SIDE // 2
+        corner = np.rint(at).astype(int)
+        part = at - corner
+        ramp = np.exp(-2j * np.pi * (fy * part[:, 1, None, None] + fx * part[:, 0, None, None]))
+        seen = torch.fft.irfft2(spectra * torch.from_numpy(ramp).to(spectra), s=(BOX, BOX))
+        seen = torch.fft.fftshift(seen, dim=(1, 2)).numpy()
+        for t, (x, y) in enumerate(corner - BOX // 2):
+            images[t, y : y + BOX, x : x + BOX] -= 0.02 * seen[t]
+    write_mrc(root / "stack.mrc", images.astype(np.float32), PIXEL, "float32", is_volume=False)
+    tilts = [
+        Tilt(
+            nominal_tilt_deg=float(angle),
+            acquisition=i,
+            dose=1.0,
+            pre_exposure=float(i),
+            image=f"{i + 1}@stack.mrc",
+            pose=TiltPose(y_tilt_deg=float(angle), z_rot_deg=85.0),
+        )
+        for i, angle in enumerate(ANGLES)
+    ]
+    series = TiltSeries.sorted(tilts, name="TS_01", pixel_size_angstrom=PIXEL, image_shape=(SIDE, SIDE))
+    write_tilt_series_set(root / "ctf" / "tilt_series.star", [series], root)
+    kinds = np.array(["one", "other"])[states]
+    known = ParticleSet.build("TS_01", places, rotations=rotations, kinds=kinds)
+    write_particles(root / "mixed.star", known, "relion5")
+    write_particles(root / "few.star", known.select(np.arange(3)), "relion5")
+    for k in (0, 1):
+        write_mrc(root / f"kind_{k}.mrc", kind(k).numpy(), PIXEL, "float32")
+    return root, kinds
+
+
+@pytest.mark.parametrize("method", ["ml", "pca", "multi-reference"])
+def test_two_kinds_are_told_apart(project, method, capsys):
+    root, kinds = project
+    more = []
+    if method == "multi-reference":
+        more = ["--references", str(root / "kind_0.mrc"), str(root / "kind_1.mrc")]
+    output = root / method
+    given = ["classify", str(root / "mixed.star"), "--output", str(output), "--method", method, *PLAIN, *more]
+    assert run([*given, "--json"]) == 0
+    told = capsys.readouterr().out
+    assert "Class 1: 2" in told
+    found = read_particles(output / "particles.star")
+    labels = found.columns["eucClassProbability1"] > 0.5
+    assert adjusted_rand(labels, kinds) > 0.85
+    np.testing.assert_allclose(
+        found.columns["eucClassProbability1"] + found.columns["eucClassProbability2"], 1.0, atol=1e-4
+    )
+    np.testing.assert_array_equal(found.texts["eucKindBefore"], kinds)
+    about = json.loads((output / "classes.json").read_text())
+    assert sum(about["counts"]) == COUNT
+    assert about["counts"] == json.loads(told.splitlines()[-1])["counts"]
+    # the map of each class is its kind's
+    own = [int(labels[kinds == name].mean() < 0.5) for name in ("one", "other")]
+    for k, number in enumerate(own):
+        volume = read_mrc(output / f"class_{number + 1}.mrc")[0]
+        right, wrong = (np.corrcoef(volume.ravel(), kind(j).numpy().ravel())[0, 1] for j in (k, 1 - k))
+        assert right > wrong + 0.1
+    assert run(given) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_what_does_not_go_together_is_said(project, capsys, tmp_path):
+    root, _ = project
+    start = ["classify", str(root / "mixed.star"), "--output", str(tmp_path / "none"), *PLAIN]
+    small = tmp_path / "small.mrc"
+    write_mrc(small, np.ones((16, 16, 16), dtype=np.float32), PIXEL, "float32")
+    wild = tmp_path / "wild.mrc"
+    write_mrc(wild, np.full((BOX,) * 3, 7.0, dtype=np.float32), PIXEL, "float32")
+    for more, word in (
+        (["--method", "multi-reference"], "two maps or more"),
+        (["--references", str(small)], "go with --method multi-reference"),
+        (["--align", "global"], "multi-reference only"),
+        (["--align", "local", "--method", "pca"], "Leave out --align"),
+        (["--mask", str(small)], "16 x 16 x 16 voxels"),
+        (["--mask", str(wild)], "outside 0 to 1"),
+        (["--classes", "1"], "classes"),
+    ):
+        assert run([*start, *more]) == 2, more
+        assert word in capsys.readouterr().err
+    start[1] = str(root / "few.star")
+    assert run(start) == 2
+    assert "3 particles are seen" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
