@@ -169,7 +169,9 @@ def match_templates(
             flat = _fit_places(
                 coarse, fine, spacing, patch, np.eye(3), transfer, params, places, searched[0].background
             )
-            foreign |= np.nan_to_num(flat.scores, nan=-np.inf) > members[0].scores
+            # judged by all members alike: else places of decoys would go and those of templates stay
+            best = np.max([np.nan_to_num(m.scores, nan=-np.inf) for m in members], axis=0)
+            foreign |= np.nan_to_num(flat.scores, nan=-np.inf) > best
         rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half))
         maps.append(searched[0].shown)
         level_tests = max(level_tests, searched[0].tests)
