@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from eucentric.picking.foreign_places import membrane_patch
+from eucentric.geometry.rotations import rotation_y
+from eucentric.picking.foreign_places import membrane_patches
 from eucentric.picking.match_templates import match_templates
+from eucentric.picking.overlap import Solid, apart
 from eucentric.picking.params import MatchParams
 from eucentric.picking.templates import Template
 from eucentric.picking.tomogram_transfer import TomogramTransfer
@@ -31,12 +33,17 @@ def barrel():
 
 
 def test_a_piece_of_membrane_is_two_layers_across_its_normal():
-    patch = membrane_patch(barrel())
+    patch, *bent = membrane_patches(barrel())
     line = patch.density[:, SIDE // 2, SIDE // 2]
     heights = (torch.arange(SIDE) - SIDE // 2) * VOXEL
     assert abs(int(heights[line.argmax()])) == 20
     torch.testing.assert_close(line[1:], line[1:].flip(0))
     assert float(patch.density[SIDE // 2 + 2, SIDE // 2].amin()) == 0.0
+    for other in bent:
+        torch.testing.assert_close(other.density[:, SIDE // 2, SIDE // 2], line)
+        # 50 A from the middle the layers of a vesicle of 300 A lie 4 A lower
+        beside = other.density[:, SIDE // 2, SIDE // 2 + 5]
+        assert float((beside * heights).sum() / beside.sum()) < -1.0
     assert float((line * heights.abs()).sum() / line.sum()) == pytest.approx(19.0, abs=2.0)
 
 
@@ -57,3 +64,24 @@ def test_nothing_is_picked_on_a_membrane(leave):
     at = found.positions_angstrom[found.kept]
     assert (np.linalg.norm(at - (160.0, 0.0, 0.0), axis=1) < 15.0).sum() == 1
     assert (np.abs(at[:, 0] + 120.0) < 50.0).any() != leave
+
+
+def test_a_pick_within_a_better_one_goes():
+    density = torch.zeros(20, 20, 20)
+    density[8:13, 8:13, 4:17] = 1.0  # 50 x 50 x 130 A, along x
+    solid = Solid.of_template(
+        Template(name="rod", density=density, voxel_size_angstrom=VOXEL, diameter_angstrom=150.0, symmetry="D2")
+    )
+    kinds, turns = np.zeros(2, dtype=np.int64), np.repeat(np.eye(3)[None], 2, axis=0)
+
+    def kept(shift, turn, solids):
+        poses = np.stack([turns[0], turn])
+        return len(apart(np.array([np.zeros(3), shift]), poses, kinds, solids))
+
+    assert kept((0.0, 80.0, 0.0), np.eye(3), [solid]) == 2
+    assert kept((0.0, 25.0, 0.0), np.eye(3), [solid]) == 1
+    assert kept((90.0, 0.0, 0.0), np.eye(3), [solid]) == 1  # a shifted copy, end in end
+    assert kept((100.0, 0.0, 0.0), rotation_y(90.0), [solid]) == 2  # standing across the end
+    assert kept((0.0, 0.0, 60.0), rotation_y(90.0), [solid]) == 1
+    assert kept((0.0, 25.0, 0.0), np.eye(3), [None]) == 2
+    assert len(apart(np.zeros((0, 3)), turns[:0], kinds[:0], [solid])) == 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from eucentric.picking.false_discovery import local_false_shares, q_values, win_places
+from eucentric.picking.overlap import Solid, apart
 from eucentric.picking.refine_poses import Poses
 from eucentric.typing import FloatArray
 
@@ -35,6 +36,8 @@ class Rivals:
     """(place,) where far denser things than particles lie."""
     radius_angstrom: float
     """Half of the least distance of two picks."""
+    solid: Solid | None = None
+    """The template's shape, which no better pick may share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,6 +105,7 @@ def judge_places(kinds: Sequence[Rivals], *, rate: float, least_score: float) ->
     rank = np.empty(len(order))
     rank[np.arange(len(order))] = -np.arange(len(order), dtype=np.float64)
     targets = order[win_places(positions[order], rank, radius[number[order]])]
+    targets = targets[apart(positions[targets], rotations[targets], number[targets], [r.solid for r in kinds])]
     targets = targets[np.argsort(-scores[targets], kind="stable")]
     return Verdict(
         positions_angstrom=positions[targets],

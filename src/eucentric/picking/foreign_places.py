@@ -1,5 +1,7 @@
 """Places of other things than particles: gold, crystals of ice, the edge of the carbon; membranes."""
 
+import math
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -14,26 +16,34 @@ _DENSER = 2.0  # of what is left unexplained, over noise: particles and neighbou
 _HEADS, _WIDTH = 19.0, 5.0
 """A: distance of the phosphates from the middle of a lipid bilayer, and the standard deviation of their layer (Nagle &
 Tristram-Nagle, Biochim. Biophys. Acta 1469:159, 2000)."""
-_ABOUT = "D12"  # as many sides as a disc needs
+_RADII = (math.inf, 600.0, 300.0)
+"""A, of flat membranes and of vesicles: within a particle's ball those between differ by less than the width of a layer."""
 
 
-def membrane_patch(template: Template) -> Template:
-    """A piece of flat membrane in the ball of a template, its normal along z: both layers of head groups, tails as dense as ice."""
+def membrane_patches(template: Template) -> list[Template]:
+    """Pieces of membrane in the ball of a template, flat and bent, their normal along z."""
+    return [_membrane_patch(template, radius) for radius in _RADII]
+
+
+def _membrane_patch(template: Template, bend_radius: float) -> Template:
+    """Both layers of head groups, tails as dense as ice; its middle at the origin."""
     n, side = template.density.shape[0], template.voxel_size_angstrom
     fine = 4  # samples a voxel: layers are thinner than voxels
     line = (torch.arange(n, device=template.density.device, dtype=template.density.dtype) - n // 2) * side
-    within = (torch.arange(fine, device=line.device, dtype=line.dtype) + 0.5) / fine - 0.5
-    heights = line[:, None] + within * side
-    profile = torch.exp(-0.5 * ((heights.abs() - _HEADS) / _WIDTH) ** 2).mean(1)
+    within = ((torch.arange(fine, device=line.device, dtype=line.dtype) + 0.5) / fine - 0.5) * side
+    away = (line[:, None].square() + line.square()) / (2.0 * bend_radius)
+    density = torch.zeros_like(template.density)
+    for step in within:
+        height = line[:, None, None] + away + step
+        density += torch.exp(-0.5 * ((height.abs() - _HEADS) / _WIDTH) ** 2) / fine
     distance = (line[:, None, None] ** 2 + line[:, None] ** 2 + line**2).sqrt()
     radius = 0.5 * template.diameter_angstrom
-    density = profile[:, None, None] * soft_edge(distance, radius - side, radius + side)
     return Template(
         name=f"membrane, {template.name}",
-        density=density,
+        density=density * soft_edge(distance, radius - side, radius + side),
         voxel_size_angstrom=side,
         diameter_angstrom=template.diameter_angstrom,
-        symmetry=_ABOUT,
+        symmetry="D12" if math.isinf(bend_radius) else "C12",  # as many sides as a disc needs
     )
 
 

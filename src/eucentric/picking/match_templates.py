@@ -20,7 +20,8 @@ from eucentric.picking.competition import Rivals, judge_places
 from eucentric.picking.decoys import decoy_count, decoys_of
 from eucentric.picking.false_discovery import chance_level
 from eucentric.picking.find_peaks import greedy, local_maxima, top_hat_region
-from eucentric.picking.foreign_places import far_denser, membrane_patch, noise_deviation
+from eucentric.picking.foreign_places import far_denser, membrane_patches, noise_deviation
+from eucentric.picking.overlap import Solid
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
@@ -165,14 +166,15 @@ def match_templates(
         half = 0.5 * params.spacing * template.diameter_angstrom
         foreign = _foreign(fine, look, template, members[0], searched[0].background, params)
         if params.leave_membranes and not template.isotropic:
-            patch = membrane_patch(template)
-            flat = _fit_places(
-                coarse, fine, spacing, patch, np.eye(3), transfer, params, places, searched[0].background
-            )
             # judged by all members alike: else places of decoys would go and those of templates stay
             best = np.max([np.nan_to_num(m.scores, nan=-np.inf) for m in members], axis=0)
-            foreign |= np.nan_to_num(flat.scores, nan=-np.inf) > best
-        rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half))
+            for patch in membrane_patches(template):
+                fitted = _fit_places(
+                    coarse, fine, spacing, patch, np.eye(3), transfer, params, places, searched[0].background
+                )
+                foreign |= np.nan_to_num(fitted.scores, nan=-np.inf) > best
+        solid = None if template.isotropic else Solid.of_template(template)
+        rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half, solid=solid))
         maps.append(searched[0].shown)
         level_tests = max(level_tests, searched[0].tests)
         tests += sum(s.tests for s in searched)

@@ -68,7 +68,7 @@ class MatchParams(Frozen):
     )
     leave_membranes: bool = Field(
         default=True,
-        description="no pick where a piece of flat membrane fits better than the template; templates of membrane proteins "
+        description="no pick where a piece of membrane, flat or bent, fits better than the template; templates of membrane proteins "
         "hold their own piece and lose nothing",
     )
     most_particles: int = Field(default=500, ge=1, description="of one template in one tomogram that are refined")
