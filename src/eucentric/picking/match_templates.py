@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Self
 
 import numpy as np
@@ -166,13 +166,8 @@ def match_templates(
         half = 0.5 * params.spacing * template.diameter_angstrom
         foreign = _foreign(fine, look, template, members[0], searched[0].background, params)
         if params.leave_membranes and not template.isotropic:
-            # judged by all members alike: else places of decoys would go and those of templates stay
-            best = np.max([np.nan_to_num(m.scores, nan=-np.inf) for m in members], axis=0)
-            for patch in membrane_patches(template):
-                fitted = _fit_places(
-                    coarse, fine, spacing, patch, np.eye(3), transfer, params, places, searched[0].background
-                )
-                foreign |= np.nan_to_num(fitted.scores, nan=-np.inf) > best
+            fit = partial(_fit_places, coarse, fine, spacing, transfer=transfer, params=params, places=places)
+            foreign |= _on_membranes(fit, template, members, searched[0].background)
         solid = None if template.isotropic else Solid.of_template(template)
         rivals.append(Rivals(members=members, foreign=foreign, radius_angstrom=half, solid=solid))
         maps.append(searched[0].shown)
@@ -326,6 +321,22 @@ def _foreign(
     explained = (poses.scores * background) ** 2 / float(mask.square().sum())
     noise = noise_deviation(_sample(fine.volume[region]))
     return far_denser(fine.volume, fine.voxel, mask, poses.positions_angstrom, explained, noise=noise)
+
+
+def _on_membranes(
+    fit: Callable[..., Poses], template: Template, members: Sequence[Poses], background: float
+) -> NDArray[np.bool_]:
+    """(place,) where a piece of membrane fits better than the template and all of its decoys.
+
+    Judged by all of them alike: else places of decoys would go and those of templates stay.
+
+    Parameters
+    ----------
+    fit : `_fit_places` with all but the template, its axes and the background
+    """
+    best = np.max([np.nan_to_num(m.scores, nan=-np.inf) for m in members], axis=0)
+    patches = [fit(patch, np.eye(3), background=background) for patch in membrane_patches(template)]
+    return np.asarray(np.any([np.nan_to_num(p.scores, nan=-np.inf) > best for p in patches], axis=0))
 
 
 def _search(
