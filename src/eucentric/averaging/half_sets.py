@@ -11,6 +11,7 @@ from eucentric.models.particles import ParticleSet
 from eucentric.typing import FloatArray
 
 SUBSET = "rlnRandomSubset"
+TUBE = "rlnHelicalTubeID"
 _LARGEST = 0.25
 """Largest part of a tomogram's particles that stays together; a lattice would else be one piece."""
 _FEWEST = 8
@@ -20,8 +21,9 @@ def assign_halves(particles: ParticleSet, distance_angstrom: float, *, seed: int
     """(particle,) 1 or 2: as the column rlnRandomSubset says, or anew.
 
     Anew, particles of a tomogram that are linked by distances up to `distance_angstrom` share a half, as their boxes hold
-    the same pixels; pieces that are too large are cut across their longest direction. Largest pieces first, each goes to the half
-    that has fewer particles.
+    the same pixels; pieces that are too large are cut across their longest direction. Filaments (rlnHelicalTubeID) are pieces of
+    their own and stay whole: all along, they show the same units. Largest pieces first, each goes to the half that has fewer
+    particles.
 
     Raises
     ------
@@ -44,13 +46,14 @@ def assign_halves(particles: ParticleSet, distance_angstrom: float, *, seed: int
         if len(np.unique(given)) < 2:
             raise InputError(f"All particles are in half {given[0]:g} ({SUBSET}). Take the column out, or fill both.")
         return given.astype(np.int64)
-    pieces = [
-        np.asarray(piece)
-        for name in particles.tomogram_names
-        for piece in _pieces(
-            np.flatnonzero(particles.tomograms == name), particles.positions_angstrom, distance_angstrom
-        )
-    ]
+    tubes = particles.columns.get(TUBE, np.full(count, np.nan))
+    pieces = []
+    for name in particles.tomogram_names:
+        here = particles.tomograms == name
+        alone = np.flatnonzero(here & np.isnan(tubes))
+        if len(alone):
+            pieces += [np.asarray(p) for p in _pieces(alone, particles.positions_angstrom, distance_angstrom)]
+        pieces += [np.flatnonzero(here & (tubes == tube)) for tube in np.unique(tubes[here & ~np.isnan(tubes)])]
     rng = np.random.default_rng(seed)
     order = sorted(range(len(pieces)), key=lambda i: (-len(pieces[i]), rng.random()))
     if len(pieces) == 1:

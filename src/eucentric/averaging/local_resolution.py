@@ -1,7 +1,7 @@
 """Resolution from place to place: agreement of half maps in bands of frequency, inside windows."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,7 @@ def estimate_local_resolution(
     params: LocalResolutionParams,
     *,
     symmetry: FloatArray | None = None,
+    impose: Callable[[Tensor], Tensor] | None = None,
 ) -> LocalResolution:
     r"""Resolution by place from two half maps.
 
@@ -76,6 +77,7 @@ def estimate_local_resolution(
     mask : 0 to 1, around the particle
     voxel_size : A
     symmetry : (element, 3, 3) rotations that were imposed on the halves
+    impose : what else was, such as a helix
 
     Raises
     ------
@@ -102,6 +104,8 @@ def estimate_local_resolution(
     mean = 0.5 * (half1 + half2)
     filtered = _coarse_part(mean, voxel_size, bands)
     fields = _noise(n, half1, params.seed, symmetry)
+    if impose is not None:
+        fields = [impose(field) for field in fields]
     white1, white2 = _whitened(half1, half2)
     before: Tensor | None = None
     for number, centre in enumerate(bands):

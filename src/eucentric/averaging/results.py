@@ -1,11 +1,13 @@
 """What averaging returns."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from eucentric.geometry.helix import Helix
 from eucentric.typing import FloatArray
 
 
@@ -28,6 +30,20 @@ class HalfMapCorrelation:
     """Where `corrected` first falls below 0.143; the finest shell's where it never does."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HelixUsed:
+    """The helix of an average, and how its rise and twist were found."""
+
+    helix: Helix
+    score: float = math.nan
+    """Mean correlation of units of both halves before it was imposed, over that of each with itself; NaN where not refined."""
+    sigma_rise_angstrom: float = math.nan
+    """Half the difference of both halves."""
+    sigma_twist_deg: float = math.nan
+    deviations: float = math.nan
+    """By which the score stands out among those of other twists."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class AverageResult:
     """An average, protein bright, in contrast per A; the particle's centre at voxel ``n // 2``."""
@@ -46,3 +62,5 @@ class AverageResult:
     """Images of each particle."""
     weights: Float[Tensor, "z y half_x"]
     """Squared transfer over noise, summed, on the samples of the map's rfftn: what is measured how well."""
+    helix: HelixUsed | None = None
+    """That was imposed."""

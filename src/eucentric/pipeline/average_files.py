@@ -16,7 +16,7 @@ from eucentric.averaging.average_particles import average_halves
 from eucentric.averaging.fourier_sums import FourierSums
 from eucentric.averaging.half_sets import SUBSET, assign_halves
 from eucentric.averaging.params import AverageParams, ExtractParams
-from eucentric.averaging.results import AverageResult, HalfMapCorrelation
+from eucentric.averaging.results import AverageResult, HalfMapCorrelation, HelixUsed
 from eucentric.errors import InputError
 from eucentric.io import labels
 from eucentric.io.atomic import make_folder, write_text_atomic
@@ -169,9 +169,23 @@ def write_average(output: Path, job: ParticleJob, result: AverageResult, params:
         "average": params.model_dump(mode="json"),
         "table": str(job.table),
     }
+    if result.helix is not None:
+        about["helix"] = told_helix(result.helix)
     about |= measure_average(output, result, params.symmetry, particles)
     write_text_atomic(output / RECORD, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return about
+
+
+def told_helix(used: HelixUsed) -> dict[str, float | None]:
+    """Plain numbers of a helix for a record."""
+    return {
+        "rise_angstrom": used.helix.rise_angstrom,
+        "twist_deg": used.helix.twist_deg,
+        "sigma_rise_angstrom": _finite(used.sigma_rise_angstrom),
+        "sigma_twist_deg": _finite(used.sigma_twist_deg),
+        "score": _finite(used.score),
+        "deviations": _finite(used.deviations),
+    }
 
 
 def write_fsc(path: Path, correlation: HalfMapCorrelation) -> None:

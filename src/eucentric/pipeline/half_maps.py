@@ -12,6 +12,7 @@ from eucentric.averaging.correlate_maps import correlate_halves
 from eucentric.averaging.results import HalfMapCorrelation
 from eucentric.averaging.soft_mask import ball_mask
 from eucentric.errors import InputError
+from eucentric.geometry.helix import Helix
 from eucentric.io.atomic import write_text_atomic
 from eucentric.pipeline.reprojecting import read_volume
 
@@ -34,6 +35,8 @@ class HalfMaps:
     """Of the average; None for maps of other places."""
     files: tuple[Path, ...]
     """That were read."""
+    helix: Helix | None = None
+    """That the record of the average tells."""
 
     def correlate(self, seed: int = 0) -> HalfMapCorrelation:
         """Agreement inside the mask."""
@@ -96,6 +99,7 @@ def open_half_maps(
         symmetry=symmetry or "C1",
         folder=folder,
         files=(first, second, *(() if mask is None else (mask,))),
+        helix=None if folder is None else helix_of_record(folder),
     )
 
 
@@ -131,6 +135,18 @@ def _symmetry_of(folder: Path) -> str | None:
     settings = read_about(folder).get("average")
     found = settings.get("symmetry") if isinstance(settings, dict) else None
     return found if isinstance(found, str) else None
+
+
+def helix_of_record(folder: Path) -> Helix | None:
+    """The helix that was imposed on an average; None where there was none."""
+    told = read_about(folder).get("helix")
+    if not isinstance(told, dict):
+        return None
+    return Helix(
+        rise_angstrom=float(told["rise_angstrom"]),
+        twist_deg=float(told["twist_deg"]),
+        group=_symmetry_of(folder) or "C1",
+    )
 
 
 def _size(volume: Tensor) -> str:

@@ -11,9 +11,11 @@ import torch
 
 from eucentric.averaging.align_params import AlignParams
 from eucentric.averaging.align_reference import AlignReference
+from eucentric.averaging.align_results import FoundPoses
 from eucentric.averaging.half_sets import SUBSET, assign_halves
 from eucentric.averaging.iterate_average import average_of, compared_detail, on_voxels
 from eucentric.averaging.iterate_schedule import Round, box_for, is_settled, next_search, pixel_size_for
+from eucentric.averaging.params import AverageParams
 from eucentric.averaging.results import AverageResult
 from eucentric.errors import InputError
 from eucentric.geometry.so3 import symmetric_angle_deg
@@ -164,10 +166,10 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
     number = before.history[-1].number + 1
     pair = (references[0], references[1])
     aligned = job.align(before.particles, pair, pixel, box, params, on_step, f"iteration {number}", turn=before.turn)
-    result = average_of(aligned, job.average, job.halves)
+    result = average_of(aligned, _with_helix(job.average, before), job.halves)
     low_pass = compared_detail(result.correlation)
     diameter, filtered = filtered_references(result, low_pass, job.iterate.start_low_pass_angstrom)
-    poses = aligned.poses
+    poses = _within_a_rise(aligned.poses, job, before, result)
     seen = aligned.tilts_used > 0
     turned = symmetric_angle_deg(poses.rotations, before.particles.rotations, job.average.symmetry)
     moved = before.particles.with_positions(before.particles.positions_angstrom + poses.shifts_angstrom)
@@ -190,18 +192,43 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
         voxel_size_angstrom=result.voxel_size_angstrom,
         low_pass_angstrom=low_pass,
         diameter_angstrom=diameter,
+        helix=_known(result),
     )
     return after, result
+
+
+def _known(result: AverageResult) -> tuple[float, float] | None:
+    return None if result.helix is None else (result.helix.helix.rise_angstrom, result.helix.helix.twist_deg)
+
+
+def _with_helix(params: AverageParams, known: Iteration) -> AverageParams:
+    """The settings with rise and twist as an iteration left them."""
+    helix = params.helix
+    if helix is None or known.helix is None:
+        return params
+    return params.with_helix(replace(helix, rise_angstrom=known.helix[0], twist_deg=known.helix[1]))
+
+
+def _within_a_rise(poses: FoundPoses, job: IterateJob, before: Iteration, result: AverageResult) -> FoundPoses:
+    """Poses as found, moved along a helix by whole units to be near the places that were given."""
+    if result.helix is None:
+        return poses
+    places = before.particles.positions_angstrom
+    moved, turned = result.helix.helix.brought_back(
+        places + poses.shifts_angstrom, poses.rotations, job.opened.particles.positions_angstrom
+    )
+    return replace(poses, rotations=turned, shifts_angstrom=moved - places)
 
 
 def _finish(job: IterateJob, last: Iteration, run: ParticleRun, on_step: OnStep | None) -> IteratedAverage:
     """The map at full sampling from the poses of the last iteration."""
     output, pixel, box = run.folder, job.finest_pixel, job.opened.params.box_size
     aligned = job.align(last.particles, None, pixel, box, AlignParams(), on_step, "the last average")
-    result = average_of(aligned, job.average, job.halves)
+    params = _with_helix(job.average, last)
+    result = average_of(aligned, params, job.halves)
     used = aligned.tilts_used > 0
     caveats = _caveats(last, result, used)
-    about = write_average(output, replace(job.opened, particles=last.particles), result, job.average)
+    about = write_average(output, replace(job.opened, particles=last.particles), result, params)
     caveats += tuple(about.get("sharpened", {}).get("caveats", ()))
     values = {
         "iterate": job.iterate.model_dump(mode="json"),

@@ -43,10 +43,11 @@ def start_map(
     low_pass = job.iterate.start_low_pass_angstrom
     pixel = pixel_size_for(low_pass, job.image_pixel, job.finest_pixel)
     box = box_for(job.edge_angstrom, pixel)
-    symmetry = job.average.symmetry
+    helical = job.average.helix is not None
+    symmetry = "C1" if helical else job.average.symmetry  # the axis of a helix is z, and nothing is turned
     if reference is not None:
         found = read_template(str(reference), voxel_size=pixel, symmetry=symmetry, pixel_size=reference_pixel_size)
-        if found.diameter_angstrom > job.edge_angstrom:
+        if found.diameter_angstrom > job.edge_angstrom and not helical:
             raise InputError(
                 f"`{reference}` is {found.diameter_angstrom:.0f} A wide, and the box {job.edge_angstrom:.0f} A. Give a larger "
                 "--box-size."
@@ -55,7 +56,7 @@ def start_map(
         density = _turned(on_voxels(found.density, pixel, pixel, box), turn)
         volume = _low_passed(density, pixel, low_pass).to(job.device)
         references = (volume, volume)
-        diameter, resolution = found.diameter_angstrom, low_pass
+        diameter, resolution = min(found.diameter_angstrom, job.edge_angstrom), low_pass
         particles = particles.with_rotations(particles.rotations @ turn)
     else:
         what, none = "averaging the poses given", AlignParams()

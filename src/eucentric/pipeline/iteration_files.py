@@ -38,6 +38,8 @@ class Iteration:
     diameter_angstrom: float
     turn: FloatArray
     """(3, 3), by which the start was turned: what lay at Q x of it lies at x."""
+    helix: tuple[float, float] | None = None
+    """Rise in A and twist in degrees as known so far; None where the particle is no helix."""
 
     def write(self, folder: Path, fingerprint: str, correlation: HalfMapCorrelation | None) -> None:
         """Write everything to a folder, the mark that it is whole at last."""
@@ -53,6 +55,7 @@ class Iteration:
             "low_pass_angstrom": self.low_pass_angstrom,
             "diameter_angstrom": self.diameter_angstrom,
             "turn": self.turn.tolist(),
+            "helix": None if self.helix is None else list(self.helix),
             "history": [r.as_json() for r in self.history],
         }
         write_text_atomic(folder / _STATE, json.dumps(values, indent=1) + "\n")
@@ -76,6 +79,7 @@ class Iteration:
                 low_pass_angstrom=values["low_pass_angstrom"],
                 diameter_angstrom=values["diameter_angstrom"],
                 turn=np.array(values["turn"], dtype=np.float64),
+                helix=None if values.get("helix") is None else (values["helix"][0], values["helix"][1]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(

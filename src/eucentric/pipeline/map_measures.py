@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from eucentric.averaging.directional_fsc import (
     correlate_measured,
     measure_sampling,
 )
+from eucentric.averaging.helical_average import impose_helix
 from eucentric.averaging.local_resolution import LocalResolution, estimate_local_resolution
 from eucentric.averaging.map_params import DirectionParams, LocalResolutionParams, SharpenParams
+from eucentric.averaging.params import AverageParams
 from eucentric.averaging.results import AverageResult, HalfMapCorrelation
 from eucentric.averaging.sharpening import SharpenedMap, sharpen_map
 from eucentric.errors import InputError
+from eucentric.geometry.helix import Helix
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.io.atomic import atomic_path
 from eucentric.io.mrc import write_mrc
@@ -60,7 +64,13 @@ def measure_average(folder: Path, result: AverageResult, symmetry: str, particle
         about["sharpened"] = told_sharpening(sharpened, SharpenParams(), None)
         curves |= _guinier(sharpened)
         local = estimate_local_resolution(
-            result.half1, result.half2, mask, voxel, LocalResolutionParams(), symmetry=symmetry_rotations(symmetry)
+            result.half1,
+            result.half2,
+            mask,
+            voxel,
+            LocalResolutionParams(),
+            symmetry=symmetry_rotations(symmetry),
+            impose=None if result.helix is None else partial(_helical, result.helix.helix, voxel),
         )
         about["local_resolution"] = _write_local(folder / LOCAL, folder / FILTERED, local, voxel)
     _write_curves(folder / CURVES, curves)
@@ -130,6 +140,7 @@ def local_resolution_files(
         maps.voxel_size_angstrom,
         params,
         symmetry=symmetry_rotations(maps.symmetry),
+        impose=None if maps.helix is None else partial(_helical, maps.helix, maps.voxel_size_angstrom),
     )
     told = _write_local(path, filtered, made, maps.voxel_size_angstrom)
     if maps.folder is not None and path.parent.resolve() == maps.folder.resolve():
@@ -150,6 +161,10 @@ def told_sharpening(made: SharpenedMap, params: SharpenParams, mtf: Path | None)
         "caveats": list(made.caveats),
         "settings": params.model_dump(mode="json"),
     }
+
+
+def _helical(helix: Helix, voxel: float, volume: Tensor) -> Tensor:
+    return impose_helix(volume, helix, voxel, AverageParams().helical_central_part)
 
 
 def _told_directions(cones: DirectionalCorrelation) -> dict[str, Any]:

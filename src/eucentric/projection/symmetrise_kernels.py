@@ -10,15 +10,24 @@ from eucentric.projection.slice_kernels import _tap_weights
 from eucentric.typing import FloatArray
 
 Single: TypeAlias = NDArray[np.float32]
+_TURN = 2.0 * np.pi
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})
 def read_turned(
-    grid: Single, matrices: FloatArray, scale: FloatArray, limit: float, table: Single, first: int, out: Single
+    grid: Single,
+    matrices: FloatArray,
+    shifts: FloatArray,
+    scale: FloatArray,
+    limit: float,
+    table: Single,
+    first: int,
+    out: Single,
 ) -> None:
     """Add to out (some z, n, half n, 2) the samples at every matrix times k, for planes k_z from the row `first`.
 
-    `grid` starts one sample below zero along x, as in :mod:`eucentric.projection.slice_kernels`.
+    `grid` starts one sample below zero along x, as in :mod:`eucentric.projection.slice_kernels`. `shifts` (element, 3) are in
+    parts of the box's edge; without rows, nothing is moved.
     """
     planes, n, half, _two = out.shape
     depth, height, _width, _pair = grid.shape
@@ -37,6 +46,10 @@ def read_turned(
                     gx = scale[0] * (m[0, 0] * ix + m[0, 1] * fy + m[0, 2] * fz)
                     gy = scale[1] * (m[1, 0] * ix + m[1, 1] * fy + m[1, 2] * fz)
                     gz = scale[2] * (m[2, 0] * ix + m[2, 1] * fy + m[2, 2] * fz)
+                    angle = 0.0
+                    if shifts.shape[0] > 0:
+                        moved = shifts[t]
+                        angle = gx / scale[0] * moved[0] + gy / scale[1] * moved[1] + gz / scale[2] * moved[2]
                     sign = np.float32(1.0)
                     if gx < 0.0:
                         gx, gy, gz, sign = -gx, -gy, -gz, np.float32(-1.0)
@@ -55,7 +68,11 @@ def read_turned(
                             for i in range(4):
                                 real += weight * wx[i] * line[x0 + i, 0]
                                 imaginary += weight * wx[i] * line[x0 + i, 1]
+                    imaginary *= sign
+                    if angle != 0.0:
+                        cosine, sine = np.float32(np.cos(_TURN * angle)), np.float32(np.sin(_TURN * angle))
+                        real, imaginary = real * cosine - imaginary * sine, real * sine + imaginary * cosine
                     total += real
-                    other += sign * imaginary
+                    other += imaginary
                 out[iz, iy, ix, 0] += total
                 out[iz, iy, ix, 1] += other
