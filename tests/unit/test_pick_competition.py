@@ -89,6 +89,40 @@ def test_gold_and_empty_places_win_nothing():
     np.testing.assert_allclose(verdict.scores, [20.0])
 
 
+def test_judges_take_places_from_template_and_decoys_alike_and_narrow_margins():
+    scores = np.array([[30.0, 20.0, 9.0, 12.0], [9.0, 8.0, 13.0, 8.0]])
+    judged = Rivals(
+        members=rivals(scores).members,
+        foreign=np.zeros(4, dtype=bool),
+        judges=np.array([18.0, 21.0, 14.0, -np.inf]),
+        radius_angstrom=20.0,
+    )
+    verdict = judge_places([judged], rate=1.0, least_score=6.0)
+    np.testing.assert_allclose(verdict.scores, [30.0, 12.0])
+    np.testing.assert_allclose(verdict.margins, [24.0, np.sqrt(12.0**2 - 8.0**2)])
+    assert len(verdict.decoy_scores) == 0
+
+
+def test_a_stranger_that_prefers_a_template_by_chance_is_told_by_many_decoys():
+    rng = np.random.default_rng(5)
+    false, with_judges = [], []
+    for _ in range(40):
+        # 40 copies of one molecule, each member fits it to a degree of its own, the same in all copies
+        likeness = rng.normal(11.0, 1.5, 13)
+        strangers = likeness[:, None] + rng.normal(0.0, 0.5, (13, 40))
+        own = np.concatenate([rng.normal(25.0, 1.0, (1, 60)), rng.normal(12.0, 1.0, (12, 60))])
+        scores = np.concatenate([own, strangers], axis=1)
+        few = rivals(scores[:3])
+        many = Rivals(members=few.members, foreign=few.foreign, judges=scores[3:].max(0), radius_angstrom=20.0)
+        for one, counts in ((few, false), (many, with_judges)):
+            verdict = judge_places([one], rate=0.05, least_score=5.0)
+            assert (verdict.kept & (verdict.scores > 20.0)).sum() == 60
+            counts.append((verdict.kept & (verdict.scores < 20.0)).sum())
+    # 3 of 63 are what is allowed
+    assert np.mean(false) > 4.0
+    assert np.mean(with_judges) < 1.5
+
+
 def test_without_decoys_the_score_alone_counts():
     verdict = judge_places([rivals(np.array([[9.0, 5.0, 7.0]]))], rate=0.05, least_score=6.0)
     np.testing.assert_allclose(verdict.scores, [9.0, 7.0, 5.0])

@@ -4,7 +4,8 @@ All members of a kind, the template and its decoys, are fitted to each place tha
 second-best score :math:`z_1 > z_2` in standard deviations, twice the logarithm of the ratio of their likelihoods, each with the
 amplitude that fits best, is :math:`z_1^2 - z_2^2`; its root is called the margin. Noise and other molecules prefer no
 member, so that the template and each decoy win such places equally often and by equal margins: what false discovery rates
-by knock-offs ask for [1]_. The molecule itself prefers its template by far, however well it fits a decoy.
+by knock-offs ask for [1]_. Judges, things that are fitted but own no place, take places from all members alike and
+narrow the margins of all. The molecule itself prefers its template by far, however well it fits a decoy.
 
 References
 ----------
@@ -34,6 +35,8 @@ class Rivals:
     """The template first; rows are the places."""
     foreign: NDArray[np.bool_]
     """(place,) where far denser things than particles lie."""
+    judges: FloatArray | None = None
+    """(place,) best score of other things, which win places for no one."""
     radius_angstrom: float
     """Half of the least distance of two picks."""
     solid: Solid | None = None
@@ -137,6 +140,8 @@ def _winners(rivals: Rivals) -> _Winners:
     first = scores[best, rows]
     others = np.sort(np.maximum(scores, 0.0), axis=0)
     second = others[-2] if len(scores) > 1 else np.zeros(len(rows))
+    judge = np.full(len(rows), -np.inf) if rivals.judges is None else rivals.judges
+    second = np.maximum(second, np.minimum(judge, first))
     margins = np.sqrt(np.maximum(0.0, np.maximum(first, 0.0) ** 2 - second**2))
     every = _Winners(
         positions=np.stack([m.positions_angstrom for m in rivals.members])[best, rows],
@@ -145,8 +150,9 @@ def _winners(rivals: Rivals) -> _Winners:
         margins=margins,
         decoy=best > 0,
     )
-    good = every.at(np.isfinite(first) & ~rivals.foreign)
-    return good.at(win_places(good.positions, good.scores, np.full(len(good.scores), rivals.radius_angstrom)))
+    good = np.flatnonzero(np.isfinite(first) & ~rivals.foreign)
+    best_ones = good[win_places(every.positions[good], first[good], np.full(len(good), rivals.radius_angstrom))]
+    return every.at(best_ones[judge[best_ones] < first[best_ones]])
 
 
 def _shares(won: _Winners, decoys: int) -> _Shares:

@@ -14,7 +14,9 @@ from eucentric.picking.params import MatchParams
 from eucentric.picking.templates import Template
 from eucentric.typing import FloatArray
 
-_OUTLINE = 2.0  # over the diameter: the frequency below which a decoy has the phases of its template
+_OUTLINE = (
+    3.0  # over the diameter: the frequency below which a decoy has the phases of its template; pores and arms too
+)
 _ROUNDS, _EVERY = 20, 7
 
 
@@ -50,7 +52,7 @@ def decoys_of(
 def scrambled_template(template: Template, frame: FloatArray, generator: torch.Generator) -> Template:
     """A molecule of the same power spectrum, densities, rough outline and symmetry, whose inner order is chance.
 
-    Phases of detail finer than half the diameter begin random; then, in turn, the amplitudes of each shell are put right and
+    Phases of detail finer than a third of the diameter begin random; then, in turn, the amplitudes of each shell are put right and
     the densities in the ball of the template get the values that its own have, rank by rank, so that the decoy is as
     solid as a molecule. Noise and other molecules of about its size fit such a decoy as well as the template; the molecule
     itself fits the template alone.

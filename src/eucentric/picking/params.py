@@ -55,6 +55,13 @@ class MatchParams(Frozen):
         le=20,
         description="for each template; more tell smaller shares of few picks, and take as long each",
     )
+    judging_decoys: int = Field(
+        default=10,
+        ge=0,
+        le=100,
+        description="further ones for each template, fitted only where something was found: other molecules seldom prefer the "
+        "template to all of them",
+    )
     false_discovery_rate: float = Field(
         default=0.05, gt=0, le=1, description="part of the picks that may be false; needs decoys"
     )

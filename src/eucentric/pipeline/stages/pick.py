@@ -37,7 +37,7 @@ _CUBIC_MICROMETRE = 1e12  # A^3
 class PickTemplates(ItemStage):
     """Find particles in tomograms by their structure."""
 
-    name, params, version, after = "pick", PickParams, 1, "reconstruct"
+    name, params, version, after = "pick", PickParams, 2, "reconstruct"
 
     @classmethod
     def folder(cls, params: PickParams) -> str:
