@@ -8,8 +8,9 @@ from eucentric.compute.device import products_type
 from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.rotations import Rotation
 from eucentric.geometry.so3 import sample_rotations, symmetric_angle_deg
+from eucentric.picking.fit_places import Level
 from eucentric.picking.masks import ball_mask, check_mask, shape_mask
-from eucentric.picking.match_templates import match_templates
+from eucentric.picking.match_templates import fine_voxel_size, match_templates
 from eucentric.picking.params import MatchParams
 from eucentric.picking.rotated_templates import FourierTemplate, RowBasis, TemplateRows
 from eucentric.picking.search_volume import PatternMaps, search_volume
@@ -245,3 +246,19 @@ def test_masks_are_checked():
     assert float(own.sum()) > float((ball.density > 0.5).sum())
     with pytest.raises(InputError, match="larger than its box"):
         shape_mask(ball.density, 10.0, margin_angstrom=60.0, edge_angstrom=10.0)
+
+
+def test_places_are_right_where_refinement_works_on_voxels_that_are_no_cubes():
+    shape, voxel, at = (54, 96, 96), 4.0, np.array([60.0, -72.0, 64.0])  # 27 voxels of 8 A are rounded to 28 or 26
+    params = MatchParams(coarse_step_deg=30.0, fine_step_deg=20.0, leave_membranes=False, edge_angstrom=0.0)
+    template = sphere_template(90.0, voxel_size=voxel)
+    assert fine_voxel_size([template], voxel, params) == pytest.approx(8.0)
+    grids = np.meshgrid(*[(np.arange(n) - n // 2) * voxel for n in shape], indexing="ij")
+    distance = np.sqrt(sum((g - p) ** 2 for g, p in zip(grids, at[::-1], strict=True)))
+    rng = np.random.default_rng(0)
+    volume = torch.from_numpy(rng.normal(size=shape) - 3.0 / (1.0 + np.exp((distance - 45.0) / 3.0))).float()
+    level = Level.build(volume, voxel, 8.0, TomogramTransfer.of_wedge(-80, 80), torch.ones(shape, dtype=torch.bool))
+    assert level.spacing[0] != pytest.approx(level.spacing[2], rel=0.03)
+    np.testing.assert_allclose(level.from_cubes(level.on_cubes(at[None])), at[None])
+    found = match_templates(volume, voxel, [template], TomogramTransfer.of_wedge(-80, 80), params)
+    assert np.linalg.norm(found.positions_angstrom[0] - at) < 1.5

@@ -1,7 +1,7 @@
 """Best poses of a template at places of a tomogram that are given: every orientation coarsely, the best one refined."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Self
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.geometry.so3 import sample_rotations
 from eucentric.picking.params import MatchParams
 from eucentric.picking.refine_poses import Poses, refine_poses
@@ -32,26 +33,55 @@ class Level:
 
     volume: Float[Tensor, "z y x"]
     voxel: float
+    """A, along x."""
+    spacing: FloatArray
+    """(z, y, x) A: whole numbers of voxels make those of a cropped volume differ by less than a hundredth."""
     spectrum: NoiseSpectrum
+    region: Tensor
+    """(z, y, x) bool, where centres may lie."""
 
     @classmethod
-    def build(cls, volume: Float[Tensor, "z y x"], voxel: float, transfer: TomogramTransfer, region: Tensor) -> Self:
-        """Noise is taken from the region (z, y, x) bool; `voxel` in A."""
+    def build(
+        cls,
+        volume: Float[Tensor, "z y x"],
+        voxel_size: float,
+        wanted: float,
+        transfer: TomogramTransfer,
+        region: Tensor,
+    ) -> Self:
+        """Cropped in Fourier space to about the wanted voxel size in A; noise is taken from the region (z, y, x) bool."""
+        full = tuple(volume.shape)
+        shape = full
+        if wanted > voxel_size:
+            shape = tuple(min(n, o) for n, o in zip(rescaled_shape(full, voxel_size, wanted), full, strict=True))
+        spacing = voxel_size * np.array(full) / np.array(shape)
+        if shape != full:
+            volume = fourier_crop(volume, shape)
+            region = torch.nn.functional.interpolate(region[None, None].float(), size=shape, mode="nearest")[0, 0] > 0.5
+        voxel = float(spacing[2])
         side = 2 * max(6, math.ceil(0.5 * _PATCH_ANGSTROM / voxel))
         side = min(side, 2 * (min(volume.shape) // 2))
         coverage = transfer.coverage(side, voxel).to(volume)
         spectrum = NoiseSpectrum.estimate(volume, voxel, coverage, region)
-        return cls(volume=spectrum.whiten(volume), voxel=voxel, spectrum=spectrum)
+        return cls(volume=spectrum.whiten(volume), voxel=voxel, spacing=spacing, spectrum=spectrum, region=region)
+
+    def on_cubes(self, positions_angstrom: FloatArray) -> FloatArray:
+        """(place, 3) x, y, z in A where voxels are cubes of `voxel`."""
+        scaled: FloatArray = positions_angstrom * (self.voxel / self.spacing[::-1])
+        return scaled
+
+    def from_cubes(self, positions_angstrom: FloatArray) -> FloatArray:
+        """The way back."""
+        scaled: FloatArray = positions_angstrom * (self.spacing[::-1] / self.voxel)
+        return scaled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchedTomogram:
-    """A tomogram at the sampling of the search and at its own."""
+    """A tomogram at the sampling of the search and at that of the refinement."""
 
     coarse: Level
     fine: Level
-    spacing: FloatArray
-    """(z, y, x) A between voxels of the coarse volume."""
     transfer: TomogramTransfer
     params: MatchParams
 
@@ -86,21 +116,26 @@ class SearchedTomogram:
         best, at, products = _best_rows(self.coarse.volume, rows, places)
         centre = np.array([n // 2 for n in self.coarse.volume.shape])
         return Poses(
-            positions_angstrom=((at - centre) * self.spacing)[:, ::-1].copy(), rotations=turns[best], scores=products
+            positions_angstrom=((at - centre) * self.coarse.spacing)[:, ::-1].copy(),
+            rotations=turns[best],
+            scores=products,
         )
 
     def refined(self, template: Template, start: Poses, background: float) -> Poses:
         """Poses from coarse ones, with their scores in standard deviations over the background."""
         if not len(start.scores):
             return start
-        poses = self._refined(template, start)
+        begin = replace(start, positions_angstrom=self.fine.on_cubes(start.positions_angstrom))
+        poses = self._refined(template, begin)
         return Poses(
-            positions_angstrom=poses.positions_angstrom, rotations=poses.rotations, scores=poses.scores / background
+            positions_angstrom=self.fine.from_cubes(poses.positions_angstrom),
+            rotations=poses.rotations,
+            scores=poses.scores / background,
         )
 
     def _refined(self, template: Template, start: Poses) -> Poses:
         fine, params = self.fine, self.params
-        own = template.moved_to(fine.volume.device)
+        own = template.resampled(fine.voxel).moved_to(fine.volume.device)
         masks = SearchMask.build(own, params, fine.volume)
         side, reader = masks.side, FourierTemplate.build(own, masks.side)
         whiten = fine.spectrum.gain((side,) * 3)

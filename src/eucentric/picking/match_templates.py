@@ -12,7 +12,6 @@ from torch import Tensor
 
 from eucentric.compute.device import free_bytes
 from eucentric.errors import InputError
-from eucentric.fourier.crop import fourier_crop, rescaled_shape
 from eucentric.picking.competition import Rivals, judge_places
 from eucentric.picking.decoys import decoy_count, decoys_of
 from eucentric.picking.false_discovery import chance_level
@@ -76,6 +75,12 @@ def coarse_voxel_size(templates: Sequence[Template], voxel_size: float, params: 
     return max(voxel_size, min(_COARSEST, max(_FINEST, 0.5 * detail)))
 
 
+def fine_voxel_size(templates: Sequence[Template], voxel_size: float, params: MatchParams) -> float:
+    """A per voxel of the refinement: the detail that the fine step moves at the rim of the smallest template, twice sampled."""
+    detail = min(t.diameter_angstrom for t in templates) * math.radians(params.fine_step_deg)
+    return max(voxel_size, min(_FINEST, 0.5 * detail))
+
+
 def match_templates(
     volume: Float[Tensor, "z y x"],
     voxel_size: float,
@@ -115,16 +120,11 @@ def match_templates(
     if float(volume.std()) == 0.0:
         raise InputError("The tomogram holds one value only. Reconstruct it again.")
     templates = [with_search_mask(template, params) for template in templates]
-    wanted = coarse_voxel_size(templates, voxel_size, params)
-    shape = rescaled_shape(volume.shape, voxel_size, wanted)
-    shape = tuple(min(n, o) for n, o in zip(shape, volume.shape, strict=True))
-    coarse_size = voxel_size * volume.shape[2] / shape[2]
-    few = torch.nn.functional.interpolate(look[None, None].float(), size=shape, mode="nearest")[0, 0] > 0.5
-    coarse = Level.build(fourier_crop(volume, shape), coarse_size, transfer, few)
-    fine = coarse if tuple(shape) == tuple(volume.shape) else Level.build(volume, voxel_size, transfer, look)
-    spacing = np.array([voxel_size * o / n for o, n in zip(volume.shape, shape, strict=True)])
-    searched_in = SearchedTomogram(coarse=coarse, fine=fine, spacing=spacing, transfer=transfer, params=params)
-    noise = noise_deviation(_sample(fine.volume[look]))
+    coarse = Level.build(volume, voxel_size, coarse_voxel_size(templates, voxel_size, params), transfer, look)
+    finest = fine_voxel_size(templates, voxel_size, params)
+    fine = coarse if finest >= coarse.voxel else Level.build(volume, voxel_size, finest, transfer, look)
+    tomogram = SearchedTomogram(coarse=coarse, fine=fine, transfer=transfer, params=params)
+    noise = noise_deviation(_sample(fine.volume[fine.region]))
     frames = [symmetry_frame(t) for t in templates]
     steps = sum(2 + decoy_count(t, params) for t in templates)  # the last one of each kind: the fits
     rivals: list[Rivals] = []
@@ -134,20 +134,20 @@ def match_templates(
         kind = [(template, frame), *decoys_of(template, frame, params, seed + number)]
         searched = []
         for member, axes in kind:
-            searched.append(_search_one(searched_in, member, axes, few))
+            searched.append(_search_one(tomogram, member, axes))
             done += 1
             if on_step is not None:
                 on_step(done / steps)
         places = _joined([s.places for s in searched], [s.values for s in searched], template, coarse.voxel, params)
         members = tuple(
-            searched_in.fit(member, axes, places, one.background)
+            tomogram.fit(member, axes, places, one.background)
             for (member, axes), one in zip(kind, searched, strict=True)
         )
         level_tests = max(level_tests, searched[0].tests)
         least = chance_level(searched[0].tests) if params.least_score is None else params.least_score
-        judged = judge_fits(searched_in, template, frame, places, members, searched[0].background, least, seed + number)
+        judged = judge_fits(tomogram, template, frame, places, members, searched[0].background, least, seed + number)
         half = 0.5 * params.spacing * template.diameter_angstrom
-        foreign = _foreign(searched_in, noise, template, members[0], searched[0].background)
+        foreign = _foreign(tomogram, noise, template, members[0], searched[0].background)
         solid = None if template.isotropic else Solid.of_template(template)
         rivals.append(Rivals(members=members, judges=judged, foreign=foreign, radius_angstrom=half, solid=solid))
         maps.append(searched[0].shown)
@@ -170,7 +170,7 @@ def match_templates(
         decoy_templates=verdict.decoy_kinds,
         cutoff=cutoff,
         score_volumes=tuple(maps),
-        score_voxel_angstrom=coarse_size,
+        score_voxel_angstrom=coarse.voxel,
         rotation_voxels=tests,
     )
 
@@ -188,9 +188,9 @@ class _Searched:
     tests: float
 
 
-def _search_one(tomogram: SearchedTomogram, template: Template, frame: FloatArray, region: Tensor) -> _Searched:
+def _search_one(tomogram: SearchedTomogram, template: Template, frame: FloatArray) -> _Searched:
     """Where a template, whose axes are turned by `frame`, may lie."""
-    coarse, params = tomogram.coarse, tomogram.params
+    coarse, params, region = tomogram.coarse, tomogram.params, tomogram.coarse.region
     rows, _ = tomogram.rows(template, frame)
     scores, tests = _search(coarse.volume, rows, params, region)
     background = float(scores.mean_square[region].median().sqrt()) or 1.0
@@ -230,10 +230,11 @@ def _foreign(
 ) -> NDArray[np.bool_]:
     """(place,) where something far denser lies than the template, fitted there, explains."""
     fine = tomogram.fine
-    mask = SearchMask.build(template.moved_to(fine.volume.device), tomogram.params, fine.volume).ball
+    own = template.resampled(fine.voxel).moved_to(fine.volume.device)
+    mask = SearchMask.build(own, tomogram.params, fine.volume).ball
     # of unit templates: the squared score over the voxels is the squared correlation coefficient
     explained = (poses.scores * background) ** 2 / float(mask.square().sum())
-    return far_denser(fine.volume, fine.voxel, mask, poses.positions_angstrom, explained, noise=noise)
+    return far_denser(fine.volume, fine.voxel, mask, fine.on_cubes(poses.positions_angstrom), explained, noise=noise)
 
 
 def _search(

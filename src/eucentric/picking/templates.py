@@ -52,6 +52,8 @@ class Template:
 
     def resampled(self, voxel_size: float) -> Self:
         """The same on voxels of another size."""
+        if math.isclose(voxel_size, self.voxel_size_angstrom, rel_tol=1e-9):
+            return self
         side = good_size(max(8, math.ceil(1.6 * self.diameter_angstrom / voxel_size)))
         density = _resample(self.density, self.voxel_size_angstrom, voxel_size, side)
         mask = self.mask
