@@ -174,7 +174,7 @@ def whole(small: bool) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     speed = result.rotation_voxels / seconds / 1e6
     print(f"{seconds:.0f} s ({time.process_time():.0f} s of processor time), {speed:.0f} M orientations x voxels/s")
-    print(f"peak {peak:.1f} GiB; coarse voxel {result.score_voxel_angstrom:.1f} A; {len(result.scores)} candidates")
+    print(f"peak {peak:.1f} GiB; coarse voxel {result.score_voxel_angstrom[0]:.1f} A; {len(result.scores)} candidates")
     print(f"{len(kept)} picks, {int(found.sum())} of {len(places)} found")
     near = [int(np.linalg.norm(kept - p, axis=1).argmin()) for p in places[found]]
     angles = symmetric_angle_deg(result.rotations[result.kept][near], rotations[found])

@@ -62,16 +62,17 @@ class MatchResult:
     cutoff: float
     score_volumes: tuple[Float[Tensor, "z y x"], ...]
     """Of each template: greatest coarse score in standard deviations of the background, NaN where it was not looked."""
-    score_voxel_angstrom: float
+    score_voxel_angstrom: FloatArray
+    """(template,) of the score volumes."""
     rotation_voxels: float
     """Orientations times voxels that were compared, of all templates and decoys."""
 
 
-def coarse_voxel_size(templates: Sequence[Template], voxel_size: float, params: MatchParams) -> float:
-    """A per voxel: the finest detail that the angular step resolves at the rim of the smallest template, twice sampled."""
+def coarse_voxel_size(template: Template, voxel_size: float, params: MatchParams) -> float:
+    """A per voxel: the finest detail that the angular step resolves at the rim of the template, twice sampled."""
     if params.coarse_voxel_angstrom is not None:
         return max(voxel_size, params.coarse_voxel_angstrom)
-    detail = min(t.diameter_angstrom for t in templates) * math.radians(params.coarse_step_deg)
+    detail = template.diameter_angstrom * math.radians(params.coarse_step_deg)
     return max(voxel_size, min(_COARSEST, max(_FINEST, 0.5 * detail)))
 
 
@@ -120,17 +121,20 @@ def match_templates(
     if float(volume.std()) == 0.0:
         raise InputError("The tomogram holds one value only. Reconstruct it again.")
     templates = [with_search_mask(template, params) for template in templates]
-    coarse = Level.build(volume, voxel_size, coarse_voxel_size(templates, voxel_size, params), transfer, look)
-    finest = fine_voxel_size(templates, voxel_size, params)
-    fine = coarse if finest >= coarse.voxel else Level.build(volume, voxel_size, finest, transfer, look)
-    tomogram = SearchedTomogram(coarse=coarse, fine=fine, transfer=transfer, params=params)
+    fine = Level.build(volume, voxel_size, fine_voxel_size(templates, voxel_size, params), transfer, look)
+    levels = {fine.voxel: fine}
     noise = noise_deviation(_sample(fine.volume[fine.region]))
     frames = [symmetry_frame(t) for t in templates]
     steps = sum(2 + decoy_count(t, params) for t in templates)  # the last one of each kind: the fits
     rivals: list[Rivals] = []
     maps: list[Tensor] = []
+    voxels: list[float] = []
     tests, level_tests, done = 0.0, 1.0, 0
     for number, (template, frame) in enumerate(zip(templates, frames, strict=True)):
+        size = coarse_voxel_size(template, voxel_size, params)
+        if size > fine.voxel and size not in levels:
+            levels[size] = Level.build(volume, voxel_size, size, transfer, look)
+        tomogram = SearchedTomogram(coarse=levels.get(size, fine), fine=fine, transfer=transfer, params=params)
         kind = [(template, frame), *decoys_of(template, frame, params, seed + number)]
         searched = []
         for member, axes in kind:
@@ -138,7 +142,7 @@ def match_templates(
             done += 1
             if on_step is not None:
                 on_step(done / steps)
-        places = _joined([s.places for s in searched], [s.values for s in searched], template, coarse.voxel, params)
+        places = _joined(searched, template, tomogram.coarse.voxel, params)
         members = tuple(
             tomogram.fit(member, axes, places, one.background)
             for (member, axes), one in zip(kind, searched, strict=True)
@@ -151,6 +155,7 @@ def match_templates(
         solid = None if template.isotropic else Solid.of_template(template)
         rivals.append(Rivals(members=members, judges=judged, foreign=foreign, radius_angstrom=half, solid=solid))
         maps.append(searched[0].shown)
+        voxels.append(tomogram.coarse.voxel)
         tests += sum(s.tests for s in searched)
         done += 1
         if on_step is not None:
@@ -170,7 +175,7 @@ def match_templates(
         decoy_templates=verdict.decoy_kinds,
         cutoff=cutoff,
         score_volumes=tuple(maps),
-        score_voxel_angstrom=coarse.voxel,
+        score_voxel_angstrom=np.array(voxels),
         rotation_voxels=tests,
     )
 
@@ -212,15 +217,9 @@ def _search_one(tomogram: SearchedTomogram, template: Template, frame: FloatArra
     )
 
 
-def _joined(
-    places: Sequence[NDArray[np.int64]],
-    values: Sequence[FloatArray],
-    template: Template,
-    voxel: float,
-    params: MatchParams,
-) -> NDArray[np.int64]:
+def _joined(searched: Sequence[_Searched], template: Template, voxel: float, params: MatchParams) -> NDArray[np.int64]:
     """Places that a template or any of its decoys found, those alone that differ, best first."""
-    every, scores = np.concatenate(places), np.concatenate(values)
+    every, scores = np.concatenate([s.places for s in searched]), np.concatenate([s.values for s in searched])
     near = 0.5 * params.spacing * template.diameter_angstrom / voxel
     return every[greedy(every.astype(np.float64), scores, near)][: params.most_particles]
 

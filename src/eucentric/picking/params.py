@@ -22,7 +22,7 @@ class MatchParams(Frozen):
     coarse_voxel_angstrom: float | None = Field(
         default=None,
         gt=0,
-        description="A, of the search everywhere; none takes what the step can tell apart (Crowther), within 8 to 16 A",
+        description="A, of the search everywhere; none takes what the step tells apart at each template's rim (Crowther), 8 to 16 A",
     )
     survey_part: float = Field(
         default=0.05,

@@ -190,7 +190,7 @@ def pick_templates(
             "cutoff": result.cutoff,
             "seconds": seconds,
             "rotations_times_voxels_per_second": result.rotation_voxels / max(seconds, 1e-9),
-            "coarse_voxel_angstrom": result.score_voxel_angstrom,
+            "coarse_voxel_angstrom": result.score_voxel_angstrom.tolist(),
         }
         if not len(particles):
             caveats.append(f"Nothing was found in {job.name}: no candidate passes the cut-offs.")
@@ -265,10 +265,11 @@ def read_templates(
 def write_score_volumes(folder: Path, name: str, searched: Searched) -> None:
     """Write the greatest score of each template at each voxel, as TOMOGRAM_TEMPLATE.mrc."""
     result = searched.result
-    for template, scores in zip(searched.templates, result.score_volumes, strict=True):
+    every = zip(searched.templates, result.score_volumes, result.score_voxel_angstrom, strict=True)
+    for template, scores, voxel in every:
         scored = torch.nan_to_num(scores).cpu().numpy()
         file = folder / f"{name}_{template.name.replace(':', '_')}.mrc"
-        write_mrc(file, scored, result.score_voxel_angstrom, "float32", labels=("Eucentric scores, sd",))
+        write_mrc(file, scored, float(voxel), "float32", labels=("Eucentric scores, sd",))
 
 
 def _jobs(target: Path, only: Sequence[str] | None) -> tuple[list[TomogramJob], Path]:

@@ -86,7 +86,14 @@ def _pictures(candidates: Candidates, pictures: Curves, params: ReportParams) ->
         if views:
             top, side, ends, voxel = views
             mine = positions[kinds == number]
-            figure = score_views(top, side, ends, float(voxel), mine, float(candidates.diameter_angstrom[number]))
+            figure = score_views(
+                top,
+                side,
+                ends,
+                float(np.broadcast_to(voxel, len(names))[number]),
+                mine,
+                float(candidates.diameter_angstrom[number]),
+            )
             words = (
                 "Greatest score of the search at coarse sampling along z and along y; circles are picks, black was not searched. "
                 "Good: bright points on an even ground; bad: bright lines or patches, or points without a circle."

@@ -172,6 +172,6 @@ def _metrics(searched: Searched, seconds: float) -> dict[str, float]:
         "searched_volume_um3": searched_um3,
         "pick_density_per_um3": picks / searched_um3,
         "median_score_sd": float(np.median(scores)) if len(scores) else float("nan"),
-        "coarse_voxel_angstrom": result.score_voxel_angstrom,
+        "coarse_voxel_angstrom": float(result.score_voxel_angstrom.min()),
         "rotations_times_voxels_per_second": result.rotation_voxels / max(seconds, 1e-9),
     }
