@@ -85,6 +85,10 @@ class SearchedTomogram:
     transfer: TomogramTransfer
     params: MatchParams
 
+    def at_step(self, coarse_step_deg: float) -> "SearchedTomogram":
+        """The same for orientations tried at another step."""
+        return replace(self, params=self.params.replace(coarse_step_deg=coarse_step_deg))
+
     def rows(self, template: Template, frame: FloatArray) -> tuple[TemplateRows, FloatArray]:
         """Copies of a template, whose axes are turned by `frame`, in all coarse orientations, and these (copy, 3, 3)."""
         level = self.coarse

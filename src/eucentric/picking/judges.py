@@ -20,6 +20,7 @@ from eucentric.typing import FloatArray
 
 _OTHER = 1_000_003  # to the seed: decoys that judge are none of those that are searched for
 _REFINED = 3  # decoys for each place, those that fit it best coarsely
+_STEPS, _COARSEST_DEG = 2.0, 30.0  # of the search's step, between the orientations of decoys that judge
 
 
 def judge_fits(
@@ -70,8 +71,10 @@ def _of_decoys(
 ) -> FloatArray:
     """(place,) greatest score of the decoys that judge."""
     generator = seeded_generator(seed + _OTHER)
+    # copies cost more than fits here; finer turns are left to the refinement
+    rough = tomogram.at_step(min(_COARSEST_DEG, _STEPS * tomogram.params.coarse_step_deg))
     decoys = [scrambled_template(template, frame, generator) for _ in range(tomogram.params.judging_decoys)]
-    starts = [tomogram.coarse_fit(decoy, frame, places) for decoy in decoys]
+    starts = [rough.coarse_fit(decoy, frame, places) for decoy in decoys]
     rank = np.argsort(np.argsort([-s.scores for s in starts], axis=0), axis=0)
     out = np.full(len(places), -np.inf)
     for decoy, start, place in zip(decoys, starts, rank, strict=True):
@@ -81,6 +84,6 @@ def _of_decoys(
             rotations=start.rotations[chosen],
             scores=start.scores[chosen],
         )
-        scores = tomogram.refined(decoy, some, background).scores
+        scores = rough.refined(decoy, some, background).scores
         out[chosen] = np.fmax(out[chosen], scores)
     return out
