@@ -1,6 +1,7 @@
 """`eucentric average --auto` on a small project of its own: to the map, resumed, refused."""
 
 import json
+import pickle
 import shutil
 
 import numpy as np
@@ -19,6 +20,7 @@ from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.models import Tilt, TiltPose, TiltSeries
 from eucentric.models.particles import ParticleSet
 from eucentric.pipeline import iterate_average as module
+from eucentric.pipeline.executors import InProcess
 from eucentric.pipeline.iterate_average import iterate_average
 from eucentric.pipeline.iterate_job import IterateSettings
 from eucentric.projection.slices import extract_slices, volume_to_grid
@@ -115,6 +117,45 @@ def test_poses_given_become_those_that_are_true(project, done):
     assert header.voxel_size_angstrom[0] == pytest.approx(PIXEL)
     assert np.corrcoef(written.ravel(), particle().numpy().ravel())[0, 1] > 0.8
     assert {"rlnRandomSubset", "eucPoseSigmaDeg", "eucPoseSigmaAngst"} <= set(found.columns)
+
+
+class Shared(InProcess):
+    """An executor of three slots in this process."""
+
+    slots = 3
+
+    def __init__(self):
+        super().__init__()
+        self.shares = []
+
+    def map(self, function, items):
+        items = [pickle.loads(pickle.dumps(item)) for item in items]  # as they travel to workers
+        self.shares.append([len(item.opened) for item in items])
+        return super().map(function, items)
+
+
+def test_shared_among_workers_the_result_is_the_same(project, done):
+    executor = Shared()
+    short = settings(max_iterations=1)
+    alone = iterate_average(project / "picks.star", project / "alone", short, device=CPU)
+    shared = iterate_average(project / "picks.star", project / "shared", short, device=CPU, executor=executor)
+    assert executor.shares == [[7, 7, 6]] * 3
+    scale = float(alone.result.volume.abs().max())
+    np.testing.assert_allclose(shared.result.volume, alone.result.volume, atol=1e-4 * scale)
+    first, second = (read_particles(made.folder / "particles.star") for made in (alone, shared))
+    # the climb ends for a batch together
+    np.testing.assert_allclose(second.rotations, first.rotations, atol=2e-3)
+    np.testing.assert_allclose(second.positions_angstrom, first.positions_angstrom, atol=0.1)
+
+
+@pytest.mark.slow
+def test_worker_processes_share_an_average(program, project, done):
+    arguments = ["average", project / "true.star", "--box-size", BOX, "--no-ctf", "--no-dose-weighting"]
+    arguments += ["--mask-diameter-angstrom", 170]
+    assert program(*arguments, "--output", project / "one")[0] == 0
+    assert program(*arguments, "--output", project / "two", "--workers", 2)[0] == 0
+    one, two = (read_mrc(project / name / "map.mrc")[0] for name in ("one", "two"))
+    np.testing.assert_allclose(two, one, atol=1e-4 * np.abs(one).max())
 
 
 def test_every_iteration_is_kept(done):

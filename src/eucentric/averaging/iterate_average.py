@@ -1,8 +1,9 @@
 """One iteration: particles aligned to the map of their own half, and summed into the next one."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
@@ -51,6 +52,24 @@ class Aligned:
     """Of all particles, in order."""
     sums: tuple[FourierSums, FourierSums]
     tilts_used: NDArray[np.int64]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self], rows: Sequence[NDArray[np.int64]]) -> Self:
+        """What was found of parts of the particles, together: sums add up.
+
+        Parameters
+        ----------
+        rows : of each part, where its particles stand in the whole list
+        """
+        order = np.argsort(np.concatenate(rows))
+        sums = parts[0].sums
+        for part in parts[1:]:
+            sums = (sums[0] + part.sums[0], sums[1] + part.sums[1])
+        return cls(
+            poses=FoundPoses.joined([part.poses for part in parts]).select(order),
+            sums=sums,
+            tilts_used=np.concatenate([part.tilts_used for part in parts])[order],
+        )
 
 
 def align_and_sum(

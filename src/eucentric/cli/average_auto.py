@@ -22,27 +22,32 @@ def run_iterations(
     reference_pixel_size: float | None,
     kinds: Sequence[str],
     device: str,
+    workers: int,
+    cluster: str,
     overwrite: bool,
     as_json: bool,
 ) -> int:
     """Iterate, and tell what every round came to."""
     # here, so that --help does not load torch
     from eucentric.compute.device import resolve_device
+    from eucentric.pipeline.executors import shared_work
     from eucentric.pipeline.iterate_average import iterate_average
     from eucentric.pipeline.iterate_job import IterateSettings
 
-    made = iterate_average(
-        target,
-        output,
-        IterateSettings(extract=images, average=average, iterate=alignment),
-        device=resolve_device(device),
-        table=table,
-        reference=reference,
-        reference_pixel_size=reference_pixel_size,
-        kinds=kinds,
-        overwrite=overwrite,
-        on_step=_tell if sys.stderr.isatty() else None,
-    )
+    with shared_work(cluster, workers) as executor:
+        made = iterate_average(
+            target,
+            output,
+            IterateSettings(extract=images, average=average, iterate=alignment),
+            device=resolve_device(device),
+            table=table,
+            reference=reference,
+            reference_pixel_size=reference_pixel_size,
+            kinds=kinds,
+            overwrite=overwrite,
+            executor=executor,
+            on_step=_tell if sys.stderr.isatty() else None,
+        )
     for one in made.rounds[1:]:
         sys.stdout.write(
             f"Iteration {one.number}: {_angstrom(one.resolution_angstrom)}, pixels of {one.pixel_size_angstrom:g} A, particles moved "

@@ -1,9 +1,10 @@
 """Particles: where they lie in their tomograms, how they are turned, how well they scored."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -65,6 +66,12 @@ class ParticleSet:
         object.__setattr__(self, "columns", MappingProxyType(sealed))
         texts = {label: _sealed(column) for label, column in self.texts.items()}
         object.__setattr__(self, "texts", MappingProxyType(texts))
+
+    def __reduce__(self) -> tuple[partial["ParticleSet"], tuple[()]]:
+        """To travel to workers: views of dictionaries cannot be pickled."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain: dict[str, Any] = {name: dict(v) if isinstance(v, MappingProxyType) else v for name, v in values.items()}
+        return partial(type(self), **plain), ()
 
     @classmethod
     def build(

@@ -6,7 +6,7 @@ import queue
 import signal
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -340,6 +340,18 @@ def choose_workers(item_count: int, peak_bytes: Sequence[int], device: str) -> i
     slots = thread_count() if not on_gpu else 1 if ":" in device else torch.cuda.device_count()
     fitting = int(0.8 * psutil.virtual_memory().available // max([1, *peak_bytes]))
     return max(1, min(item_count, slots, fitting))
+
+
+@contextlib.contextmanager
+def shared_work(cluster: str, workers: int) -> Iterator[Executor]:
+    """An executor for :meth:`Executor.map` alone; ended in order, or at once where an error or Ctrl-C came."""
+    executor = make_executor(cluster, workers, workers)
+    try:
+        yield executor
+    except BaseException:
+        executor.abort()
+        raise
+    executor.close()
 
 
 def make_executor(cluster: str, workers: int | None, choice: int, on_progress: ItemProgress | None = None) -> Executor:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from eucentric.averaging.align_params import AlignParams
-from eucentric.averaging.align_reference import AlignReference
 from eucentric.averaging.align_results import FoundPoses
 from eucentric.averaging.half_sets import SUBSET, assign_halves
 from eucentric.averaging.iterate_average import average_of, compared_detail, on_voxels
@@ -21,7 +20,9 @@ from eucentric.errors import InputError
 from eucentric.geometry.so3 import symmetric_angle_deg
 from eucentric.io.atomic import write_text_atomic
 from eucentric.models.particles import ParticleSet
-from eucentric.pipeline.average_files import FILES, finish_average, write_average
+from eucentric.pipeline.align_parts import ReferenceMaps
+from eucentric.pipeline.average_files import FILES, caveats_of, finish_average, write_average
+from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
 from eucentric.pipeline.iterate_job import IterateJob, IterateSettings, OnStep, filtered_references
 from eucentric.pipeline.iterate_start import start_map
@@ -54,6 +55,7 @@ def iterate_average(
     reference_pixel_size: float | None = None,
     kinds: Sequence[str] = (),
     overwrite: bool = False,
+    executor: Executor | None = None,
     on_step: OnStep | None = None,
 ) -> IteratedAverage:
     """Align and average particles in turns until nothing gets better.
@@ -67,6 +69,7 @@ def iterate_average(
     reference : structure or map as start; the average of the poses given where None
     reference_pixel_size : A, of a map whose header holds none
     kinds : classes of particles to take; all where empty
+    executor : of workers among which particles are shared; all in this process where None
     on_step : told what is being done and which part of it is done
 
     Raises
@@ -89,7 +92,9 @@ def iterate_average(
         last = -1
     distance = settings.average.half_distance_angstrom or 0.5 * opened.params.box_size * opened.pixel_size_angstrom
     halves = assign_halves(opened.particles, distance, seed=settings.average.seed)
-    job = IterateJob(opened=opened, average=settings.average, iterate=settings.iterate, halves=halves)
+    job = IterateJob(
+        opened=opened, average=settings.average, iterate=settings.iterate, halves=halves, executor=executor
+    )
     if last < 0:
         listed = opened.particles.with_column(SUBSET, halves.astype(np.float64))
         start_map(job, listed, reference, reference_pixel_size, on_step).write(folder / "000", mark, None)
@@ -153,19 +158,18 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
     """One iteration from what the one before left on disk."""
     pixel = pixel_size_for(before.low_pass_angstrom, job.image_pixel, job.finest_pixel)
     box = box_for(job.edge_angstrom, pixel)
-    references = tuple(
-        AlignReference.build(
-            on_voxels(volume.to(job.device), before.voxel_size_angstrom, pixel, box),
-            pixel,
-            low_pass_angstrom=before.low_pass_angstrom,
-            diameter_angstrom=min(before.diameter_angstrom, box * pixel),
-        )
-        for volume in before.references
+    first, second = (on_voxels(volume, before.voxel_size_angstrom, pixel, box) for volume in before.references)
+    references = ReferenceMaps(
+        volumes=(first, second),
+        voxel_size_angstrom=pixel,
+        low_pass_angstrom=before.low_pass_angstrom,
+        diameter_angstrom=min(before.diameter_angstrom, box * pixel),
     )
     params = next_search(job.iterate, before.history, pixel)
     number = before.history[-1].number + 1
-    pair = (references[0], references[1])
-    aligned = job.align(before.particles, pair, pixel, box, params, on_step, f"iteration {number}", turn=before.turn)
+    aligned = job.align(
+        before.particles, references, pixel, box, params, on_step, f"iteration {number}", turn=before.turn
+    )
     result = average_of(aligned, _with_helix(job.average, before), job.halves)
     low_pass = compared_detail(result.correlation)
     diameter, filtered = filtered_references(result, low_pass, job.iterate.start_low_pass_angstrom)
@@ -229,7 +233,7 @@ def _finish(job: IterateJob, last: Iteration, run: ParticleRun, on_step: OnStep 
     used = aligned.tilts_used > 0
     caveats = _caveats(last, result, used)
     about = write_average(output, replace(job.opened, particles=last.particles), result, params)
-    caveats += tuple(about.get("sharpened", {}).get("caveats", ()))
+    caveats += caveats_of(about)
     values = {
         "iterate": job.iterate.model_dump(mode="json"),
         "turn_of_reference": last.turn.tolist(),

@@ -1,6 +1,6 @@
 """What all iterations of an average share: particles, settings, halves; and one pass over all particles."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -10,19 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from eucentric.averaging.align_params import AlignParams
-from eucentric.averaging.align_reference import AlignReference
-from eucentric.averaging.iterate_average import (
-    Aligned,
-    SeriesParticles,
-    align_and_sum,
-    diameter_of,
-    filtered_half,
-    joined_halves,
-)
+from eucentric.averaging.iterate_average import Aligned, diameter_of, filtered_half, joined_halves
 from eucentric.averaging.iterate_params import IterateParams
 from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.averaging.results import AverageResult
 from eucentric.models.particles import ParticleSet
+from eucentric.pipeline.align_parts import AlignPart, ReferenceMaps, align_parts
+from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob
 from eucentric.typing import FloatArray
 
@@ -48,6 +42,8 @@ class IterateJob:
     iterate: IterateParams
     halves: NDArray[np.int64]
     """(particle,), 1 or 2."""
+    executor: Executor | None = None
+    """None, or one with a single slot, for all in this process."""
 
     @property
     def image_pixel(self) -> float:
@@ -68,18 +64,10 @@ class IterateJob:
     def device(self) -> torch.device:
         return self.opened.device
 
-    def sources(self, particles: ParticleSet, pixel: float, box: int) -> Iterator[SeriesParticles]:
-        """Series by series; images are read when it is their turn."""
-        params = self.opened.params.replace(box_size=box, pixel_size_angstrom=pixel)
-        sampled = replace(self.opened, params=params, pixel_size_angstrom=pixel)
-        for name in particles.tomogram_names:
-            rows = np.flatnonzero(particles.tomograms == name)
-            yield SeriesParticles(rows=rows, images=partial(sampled.open_series, name))
-
     def align(
         self,
         particles: ParticleSet,
-        references: tuple[AlignReference, AlignReference] | None,
+        references: ReferenceMaps | None,
         pixel: float,
         box: int,
         params: AlignParams,
@@ -92,25 +80,17 @@ class IterateJob:
 
         Priors are about the poses of the list that was opened, turned by `turn` (3, 3).
         """
-        done, given = 0, self.opened.particles
-
-        def step(count: int) -> None:
-            nonlocal done
-            done += count
-            if on_step is not None:
-                on_step(what, done / len(particles))
-
-        return align_and_sum(
-            self.sources(particles, pixel, box),
-            particles.positions_angstrom,
-            particles.rotations,
-            self.halves,
-            references,
-            params,
+        given = self.opened.particles
+        sampled = self.opened.params.replace(box_size=box, pixel_size_angstrom=pixel)
+        whole = AlignPart(
+            opened=replace(self.opened, params=sampled, pixel_size_angstrom=pixel, particles=particles),
+            halves=self.halves,
+            references=references,
+            params=params,
             symmetry=self.average.symmetry,
             expected=None if turn is None else (given.positions_angstrom, given.rotations @ turn),
-            on_step=step,
         )
+        return align_parts(whole, self.executor, None if on_step is None else partial(on_step, what))
 
 
 def filtered_references(
