@@ -37,6 +37,8 @@ def average(
     images: Annotated[ExtractParams | None, SETTINGS] = None,
     alignment: Annotated[IterateParams | None, _ALIGNMENT] = None,
     device: str = "auto",
+    workers: int = 1,
+    cluster: str = "local",
     overwrite: Switch = False,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -69,12 +71,17 @@ def average(
         with --auto: classes of particles to take; all where not given
     device
         auto, cpu, cuda or cuda:n
+    workers
+        processes among which particles are shared; 1 takes all cores for one particle after another
+    cluster
+        local, slurm, or the address of a Dask scheduler such as tcp://host:8786
     overwrite
         replace files that exist
     """
     # here, so that --help does not load torch
     from eucentric.compute.device import resolve_device
     from eucentric.pipeline.average_files import average_list
+    from eucentric.pipeline.executors import shared_work
 
     del debug  # read by the program itself
     if auto:
@@ -93,6 +100,8 @@ def average(
             reference_pixel_size=reference_pixel_size,
             kinds=kind or (),
             device=device,
+            workers=workers,
+            cluster=cluster,
             overwrite=overwrite,
             as_json=as_json,
         )
@@ -101,17 +110,19 @@ def average(
             "--reference, --kind and the options of alignment go with --auto. Without it the poses of the list are taken as they "
             "are; `eucentric particles select --kind` makes a list of one kind."
         )
-    made = average_list(
-        target,
-        output,
-        images or ExtractParams(),
-        settings or AverageParams(),
-        device=resolve_device(device),
-        table=series,
-        mask=mask,
-        overwrite=overwrite,
-        on_step=_tell if sys.stderr.isatty() else None,
-    )
+    with shared_work(cluster, workers) as executor:
+        made = average_list(
+            target,
+            output,
+            images or ExtractParams(),
+            settings or AverageParams(),
+            device=resolve_device(device),
+            table=series,
+            mask=mask,
+            overwrite=overwrite,
+            executor=executor,
+            on_step=_tell if sys.stderr.isatty() else None,
+        )
     resolution = made.resolution_angstrom
     words = (
         f"{resolution:.1f} A (FSC 0.143 between halves)" if math.isfinite(resolution) else "no agreement of the halves"

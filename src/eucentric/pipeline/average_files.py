@@ -13,7 +13,6 @@ import torch
 
 from eucentric import __version__
 from eucentric.averaging.average_particles import average_halves
-from eucentric.averaging.fourier_sums import FourierSums
 from eucentric.averaging.half_sets import SUBSET, assign_halves
 from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.averaging.results import AverageResult, HalfMapCorrelation, HelixUsed
@@ -23,6 +22,8 @@ from eucentric.io.atomic import make_folder, write_text_atomic
 from eucentric.io.mrc import write_mrc
 from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import write_star
+from eucentric.pipeline.align_parts import AlignPart, align_parts
+from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
 from eucentric.pipeline.half_maps import RECORD, read_about
 from eucentric.pipeline.map_measures import MEASURES, measure_average
@@ -59,6 +60,7 @@ def average_list(
     table: Path | None = None,
     mask: Path | None = None,
     overwrite: bool = False,
+    executor: Executor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AverageMade:
     """Average particles with the poses of their list, straight from the tilt images; nothing else is stored.
@@ -70,6 +72,7 @@ def average_list(
     target, table : as :func:`eucentric.pipeline.extract_series.open_particles`
     output : folder for map.mrc, half1.mrc, half2.mrc, mask.mrc, fsc.star, particles.star, average.json and what `map_measures` adds
     mask : volume of the map's size in place of one made
+    executor : of workers among which particles are shared; all in this process where None
 
     Raises
     ------
@@ -88,7 +91,8 @@ def average_list(
     )
     about = read_about(output)
     if not run.is_current:
-        result = average_job(job, params, mask=_read_mask(mask, job) if mask is not None else None, on_step=on_step)
+        given = None if mask is None else _read_mask(mask, job)
+        result = average_job(job, params, mask=given, executor=executor, on_step=on_step)
         about = write_average(output, job, result, params)
         finish_average(run, about)
     return AverageMade(
@@ -122,24 +126,19 @@ def average_job(
     params: AverageParams,
     *,
     mask: torch.Tensor | None = None,
+    executor: Executor | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> AverageResult:
-    """The average of opened particles with the poses that they have."""
+    """The average of opened particles with the poses that they have; shared among the workers of an executor."""
     distance = params.half_distance_angstrom or 0.5 * job.params.box_size * job.pixel_size_angstrom
     halves = assign_halves(job.particles, distance, seed=params.seed)
-    used = np.zeros(len(job), dtype=np.int64)
-    sums: list[FourierSums] = []
-    done = 0
-    for batch, rows in job.batches():
-        if not sums:
-            sums = [FourierSums.empty(batch.box_size, batch.voxel_size_angstrom, job.device) for _ in range(2)]
-        used[rows] = np.bincount(batch.particle, minlength=batch.count)
-        for half in (1, 2):
-            sums[half - 1].add(batch, job.particles.rotations[rows], (halves[rows] == half).astype(np.float64))
-        done += len(rows)
-        if on_step is not None:
-            on_step(done, len(job))
-    return average_halves((sums[0], sums[1]), params, halves=halves, tilts_used=used, mask=mask)
+    count = len(job)
+    made = align_parts(
+        AlignPart(opened=job, halves=halves),
+        executor,
+        None if on_step is None else lambda part: on_step(round(part * count), count),
+    )
+    return average_halves(made.sums, params, halves=halves, tilts_used=made.tilts_used, mask=mask)
 
 
 def write_average(output: Path, job: ParticleJob, result: AverageResult, params: AverageParams) -> dict[str, Any]:
