@@ -15,8 +15,9 @@ from jaxtyping import Complex, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from eucentric.averaging.image_weights import CORE, UsualPower, seen_part, usual_power
 from eucentric.averaging.params import ExtractParams
-from eucentric.averaging.tilt_images import contrast_images, noise_power, resample_images, sampling_for
+from eucentric.averaging.tilt_images import contrast_images, faded_width, noise_power, resample_images, sampling_for
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.filters import soft_edge
 from eucentric.geometry.tilt import TiltGeometry
@@ -104,6 +105,8 @@ class SeriesImages:
     envelope: Float[Tensor, "tilt m half_m"]
     inverse_noise: Float[Tensor, "tilt m half_m"]
     """One over the power of the noise in a transform of n x n pixels, zero from Nyquist on."""
+    usual: UsualPower | None
+    """Tells which images show something else where a particle is; None where all count alike."""
 
     @property
     def window_size(self) -> int:
@@ -142,6 +145,11 @@ class SeriesImages:
             noise = self.inverse_noise[torch.from_numpy(tilts).to(self.images.device)]
             data[rows] = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra * (transfer * noise)), n))
             weight[rows] = _coarser(transfer.square_().mul_(noise), n)
+            if self.usual is not None:
+                at = self._places(seen.pixels[tilts, i])
+                share = self.usual.shares(self._windows(tilts, at, n)[0], tilts)
+                data[rows] *= share
+                weight[rows] *= share * self._seen(at)
 
         if self.images.device.type == "cpu":
             run_items(len(positions_angstrom), fill)
@@ -181,12 +189,39 @@ class SeriesImages:
         """Squared transfer of the images of one particle, on the samples of its boxes."""
         return _coarser(self._transfer(tilts, heights_angstrom).square_(), self.params.box_size)
 
+    def expected(
+        self, projections: Complex[Tensor, "image n half_n"], tilts: NDArray[np.int64], heights_angstrom: FloatArray
+    ) -> Complex[Tensor, "image n half_n"]:
+        """T^2 m / N: the data that projections m, phases from the particle's centre, would give without noise."""
+        n, m = self.params.box_size, self.window_size
+        low = m // 2 - n // 2
+        padded = projections.real.new_zeros((len(projections), m, m))
+        boxes = torch.fft.irfft2(projections, s=(n, n))
+        padded[:, low : low + n, low : low + n] = torch.fft.fftshift(boxes, dim=(1, 2))
+        spectra = torch.fft.rfft2(torch.fft.ifftshift(padded, dim=(1, 2)))
+        noise = self.inverse_noise[torch.from_numpy(tilts).to(self.images.device)]
+        spectra *= self._transfer(tilts, heights_angstrom).square_().mul_(noise)
+        out: Tensor = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra, s=(m, m)), n))
+        return out
+
     def _spectra(self, tilts: NDArray[np.int64], pixels: FloatArray) -> Complex[Tensor, "image m half_m"]:
         """Transforms of the windows, phases from the particle's centre."""
-        m = self.window_size
+        m, at = self.window_size, self._places(pixels)
+        windows, corner = self._windows(tilts, at, m)
+        windows *= _fall_off(m, windows)
+        spectra: Tensor = torch.fft.rfft2(windows)
+        return spectra.mul_(phase_ramps(at - corner, m, spectra))
+
+    def _places(self, pixels: FloatArray) -> FloatArray:
+        """Pixels (image, 2) of the images as given, in those of `images`."""
         given = np.array(self.series.image_shape[::-1]) // 2
         size = np.array([self.images.shape[2], self.images.shape[1]])
-        at = (pixels - given) * (self.series.pixel_size_angstrom / self.pixel_size_angstrom) + size // 2
+        scale = self.series.pixel_size_angstrom / self.pixel_size_angstrom
+        return np.asarray((pixels - given) * scale + size // 2)
+
+    def _windows(self, tilts: NDArray[np.int64], at: FloatArray, m: int) -> tuple[Tensor, NDArray[np.int64]]:
+        """Pixels about the nearest to each place, zero outside the images, and the first of them (image, 2), x and y."""
+        size = np.array([self.images.shape[2], self.images.shape[1]])
         corner = np.rint(at).astype(np.int64) - m // 2
         windows = self.images.new_zeros((len(tilts), m, m))
         for i, t in enumerate(tilts):
@@ -197,9 +232,15 @@ class SeriesImages:
                     slice(x - corner[i, 0], stop_x - corner[i, 0]),
                 )
                 windows[i, rows, columns] = self.images[t, y:stop_y, x:stop_x]
-        windows *= _fall_off(m, windows)
-        spectra: Tensor = torch.fft.rfft2(windows)
-        return spectra.mul_(phase_ramps(at - corner, m, spectra))
+        return windows, corner
+
+    def _seen(self, at: FloatArray) -> Tensor:
+        """(image, 1, 1), how much of each particle lies in the field, which is faded at its edges."""
+        scale = self.series.pixel_size_angstrom / self.pixel_size_angstrom
+        field = np.array(self.series.image_shape[::-1])
+        first = np.array([self.images.shape[2], self.images.shape[1]]) // 2 - (field // 2) * scale
+        part = seen_part(at - first, 0.5 * CORE * self.params.box_size, field * scale, faded_width(self.series.image_shape) * scale)
+        return torch.from_numpy(part).to(self.images)[:, None, None]
 
     def _transfer(self, tilts: NDArray[np.int64], heights_angstrom: FloatArray) -> Float[Tensor, "image m half_m"]:
         """What an image shows of a map that is bright where matter is: contrast is negative near zero frequency."""
@@ -254,6 +295,8 @@ def prepare_series(
     n = params.box_size
     m = n * params.padding
     phase, per_angstrom, envelope = _transfers(series, geometry, params, m, size, sampled)
+    inverse = _inverse_noise(sampled, geometry, params, m)
+    step = params.padding
     return SeriesImages(
         series=series,
         warp=warp,
@@ -263,7 +306,8 @@ def prepare_series(
         phase=phase,
         per_angstrom=per_angstrom,
         envelope=envelope,
-        inverse_noise=_inverse_noise(sampled, geometry, params, m),
+        inverse_noise=inverse,
+        usual=usual_power(sampled, inverse[:, ::step, ::step]) if params.image_weights else None,
     )
 
 

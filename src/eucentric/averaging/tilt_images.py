@@ -1,6 +1,7 @@
 """The images of a tilt series made ready for particles to be cut from them: contrast, sampling, and noise of each tilt."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -62,12 +63,17 @@ def _padded_length(length: int, ratio: float) -> tuple[int, int]:
     return best[1], best[2]
 
 
+def faded_width(size: Sequence[int]) -> int:
+    """Pixels over which images of a size are faded at each edge."""
+    return max(4, round(_EDGE * min(size)))
+
+
 def resample_images(
     images: Float[Tensor, "tilt y x"], padded: tuple[int, int], cropped: tuple[int, int]
 ) -> Float[Tensor, "tilt y2 x2"]:
     """Images of zero mean, faded at their edges, set amid zeros and sampled more coarsely; pixel ``n // 2`` stays the centre."""
     height, width = images.shape[1:]
-    faded = taper_edges(images, max(4, round(_EDGE * min(height, width))))
+    faded = taper_edges(images, faded_width((width, height)))
     if padded == (height, width) == cropped:
         return faded
     out = images.new_empty((len(images), *cropped))

@@ -35,6 +35,31 @@ def fsc_curves(frequency: FloatArray, curves: Mapping[str, FloatArray], resoluti
     return figure
 
 
+def transfer_plot(chi_over_pi: FloatArray, transfer: FloatArray, sigma: FloatArray, names: Sequence[str]) -> Figure:
+    """CTF as particles show it against chi as fitted, with minus the sine that it should be.
+
+    Parameters
+    ----------
+    chi_over_pi : (bin,)
+    transfer, sigma : (series, bin); NaN where nothing is known
+    names : of the series
+    """
+    figure, axes = new_figure(7.0, 3.4)
+    fine = np.linspace(0.0, float(chi_over_pi[-1]), 400)
+    axes.plot(fine, -np.sin(np.pi * fine), color=GREY, linewidth=2.0, label="as fitted")
+    for i, (name, curve, wide) in enumerate(zip(names, transfer, sigma, strict=True)):
+        shown = np.isfinite(curve) & (wide < 0.5)
+        label = name if i < len(_COLORS) else None
+        color = _COLORS[i % len(_COLORS)]
+        axes.errorbar(chi_over_pi[shown], curve[shown], wide[shown], fmt=".", ms=3.0, lw=0.7, color=color, label=label)
+    axes.axhline(0.0, color=GREY, linewidth=0.7)
+    axes.set(
+        xlabel="χ / π as fitted: zeros of the CTF are whole numbers", ylabel="CTF of the particles", ylim=(-2.0, 2.0)
+    )
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
 def guinier_plot(
     squared_frequency: FloatArray, log_amplitude: FloatArray, fitted: NDArray[np.bool_], line: FloatArray
 ) -> Figure:

@@ -23,6 +23,7 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import write_star
 from eucentric.pipeline.align_parts import AlignPart, align_parts
+from eucentric.pipeline.average_ctf import note_ctf
 from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
 from eucentric.pipeline.half_maps import RECORD, read_about
@@ -117,8 +118,12 @@ def finish_average(run: ParticleRun, about: Mapping[str, Any], caveats: Sequence
         "anisotropy": cones.get("anisotropy"),
         "sampling_efficiency": about["sampling"]["efficiency"],
     }
-    told = (about.get("sharpened") or {}).get("caveats", ())
-    run.finish([run.folder / name for name in FILES], metrics, tuple(dict.fromkeys([*caveats, *told])))
+    run.finish([run.folder / name for name in FILES], metrics, tuple(dict.fromkeys([*caveats, *caveats_of(about)])))
+
+
+def caveats_of(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """Warnings that the record of an average holds, of its parts."""
+    return tuple(c for part in ("sharpened", "ctf") for c in (about.get(part) or {}).get("caveats", ()))
 
 
 def average_job(
@@ -171,6 +176,7 @@ def write_average(output: Path, job: ParticleJob, result: AverageResult, params:
     if result.helix is not None:
         about["helix"] = told_helix(result.helix)
     about |= measure_average(output, result, params.symmetry, particles)
+    about["ctf"] = note_ctf(output, job, result)
     write_text_atomic(output / RECORD, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
     return about
 

@@ -15,6 +15,7 @@ from eucentric.io import labels
 from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
 from eucentric.io.star import read_star
+from eucentric.pipeline.average_files import caveats_of
 from eucentric.pipeline.half_maps import RECORD, read_about
 from eucentric.pipeline.map_measures import CURVES, LOCAL
 from eucentric.report.averaging_sections import AverageFiles, column, known_rounds
@@ -46,7 +47,7 @@ def read_average(folder: Path) -> AverageFiles:
     iterated = _json(folder / _ITERATIONS)
     caveats = [str(c) for c in iterated.get("caveats", ()) if isinstance(c, str)]
     about = read_about(folder)
-    told = set((about.get("sharpened") or {}).get("caveats", ()))
+    told = set(caveats_of(about))
     return AverageFiles(
         name=folder.name,
         about=about,

@@ -199,6 +199,11 @@ def _guinier(made: SharpenedMap) -> dict[str, FloatArray]:
     }
 
 
+def add_curves(folder: Path, curves: dict[str, FloatArray]) -> None:
+    """Put arrays beside those that the folder of an average keeps already."""
+    _write_curves(folder / CURVES, _read_curves(folder / CURVES) | curves)
+
+
 def _write_curves(path: Path, curves: dict[str, FloatArray]) -> None:
     with atomic_path(path) as passing, passing.open("wb") as file:
         np.savez_compressed(file, **curves)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from eucentric.figures.averaging import (
     particle_histograms,
     surface_level,
     surface_views,
+    transfer_plot,
 )
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.report.content import Picture, Section, SeriesPage, format_number, picture
@@ -40,6 +41,10 @@ _FROM = (
 _SHARP = (
     "Good: beyond 10 Å the points follow the line until noise takes over; bad: no straight stretch, or a rise at the end, which is "
     "noise."
+)
+_CTF = (
+    "Good: points on the line, and zeros where it has them; bad: points that cross zero earlier or later, which means a wrong "
+    "defocus of that series, or no modulation at all, which means wrong poses or a wrong hand."
 )
 _TURNS = (
     "Good: resolution gets finer, then stands still, and particles turn and move less each time; bad: changes that do not fall, or "
@@ -102,6 +107,7 @@ def average_page(files: AverageFiles, params: ReportParams) -> SeriesPage:
         _resolution_section(files, params),
         _direction_section(files, params, str(settings.get("symmetry", "C1"))),
         _sharpening_section(files, params),
+        _ctf_section(files, params),
         _iteration_section(files, params),
         _particle_section(files, params),
     )
@@ -208,6 +214,39 @@ def _sharpening_section(files: AverageFiles, params: ReportParams) -> Section | 
         reading=_SHARP,
         pictures=(picture("Guinier plot", figure, params.dots_per_inch, words),),
         metrics=tuple(metrics),
+        caveats=tuple(str(c) for c in about.get("caveats", ())),
+    )
+
+
+def _ctf_section(files: AverageFiles, params: ReportParams) -> Section | None:
+    about = files.about.get("ctf")
+    shown = kept_curves(files.curves, "ctf_chi", "ctf_transfer", "ctf_transfer_sigma")
+    if not isinstance(about, Mapping) or not about.get("series") or not shown:
+        return None
+    series = about["series"]
+    rows = tuple(
+        (
+            str(name),
+            _number(one.get("defocus_angstrom")),
+            f"{_number(one.get('offset_angstrom'))} ± {_number(one.get('offset_sigma_angstrom'))}",
+            f"{_number(one.get('first_zero_fitted_angstrom'))}, {_number(one.get('first_zero_angstrom'))}",
+            f"{_number(one.get('height_factor'))} ± {_number(one.get('height_factor_sigma'))}",
+        )
+        for name, one in series.items()
+    )
+    words = (
+        "Images of particles compared with projections of the other half's map, by the phase of the CTF as fitted. The offset is "
+        "what the particles add to the defocus, with its deviation; the change with height is 1 where the hand is right, and -1 "
+        "where it is not."
+    )
+    chi, transfer, sigma = shown
+    figure = transfer_plot(chi, transfer, sigma, list(series))
+    return Section(
+        title="CTF seen by the particles",
+        reading=_CTF,
+        pictures=(picture("CTF of the particles", figure, params.dots_per_inch, words),),
+        columns=("series", "defocus (Å)", "offset (Å)", "first zero fitted, seen (Å)", "change with height"),
+        rows=rows,
         caveats=tuple(str(c) for c in about.get("caveats", ())),
     )
 
