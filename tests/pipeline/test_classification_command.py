@@ -10,6 +10,7 @@ from scipy.spatial.transform import Rotation
 from eucentric.averaging.classify_checks import adjusted_rand
 from eucentric.cli.main import run
 from eucentric.geometry import TiltGeometry
+from eucentric.geometry.so3 import symmetric_angle_deg
 from eucentric.io.mrc import read_mrc, write_mrc
 from eucentric.io.particles import read_particles, write_particles
 from eucentric.io.tilt_series import write_tilt_series_set
@@ -75,6 +76,11 @@ def project(tmp_path_factory):
     known = ParticleSet.build("TS_01", places, rotations=rotations, kinds=kinds)
     write_particles(root / "mixed.star", known, "relion5")
     write_particles(root / "few.star", known.select(np.arange(3)), "relion5")
+    off = Rotation.from_rotvec(np.deg2rad(5.0) * rng.normal(size=(COUNT, 3))).as_matrix()
+    wrong = known.with_rotations(off @ rotations).with_positions(places + rng.uniform(-8.0, 8.0, (COUNT, 3)))
+    write_particles(root / "wrong.star", wrong, "relion5")
+    lost = known.with_rotations(Rotation.random(COUNT, rng=rng).as_matrix())
+    write_particles(root / "lost.star", lost, "relion5")
     for k in (0, 1):
         write_mrc(root / f"kind_{k}.mrc", kind(k).numpy(), PIXEL, "float32")
     return root, kinds
@@ -109,6 +115,43 @@ def test_two_kinds_are_told_apart(project, method, capsys):
         assert right > wrong + 0.1
     assert run(given) == 2
     assert "exists already" in capsys.readouterr().err
+
+
+def _errors(root, file):
+    true, found = read_particles(root / "mixed.star"), read_particles(file)
+    away = np.einsum("nji,nj->ni", found.rotations, found.positions_angstrom - true.positions_angstrom)
+    for kind in ("one", "other"):
+        # maps are about the middle of their mass
+        away[true.kinds == kind] -= np.median(away[true.kinds == kind], axis=0)
+    return symmetric_angle_deg(found.rotations, true.rotations), np.linalg.norm(away, axis=1)
+
+
+def test_poses_that_are_off_are_put_right_with_the_classes(project):
+    root, kinds = project
+    output = root / "local"
+    given = ["classify", str(root / "wrong.star"), "--output", str(output), *PLAIN]
+    more = ["--align", "local", "--rounds", "1", "--reach-deg", "15", "--shift-angstrom", "12"]
+    assert run([*given, *more]) == 0
+    found = read_particles(output / "particles.star")
+    assert adjusted_rand(found.columns["eucClassProbability1"] > 0.5, kinds) > 0.85
+    before, now = (_errors(root, file) for file in (root / "wrong.star", output / "particles.star"))
+    assert np.median(now[0]) < 0.6 * np.median(before[0])
+    assert np.median(now[1]) < 0.6 * np.median(before[1])
+
+
+@pytest.mark.slow
+def test_orientations_that_are_not_known_are_found_with_every_map(project):
+    root, kinds = project
+    output = root / "global"
+    maps = [str(root / "kind_0.mrc"), str(root / "kind_1.mrc")]
+    given = ["classify", str(root / "lost.star"), "--output", str(output), "--method", "multi-reference", *PLAIN]
+    assert run([*given, "--align", "global", "--shift-angstrom", "8", "--references", *maps]) == 0
+    found = read_particles(output / "particles.star")
+    assert adjusted_rand(found.columns["eucClassProbability1"] > 0.5, kinds) > 0.85
+    angle, away = _errors(root, output / "particles.star")
+    assert np.median(_errors(root, root / "lost.star")[0]) > 90.0
+    assert np.median(angle) < 5.0
+    assert np.median(away) < 3.0
 
 
 def test_what_does_not_go_together_is_said(project, capsys, tmp_path):
