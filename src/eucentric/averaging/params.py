@@ -36,7 +36,7 @@ class ExtractParams(Frozen):
         description="how tilts count: by the noise measured in each at each frequency, by the cosine of the tilt, or alike",
     )
     image_weights: bool = Field(
-        default=False,
+        default=True,
         description="count images less that show a bead, ice or the field's edge where the particle is: by the power there, "
         "over what is usual in the same tilt",
     )
