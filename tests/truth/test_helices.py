@@ -128,7 +128,7 @@ def test_a_helix_given_roughly_is_refined_and_one_of_several_starts_found(filame
     three = tube(rise=55.0, twist=22.0, around=3)
     wide = HelixParams(symmetry="C3", central_part=0.7)
     found = find_helix(three, noisy(three, 1.0, 5), VOXEL, wide, low_pass_angstrom=22.0)
-    assert found.best.helix.rise_angstrom == pytest.approx(55.0, abs=0.1)
+    assert found.best.helix.rise_angstrom == pytest.approx(55.0, abs=0.2)
     assert found.best.helix.twist_deg == pytest.approx(22.0, abs=0.2)  # two units on either side
     assert found.best.helix.group == "C3"
 

@@ -113,7 +113,13 @@ def helix_of(sums: tuple[FourierSums, FourierSums], params: AverageParams) -> He
     detail = float(np.clip(seen, 2.5 * voxel, max(_COARSEST, 2.5 * voxel)))
     try:
         found = refine_helix(
-            halves[0], halves[1], voxel, helix, central_part=params.helical_central_part, low_pass_angstrom=detail
+            halves[0],
+            halves[1],
+            voxel,
+            helix,
+            central_part=params.helical_central_part,
+            low_pass_angstrom=detail,
+            outer_radius_angstrom=params.helical_outer_radius_angstrom,
         )
     except ProcessingError:
         return HelixUsed(helix=helix)

@@ -6,35 +6,43 @@ correlation of the map with itself at every height and angle,
 .. math:: A(\Delta z, \Delta\theta) = \int C(z, r, \theta)\, C'(z + \Delta z, r, \theta + \Delta\theta)\, r
 
 with C and C' of either half map, so that no noise meets itself, is one Fourier transform; the mean of A over the units of a rise
-and twist tells how well these agree with the map. Averages over all heights and over all angles are taken off first: rods and
-rings agree with any rise or any twist.
+and twist tells how well these agree with the map. Averages over all angles are taken off first: rings agree with any twist. Those over
+all heights stay, as their loss would move the lines beside the equator.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.optimize import minimize
 from torch import Tensor
 
 from eucentric.averaging.helical_average import window_of
 from eucentric.averaging.helix_params import HelixParams
+from eucentric.averaging.solve_average import shell_means, spread_shells
 from eucentric.errors import InputError, ProcessingError
+from eucentric.fourier.filters import band_pass
+from eucentric.fourier.grid import frequency_grid
+from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.helix import Helix, cross_section, wrapped_deg
 from eucentric.projection.cylinder import Cylinders
 from eucentric.typing import FloatArray
 
 _OVERLAP = 0.3
 """Least part of the heights that both copies share."""
+_SHARED = 0.2
+"""Of the most, down to which density at a radius counts as the filament's."""
 _STEP = 0.2
 """Steps of a search, as part of the detail at the farthest unit."""
 _PART_OF_BEST = 0.9
 """Of the best score: a rise half as long must reach it to be the true one."""
 _CANDIDATES = 12
 _MOST_SCORED = 40_000_000  # places read in a search
+_SMOOTH_SHELLS = 2.0
 _DECOYS = 97  # twists
 _ANY = (-math.inf, math.inf)
 _NEAR_RISE, _NEAR_TWIST_DEG = 0.1, 2.0  # about values given
@@ -124,6 +132,7 @@ def refine_helix(
     *,
     central_part: float,
     low_pass_angstrom: float,
+    outer_radius_angstrom: float = 0.0,
 ) -> HelixSearch:
     """A known helix made exact: uphill from it, nowhere else.
 
@@ -137,6 +146,7 @@ def refine_helix(
         symmetry=helix.group,
         central_part=central_part,
         low_pass_angstrom=low_pass_angstrom,
+        outer_radius_angstrom=outer_radius_angstrom,
     )
     lattice = _Lattice.of(half1, half2, voxel_size_angstrom, params, low_pass_angstrom)
     best = _refined(lattice, helix.rise_angstrom, helix.twist_deg, _ANY, _ANY, helix.group)
@@ -215,24 +225,26 @@ class _Lattice:
 
     @classmethod
     def of(cls, half1: Tensor, half2: Tensor | None, voxel: float, params: HelixParams, detail: float) -> "_Lattice":
-        one = Cylinders.of(half1, voxel)
-        other = one if half2 is None else Cylinders.of(half2, voxel)
+        white = _whitened(half1, half2, voxel, detail)
+        one = Cylinders.of(white[0], voxel)
+        other = one if half2 is None else Cylinders.of(white[1], voxel)
         n, radii = one.size, one.radii_angstrom
         reach = 0.5 * params.central_part * n * voxel
         # square-edged but for a fade: what is compared at k units should hold as much as there is
         window = window_of(one.heights_angstrom, reach)
-        outer = params.outer_radius_angstrom or _outer_radius(one, other, params.inner_radius_angstrom)
-        inside = (radii >= params.inner_radius_angstrom) & (radii <= outer)
+        found = _radii(one, other, detail, window)
+        inner, outer = params.inner_radius_angstrom or found[0], params.outer_radius_angstrom or found[1]
+        inside = (radii >= inner) & (radii <= outer)
         if not inside.any():
             raise InputError(
-                f"No density lies between radii of {params.inner_radius_angstrom:g} and {outer:g} A in a box of "
+                f"No density lies between radii of {inner:.0f} and {outer:.0f} A in a box of "
                 f"{n * voxel:.0f} A. Check the radii."
             )
         order, _ = cross_section(params.symmetry)
         power = np.zeros((2 * n, one.values.shape[2] // 2 + 1))
         profile = np.zeros(len(radii))
         for j in np.flatnonzero(inside):
-            pair = [_flattened(c.values[:, j].astype(np.float64), window) for c in (one, other)]
+            pair = [_flattened(c.values[:, j].astype(np.float64)) for c in (one, other)]
             a, b = (np.fft.fft(np.fft.rfft(p * window[:, None], axis=1), n=2 * n, axis=0) for p in pair)
             both = radii[j] * (a.conj() * b).real
             power += both
@@ -240,8 +252,7 @@ class _Lattice:
         around = np.arange(one.values.shape[2] // 2 + 1.0)
         along = np.asarray(np.fft.fftfreq(2 * n, voxel), dtype=np.float64)
         shares = np.where((around == 0) | (around == around[-1]), 1.0, 2.0)
-        keep = (np.hypot(along[:, None], around / (2.0 * np.pi * outer)) <= 1.0 / detail) & (around % order == 0)
-        power = np.where(keep, power, 0.0)
+        power = np.where(around % order == 0, power, 0.0)
         shared = np.abs(np.fft.fft(window, n=2 * n)) ** 2
         top = float((power * shares).sum() / shared.sum())
         if not top > 0:
@@ -288,21 +299,47 @@ class _Lattice:
         return plane[: len(heights)] / shared[:, None] * length / self.top, self.voxel_angstrom, 360.0 / length
 
 
-def _flattened(plane: NDArray[np.float64], window: FloatArray) -> NDArray[np.float64]:
-    """Without its means over heights and over angles."""
-    weight = window[:, None] / window.sum()
-    plane = plane - (plane * weight).sum(axis=0)
+def _whitened(half1: Tensor, half2: Tensor | None, voxel: float, detail: float) -> tuple[Tensor, Tensor]:
+    """Both over the amplitude of their shells, times how far the halves agree there, to some detail.
+
+    A background, strong as it is, then counts as little as any other detail. Curves are smooth, and what they do to a helix leaves it
+    one; cut off after the middle was cut out, the lines of its transform would move.
+    """
+    n = half1.shape[0]
+    maps = (half1, half1 if half2 is None else half2)
+    spectra = [torch.fft.rfftn(v) for v in maps]
+    power = shell_means(0.5 * (spectra[0].abs() ** 2 + spectra[1].abs() ** 2)).cpu().double().numpy()
+    gain = gaussian_filter1d(np.maximum(power, 1e-6 * power.max() + 1e-300), _SMOOTH_SHELLS, mode="nearest") ** -0.5
+    if half2 is not None:
+        agreed = fourier_shell_correlation(half1, half2, voxel)[1].cpu().double().numpy()
+        gain = gain * np.sqrt(gaussian_filter1d(np.clip(agreed, 0.0, 1.0), _SMOOTH_SHELLS, mode="nearest"))
+    grid = frequency_grid((n, n, n), voxel, device=half1.device)
+    curve = spread_shells(torch.from_numpy(gain).to(half1), n) * band_pass(grid, low_pass_angstrom=detail)
+    out = [torch.fft.irfftn(s * curve, s=(n, n, n)) for s in spectra]
+    return out[0], out[1]
+
+
+def _flattened(plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Without its means over angles."""
     return np.asarray(plane - plane.mean(axis=1, keepdims=True))
 
 
-def _outer_radius(one: Cylinders, other: Cylinders, inner: float) -> float:
-    """A; where density ends: beyond it both halves hold a tenth of the most that they share at any radius."""
-    shared = np.einsum("zrt,zrt->r", one.values, other.values) * one.radii_angstrom
-    shared[one.radii_angstrom < inner] = 0.0
-    top = float(shared.max())
-    good = np.flatnonzero(shared >= 0.1 * top)
-    last = one.radii_angstrom[good[-1]] if top > 0 and len(good) else one.radii_angstrom[-1]
-    return float(min(1.1 * last, one.radii_angstrom[-1]))
+def _radii(one: Cylinders, other: Cylinders, detail: float, window: FloatArray) -> tuple[float, float]:
+    """A; between which both maps share density: a fifth of the most, without a gap, no farther out than a box one and a half times
+    the filament's width leaves room for.
+    """
+    radii = one.radii_angstrom
+    pairs = ([_flattened(c.values[:, j].astype(np.float64)) for c in (one, other)] for j in range(len(radii)))
+    shared = np.array([float((a * b * window[:, None]).mean()) for a, b in pairs])
+    shared = gaussian_filter1d(shared, 0.5 * detail / (radii[1] - radii[0]), mode="nearest")
+    shared[radii > one.size * one.voxel_size_angstrom / 3.0] = 0.0
+    low = high = int(shared.argmax())
+    good = shared >= _SHARED * shared[low]
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(radii) - 1 and good[high + 1]:
+        high += 1
+    return float(radii[low]), float(radii[high])
 
 
 def _ranges(params: HelixParams, lattice: _Lattice, order: int) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -35,7 +35,9 @@ class HelixParams(Frozen):
         description="of the box's edge, about the middle, that is taken as measured: what a filament bends and the box's ball "
         "cut off lies outside",
     )
-    inner_radius_angstrom: float = Field(default=0.0, ge=0, description="A; what lies nearer to the axis is left out")
+    inner_radius_angstrom: float = Field(
+        default=0.0, ge=0, description="A; what lies nearer to the axis is left out; 0: inside of the density"
+    )
     outer_radius_angstrom: float = Field(
         default=0.0, ge=0, description="A; what lies farther from it is left out; 0: that of the density"
     )

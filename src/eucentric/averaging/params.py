@@ -70,6 +70,11 @@ class AverageParams(Frozen):
         le=0.9,
         description="of the box's edge, about the middle, of which a helix is made: filaments bend outside of it",
     )
+    helical_outer_radius_angstrom: float = Field(
+        default=0.0,
+        ge=0,
+        description="A; what lies farther from a helix' axis says nothing of its rise and twist; 0: as far as density is shared",
+    )
     helical_refine: bool = Field(
         default=True, description="refine rise and twist on the average before the helix is imposed, in every iteration"
     )

@@ -22,12 +22,19 @@ _OWN_APPS = {"pick": "eucentric.cli.pick_app:app"}
 """Of stages with further commands below them, or options that are more than their settings."""
 _AVERAGING = {
     "extract": "Cut particles from tilt images, for other programs.",
+    "initial-model": "Make a first map from picks alone, without reference or orientations.",
     "average": "Average particles into a map, with its resolution.",
     "classify": "Sort particles into classes, each with its map.",
+    "symmetry": "Find the point group of a map by its half maps, and turn it into its frame.",
 }
 _MAPS = {
     "sharpen": "Undo the fall of a map's amplitudes, by its half maps.",
     "local-resolution": "Measure the resolution of a map from place to place.",
+}
+_FILAMENTS_AND_CELLS = {
+    "helix": ("helix_command", "Find rise and twist of a filament in its map."),
+    "map-back": ("map_back_command", "Put maps back where their particles lie in tomograms."),
+    "project-map": ("project_map_command", "Project a map as picking templates, or write it for other programs."),
 }
 
 
@@ -81,7 +88,8 @@ def make_app() -> App:
         # plain text: settings are many, and reading each as Markdown takes longer than all else
         app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
     for order, (name, text) in enumerate(_AVERAGING.items(), start=len(STAGES)):
-        target = f"eucentric.cli.{name}_command:{name}"
+        module = name.replace("-", "_")
+        target = f"eucentric.cli.{module}_command:{module}"
         app.command(target, name=name, help=text, group=stages, sort_key=order, help_format="plaintext")
     app.command(
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
@@ -112,6 +120,9 @@ def make_app() -> App:
     )
     for name, text in _MAPS.items():
         target = f"eucentric.cli.map_commands:{name.replace('-', '_')}"
+        app.command(target, name=name, help=text, group=tools, help_format="plaintext")
+    for name, (module, text) in _FILAMENTS_AND_CELLS.items():
+        target = f"eucentric.cli.{module}:{name.replace('-', '_')}"
         app.command(target, name=name, help=text, group=tools, help_format="plaintext")
     app.command(particles_app(tools))
     app.command(geometry_app(tools))

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -27,6 +27,8 @@ def reproject(
     tilt_axis: Annotated[float | None, _ANGLE] = None,
     pixel_size: float | None = None,
     voxel_size: float | None = None,
+    table: Path | None = None,
+    contrast: Literal["dark", "bright"] = "dark",
     device: str = "auto",
     overwrite: Switch = False,
     as_json: AsJson = False,
@@ -57,6 +59,11 @@ def reproject(
         A, of the images; that of the voxels where not given
     voxel_size
         A, instead of the one in the header of the volume
+    table
+        FOLDER/tilt_series.star to be made or added to: the images as an aligned series, from which particles are averaged where no
+        tilt series of the tomogram is at hand: `eucentric average LIST --series TABLE --no-ctf --no-dose-weighting`
+    contrast
+        of protein in the tomogram, with --table: dark as recorded, bright where it was inverted
     device
         auto, cpu, cuda or cuda:n
     overwrite
@@ -75,6 +82,8 @@ def reproject(
         device=resolve_device(device),
         pixel_size=pixel_size,
         voxel_size=voxel_size,
+        table=table,
+        contrast=contrast,
         overwrite=overwrite,
     )
     y, x = made.image_shape
@@ -82,6 +91,8 @@ def reproject(
         f"Wrote {made.tilts} images of {x} x {y} pixels of {made.pixel_size_angstrom:g} A to {made.stack}, "
         f"and their angles to {made.angles}.\n"
     )
+    if made.table is not None:
+        sys.stdout.write(f"They are an aligned series of {made.table}.\n")
     if as_json:
         show_json(
             {

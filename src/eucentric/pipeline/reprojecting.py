@@ -1,7 +1,9 @@
 """Tomograms in files, projected at geometries in files."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,10 +15,19 @@ from eucentric.fourier.crop import rescaled_shape
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.imod import read_angles, write_angles
 from eucentric.io.mrc import MrcSlabWriter, read_mrc, read_mrc_header
-from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
-from eucentric.models.tilt_series import TiltSeries
+from eucentric.io.tilt_series import (
+    read_tilt_series,
+    read_tilt_series_set,
+    tilt_series_names,
+    write_tilt_series_set,
+)
+from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
+from eucentric.models.tomogram_frames import tomogram_name
 from eucentric.pipeline.plan import PLAN_FILE
 from eucentric.reconstruction.reproject_volume import reproject_tilts, reprojected_shape
+
+_WEAK = 0.02
+"""Of the beam, that a column of one standard deviation throughout would take away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,6 +48,8 @@ class Reprojected:
     image_shape: tuple[int, int]
     """(y, x)."""
     pixel_size_angstrom: float
+    table: Path | None = None
+    """Of the images as an aligned series, where it was asked for."""
 
 
 def read_geometry(path: Path, series: str | None = None, *, tomogram: Path | None = None) -> FileGeometry:
@@ -109,11 +122,20 @@ def reproject_file(
     device: torch.device,
     pixel_size: float | None = None,
     voxel_size: float | None = None,
+    table: Path | None = None,
+    contrast: Literal["dark", "bright"] = "dark",
     overwrite: bool = False,
 ) -> Reprojected:
     """Project a tomogram into the camera's frame; writes a stack and, beside it, its angles (`.tlt`).
 
     The images have the field of view of the series where the geometry is that of one, else that of the volume.
+
+    Parameters
+    ----------
+    table : `FOLDER/tilt_series.star` to be made, or to be added to: the images as an aligned series with the tomogram's name, from
+        which particles in the tomogram are extracted and averaged. They are then one and as much less as protein stands in the
+        way, as transmitted beams are, and what lies outside of the tomogram is as its mean
+    contrast : of protein in the tomogram, for that
 
     Raises
     ------
@@ -122,7 +144,11 @@ def reproject_file(
     """
     angles = output.with_suffix(".tlt")
     refuse_to_replace([output, angles], [tomogram], overwrite)
+    name = tomogram_name(tomogram.name)
+    others = [] if table is None else _others_of(table, name, overwrite)
     volume, voxel = read_volume(tomogram, voxel_size, device)
+    if table is not None:
+        volume = _transmitted(volume, voxel, contrast)
     pixel = voxel if pixel_size is None else pixel_size
     if not pixel > 0:
         raise InputError(f"The pixel size is {pixel:g} A; expected a positive number.")
@@ -136,11 +162,63 @@ def reproject_file(
         shape = (y, x)
     count = len(geometry.geometry)
     label = "Eucentric projections of a volume, its own contrast"
+    level = 0.0 if table is None else 1.0
     with MrcSlabWriter(output, (count, *shape), pixel, "float32", labels=(label,), is_volume=False) as writer:
         for images in reproject_tilts(volume, geometry.geometry, voxel_size=voxel, image_shape=shape, pixel_size=pixel):
-            writer.write(images.cpu().numpy())
+            writer.write((images + level).cpu().numpy())
     write_angles(angles, geometry.geometry.y_tilt_deg)
-    return Reprojected(stack=output, angles=angles, tilts=count, image_shape=shape, pixel_size_angstrom=pixel)
+    if table is not None:
+        made = _as_series(name, output, geometry.geometry, shape, pixel, project_of(table))
+        write_tilt_series_set(table, [*others, made], project_of(table))
+    return Reprojected(
+        stack=output, angles=angles, tilts=count, image_shape=shape, pixel_size_angstrom=pixel, table=table
+    )
+
+
+def _others_of(table: Path, name: str, overwrite: bool) -> list[TiltSeries]:
+    """The series of a table to which one is added."""
+    if table.suffix.lower() != ".star":
+        raise InputError(f"The table `{table}` was asked for; expected a name such as FOLDER/tilt_series.star.")
+    if not table.is_file():
+        return []
+    known = read_tilt_series_set(table, project_of(table))
+    if name in {s.name for s in known} and not overwrite:
+        raise InputError(f"`{table}` has a series {name} already. Give another table, or replace it with --overwrite.")
+    return [s for s in known if s.name != name]
+
+
+def _transmitted(volume: Tensor, voxel: float, contrast: str) -> Tensor:
+    """Protein negative, none outside, and weak enough for what passes through all of it to stay positive."""
+    flat = volume - volume.mean()
+    flat = -flat if contrast == "bright" else flat
+    strongest = float(flat.std()) * volume.shape[0] * voxel
+    if not strongest > 0:
+        raise InputError("The tomogram is empty: all of its voxels have one value.")
+    return flat * (_WEAK / strongest)
+
+
+def _as_series(
+    name: str, stack: Path, geometry: TiltGeometry, shape: tuple[int, int], pixel: float, root: Path
+) -> TiltSeries:
+    where = os.path.relpath(stack.resolve(), root.resolve()).replace(os.sep, "/")
+    tilts = [
+        Tilt(
+            nominal_tilt_deg=float(geometry.y_tilt_deg[i]),
+            acquisition=i,
+            dose=0.0,
+            pre_exposure=0.0,
+            image=f"{i + 1}@{where}",
+            pose=TiltPose(
+                y_tilt_deg=float(geometry.y_tilt_deg[i]),
+                z_rot_deg=float(geometry.z_rot_deg[i]),
+                x_tilt_deg=float(geometry.x_tilt_deg[i]),
+                x_shift_angstrom=float(geometry.shifts_angstrom[i][0]),
+                y_shift_angstrom=float(geometry.shifts_angstrom[i][1]),
+            ),
+        )
+        for i in range(len(geometry))
+    ]
+    return TiltSeries.sorted(tilts, name=name, pixel_size_angstrom=pixel, image_shape=shape)
 
 
 def refuse_to_replace(outputs: list[Path], inputs: list[Path], overwrite: bool) -> None:
