@@ -32,5 +32,11 @@ __getattr__, __dir__, __all__ = lazy_names(
         "correlate_measured": "directional_fsc",
         "measure_sampling": "directional_fsc",
         "estimate_local_resolution": "local_resolution",
+        "InitialModelParams": "ab_initio_params",
+        "find_starts": "ab_initio",
+        "refine_start": "ab_initio_refine",
+        "PointGroupParams": "point_group_params",
+        "detect_point_group": "point_group",
+        "superpose_maps": "superpose_maps",
     },
 )

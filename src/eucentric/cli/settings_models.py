@@ -19,6 +19,14 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.averaging.params import AverageParams, ExtractParams
 
         return create_model("Averaging", __base__=(ExtractParams, AverageParams))
+    if command == "initial-model":
+        from eucentric.averaging.ab_initio_params import InitialModelParams
+
+        return InitialModelParams
+    if command == "symmetry":
+        from eucentric.averaging.point_group_params import PointGroupParams
+
+        return PointGroupParams
     if command == "classify":
         from eucentric.averaging.classify_params import ClassifyParams
         from eucentric.averaging.params import ExtractParams

@@ -47,6 +47,22 @@ def symmetry_rotations(group: str) -> FloatArray:
     return _closed(seeds[name])
 
 
+def symmetry_generators(elements: FloatArray) -> FloatArray:
+    """(1 or 2, 3, 3) elements of a group that tell where its axes lie: the smallest turn, and the one least like its powers."""
+    angles = np.arccos(np.clip(0.5 * (np.einsum("gii->g", elements) - 1.0), -1.0, 1.0))
+    first = int(np.argmin(np.where(angles > 1e-6, angles, np.inf)))
+    axis = turn_axis(elements[first])
+    tilted = np.array([np.linalg.norm(g @ axis - axis) for g in elements])
+    second = int(tilted.argmax())
+    return elements[[first, second]] if tilted[second] > 1e-6 else elements[[first]]
+
+
+def turn_axis(turn: FloatArray) -> FloatArray:
+    """(3,) direction that a rotation leaves as it is."""
+    values, vectors = np.linalg.eig(turn)
+    return np.asarray(np.real(vectors[:, int(np.abs(values - 1.0).argmin())]))
+
+
 def _about(axis: FloatArray, angle_deg: float) -> FloatArray:
     x, y, z = axis / np.linalg.norm(axis)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])

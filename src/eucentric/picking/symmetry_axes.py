@@ -7,7 +7,7 @@ from torch import Tensor
 
 from eucentric.errors import InputError
 from eucentric.geometry.so3 import local_rotations, sample_rotations
-from eucentric.geometry.symmetry import symmetry_rotations
+from eucentric.geometry.symmetry import symmetry_generators, symmetry_rotations, turn_axis
 from eucentric.picking.rotated_templates import FourierTemplate
 from eucentric.picking.templates import Template
 from eucentric.typing import FloatArray
@@ -30,7 +30,7 @@ def symmetry_frame(template: Template) -> FloatArray:
     group = symmetry_rotations(template.symmetry)
     if len(group) == 1 or template.isotropic:
         return np.eye(3)
-    generators = _generators(group)
+    generators = symmetry_generators(group)
     best, score = np.eye(3), -1.0
     for across in _ACROSS:
         voxel = max(template.diameter_angstrom / across, template.voxel_size_angstrom)
@@ -47,7 +47,7 @@ def symmetry_frame(template: Template) -> FloatArray:
             best, score = frames[int(values.argmax())], float(values.max())
             angle *= 0.5
         # a ring of many subunits looks round at first: turn it about its axis
-        frames = best @ _turns_about(_axis(generators[0]))
+        frames = best @ _turns_about(turn_axis(generators[0]))
         values = _likeness(reader, own, frames, generators)
         best, score = frames[int(values.argmax())], float(values.max())
     if score < _ALIKE:
@@ -56,21 +56,6 @@ def symmetry_frame(template: Template) -> FloatArray:
             f"correlates {score:.2f} with itself; expected more than {_ALIKE:g}. Give its true symmetry, or C1."
         )
     return best
-
-
-def _generators(group: FloatArray) -> FloatArray:
-    """Two elements at most that tell the axes: the smallest turn, and the one least like its powers."""
-    angles = np.arccos(np.clip(0.5 * (np.einsum("gii->g", group) - 1.0), -1.0, 1.0))
-    first = int(np.argmin(np.where(angles > 1e-6, angles, np.inf)))
-    axis = _axis(group[first])
-    tilted = np.array([np.linalg.norm(g @ axis - axis) for g in group])
-    second = int(tilted.argmax())
-    return group[[first, second]] if tilted[second] > 1e-6 else group[[first]]
-
-
-def _axis(turn: FloatArray) -> FloatArray:
-    values, vectors = np.linalg.eig(turn)
-    return np.asarray(np.real(vectors[:, int(np.abs(values - 1.0).argmin())]))
 
 
 def _turns_about(axis: FloatArray) -> FloatArray:

@@ -1,0 +1,77 @@
+"""`eucentric initial-model`: a first map without reference."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from eucentric.averaging.ab_initio_params import InitialModelParams
+from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+
+
+def initial_model(
+    target: Path,
+    /,
+    *,
+    output: Path,
+    settings: Annotated[InitialModelParams, SETTINGS],
+    series: Path | None = None,
+    kind: Annotated[list[str] | None, SEVERAL] = None,
+    device: str = "auto",
+    overwrite: Switch = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> int:
+    """Make a first map from picks alone: no reference, no orientations, no symmetry.
+
+    Several beginnings from chance orientations; the one that tells most of particles it never saw is kept, and the halves of the
+    particles are then aligned apart. Writes map.mrc (protein bright; a --reference for `average --auto`), half1.mrc, half2.mrc,
+    mask.mrc, fsc.star, particles.star with poses and halves, and initial_model.json. The hand is that of the tilt geometry. Look
+    for symmetry with `eucentric symmetry FOLDER`.
+
+    Parameters
+    ----------
+    target
+        list of particles in any known format, or a project with one folder below `pick`; orientations are not looked at
+    output
+        folder to be made
+    series
+        aligned series; `ctf/tilt_series.star` of the list's project where not given
+    kind
+        classes of particles to take; all where not given
+    device
+        auto, cpu, cuda or cuda:n
+    overwrite
+        replace files that exist
+    """
+    # here, so that --help does not load torch
+    from eucentric.compute.device import resolve_device
+    from eucentric.pipeline.initial_model import make_initial_model
+
+    del debug  # read by the program itself
+    made = make_initial_model(
+        target,
+        output,
+        settings,
+        device=resolve_device(device),
+        table=series,
+        kinds=kind or (),
+        overwrite=overwrite,
+        on_step=_tell if sys.stderr.isatty() else None,
+    )
+    about = made.about
+    count, resolution = len(about["held_out_evidence"]), about["resolution_angstrom"]
+    words = "no agreement of the halves" if resolution is None else f"halves agree to {resolution:.1f} A"
+    sys.stdout.write(
+        f"{about['particles']} particles, {about['images']} images; {about['starts_alike']} of {count} beginnings as good as the "
+        f"best (held-out log-likelihood {about['held_out_evidence'][0]:.0f} a particle); {words}.\n"
+        f"{f'{made.folder} holds it already' if made.was_current else f'Wrote {made.folder}'}.\n"
+    )
+    for caveat in about["caveats"]:
+        sys.stdout.write(f"{caveat}\n")
+    if as_json:
+        show_json({"exit_code": 0, "folder": str(made.folder), **about})
+    return 0
+
+
+def _tell(what: str, part: float) -> None:
+    sys.stderr.write(f"\r{what}: {100.0 * part:.0f}%   {chr(10) if part >= 1.0 else ''}")

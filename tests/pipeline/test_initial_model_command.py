@@ -1,0 +1,128 @@
+"""`eucentric initial-model` and `eucentric symmetry` on a small project of their own, and what they refuse."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from test_averaging_align_auto import PIXEL, particle
+from test_averaging_align_auto import project as project
+
+from eucentric.io.mrc import read_mrc, write_mrc
+from eucentric.io.particles import read_particles, write_particles
+from eucentric.models.particles import ParticleSet
+
+FEW = ("--diameter-angstrom", 180, "--starts", 2, "--iterations", 6, "--rounds", 2, "--no-ctf", "--no-dose-weighting",
+       "--shift-angstrom", 8, "--low-pass-angstrom", 36, "--device", "cpu")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(project):
+    from eucentric.cli.main import run
+
+    code = run([str(v) for v in ("initial-model", project / "bare.star", "--output", project / "start", *FEW)])
+    assert code == 0
+    return project / "start"
+
+
+def test_a_list_without_orientations_becomes_a_map_with_poses(project, made):
+    found, true = read_particles(made / "particles.star"), read_particles(project / "true.star")
+    assert len(found) == 20
+    assert found.oriented
+    assert {"rlnRandomSubset", "eucPoseSigmaDeg"} <= set(found.columns)
+    assert np.median(np.linalg.norm(found.positions_angstrom - true.positions_angstrom, axis=1)) < 12.0
+    volume, header = read_mrc(made / "map.mrc")
+    assert header.voxel_size_angstrom[0] == pytest.approx(12.0, abs=0.01)
+    assert volume.max() > 3.0 * volume.std()
+    told = json.loads((made / "initial_model.json").read_text())
+    assert told["particles"] == 20
+    assert len(told["held_out_evidence"]) == 2
+
+
+def test_nothing_is_done_twice_and_nothing_replaced_unasked(program, project, made):
+    before = (made / "map.mrc").stat().st_mtime_ns
+    code, out, _ = program("initial-model", project / "bare.star", "--output", made, *FEW, "--json")
+    assert code == 0
+    assert "holds it already" in out
+    assert json.loads(out.splitlines()[-1])["particles"] == 20
+    assert (made / "map.mrc").stat().st_mtime_ns == before
+    code, _, err = program("initial-model", project / "bare.star", "--output", made, *FEW, "--seed", 3)
+    assert code == 2
+    assert "--overwrite" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["bare.star"], "diameter"),
+        (["bare.star", "--diameter-angstrom", "-5"], "diameter"),
+        (
+            ["bare.star", "--diameter-angstrom", "180", "--low-pass-angstrom", "12", "--no-ctf"],
+            "--low-pass-angstrom 24",
+        ),
+        (["true.star", "--diameter-angstrom", "180", "--kind", "ribosome", "--no-ctf"], "no particle of kind ribosome"),
+        (["bare.star", "--diameter-angstrom", "180"], "contrast transfer"),
+        (["three.star", "--diameter-angstrom", "180", "--no-ctf", "--no-dose-weighting"], "3 particles are seen"),
+        (["missing.star", "--diameter-angstrom", "180"], "does not exist"),
+    ],
+)
+def test_wrong_input_is_told_in_words(program, project, arguments, words):
+    write_particles(project / "three.star", read_particles(project / "true.star").select(np.arange(3)), "relion5")
+    series = ("--series", project / "ctf" / "tilt_series.star")
+    code, _, err = program("initial-model", project / arguments[0], "--output", project / "no", *arguments[1:], *series)
+    assert code == 2
+    assert words in err
+    assert not (project / "no" / "map.mrc").exists()
+
+
+@pytest.fixture
+def twins(tmp_path):
+    """Half maps of two copies of a particle about an axis along y, and poses that refer to them."""
+    volume = particle() + particle().flip((0, 2)).roll((1, 1), (0, 2))
+    generator = torch.Generator().manual_seed(0)
+    for name in ("half1", "half2"):
+        noisy = volume + 0.2 * float(volume.std()) * torch.randn(volume.shape, generator=generator)
+        write_mrc(tmp_path / f"{name}.mrc", noisy.numpy(), PIXEL, "float32")
+    turns = np.stack([np.eye(3), np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])])
+    write_particles(tmp_path / "particles.star", ParticleSet.build("T", np.zeros((2, 3)), rotations=turns), "relion5")
+    return tmp_path
+
+
+def test_maps_and_poses_are_turned_into_the_frame_of_the_group(program, twins):
+    code, out, err = program(
+        "symmetry", twins, "--max-order", 3, "--no-cubic", "--low-pass-angstrom", 32, "--device", "cpu", "--json"
+    )
+    assert code == 0, err
+    told = json.loads(out.splitlines()[-1])
+    assert told["group"] == "C2"
+    assert "C2: the highest point group" in out
+    turn = np.array(told["rotation"])
+    assert abs(turn[1, 2]) > np.cos(np.deg2rad(2.0))  # z of the group lies along y
+    volume = read_mrc(twins / "symmetry" / "map.mrc")[0]
+    about_z = np.roll(volume[:, ::-1, ::-1], (1, 1), (1, 2))
+    assert np.corrcoef(volume.ravel(), about_z.ravel())[0, 1] > 0.95
+    before, after = (read_particles(p / "particles.star") for p in (twins, twins / "symmetry"))
+    np.testing.assert_allclose(after.rotations, before.rotations @ turn, atol=1e-4)
+    moved = before.rotations @ np.array(told["centre_angstrom"])
+    np.testing.assert_allclose(after.positions_angstrom, moved, atol=0.01)
+    code, _, err = program("symmetry", twins, "--max-order", 2, "--no-cubic")
+    assert code == 2
+    assert "exists already" in err
+
+
+def test_symmetry_of_wrong_input_is_refused(program, twins):
+    code, _, err = program("symmetry", twins / "half1.mrc")
+    assert code == 2
+    assert "--half2" in err
+    (twins / "average.json").write_text('{"average": {"symmetry": "D7"}}')
+    code, _, err = program("symmetry", twins)
+    assert code == 2
+    assert "made with the symmetry D7" in err
+    (twins / "average.json").unlink()
+    write_particles(twins / "bare.star", ParticleSet.build("T", np.zeros((2, 3))), "relion5")
+    code, _, err = program("symmetry", twins, "--particles", twins / "bare.star")
+    assert code == 2
+    assert "no orientations" in err
+    code, _, err = program("symmetry", twins, "--likeness", 2)
+    assert code == 2
+    assert "likeness" in err
