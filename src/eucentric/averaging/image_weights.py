@@ -2,7 +2,8 @@
 
 What is in few places of an image is not part of the noise that is measured for it (see `noise_power`). So the power in the middle
 of each box is compared with that at places all over the same image, which hold particles and their neighbours too. An
-image whose power is beyond what they scatter by counts with the noise that it has, not with that of the tilt.
+image whose power is beyond what they scatter by, and beyond what the particle shows in its other images, counts with the noise
+that it has, not with that of the tilt.
 """
 
 import math
@@ -24,6 +25,8 @@ _BANDS = (1, 2, 4, 8, 16, 32)
 """First shells of bands, an octave each: within one, power over the noise is taken for the same."""
 _SCATTER = 4.0
 """Deviations of the logarithm of the power, from its quartiles, up to which an image is as good as any."""
+_OWN = 4.0
+"""Times the power in half of the particle's own images, up to which an image is as good as any, too."""
 _QUARTILES = 1.349  # between those of a normal distribution, in deviations
 _FEWEST = 16  # places that tell how power scatters
 
@@ -39,7 +42,9 @@ class UsualPower:
     inverse_noise: Float[Tensor, "tilt n half_n"]
 
     def shares(self, boxes: Float[Tensor, "image n n"], tilts: NDArray[np.int64]) -> Float[Tensor, "image n half_n"]:
-        """How much each image counts at each frequency: 1, or less where its power is beyond the usual.
+        """How much each image of one particle counts at each frequency: 1, or less where its power is beyond the usual.
+
+        A particle that stands out by itself does so in all of its images, and counts in full.
 
         Parameters
         ----------
@@ -48,7 +53,9 @@ class UsualPower:
         """
         index = torch.from_numpy(tilts).to(boxes.device)
         power = band_power(boxes, self.disc, self.inverse_noise[index], self.band, self.limits.shape[1])
-        by_band = (self.limits[index] / power.clamp_min(torch.finfo(power.dtype).tiny)).clamp(max=1.0)
+        over = power / self.limits[index].clamp_min(torch.finfo(power.dtype).tiny)
+        allowed = (_OWN * over.median(0).values).clamp_min(1.0)
+        by_band = (allowed / over.clamp_min(torch.finfo(power.dtype).tiny)).clamp(max=1.0)
         return by_band[:, self.band]
 
 
