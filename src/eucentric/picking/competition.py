@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from eucentric.picking.false_discovery import local_false_shares, q_values, win_places
+from eucentric.picking.false_discovery import mixture_shares, q_values, win_places
 from eucentric.picking.overlap import Solid, apart
 from eucentric.picking.refine_poses import Poses
 from eucentric.typing import FloatArray
@@ -52,7 +52,7 @@ class Verdict:
     scores: FloatArray
     margins: FloatArray
     q_values: FloatArray
-    """NaN without decoys."""
+    """NaN without decoys, and below the least score."""
     kinds: NDArray[np.int64]
     kept: NDArray[np.bool_]
     decoy_scores: FloatArray
@@ -91,11 +91,11 @@ def judge_places(kinds: Sequence[Rivals], *, rate: float, least_score: float) ->
     won = [_winners(rivals) for rivals in kinds]
     decoys = [len(rivals.members) - 1 for rivals in kinds]
     radius = np.array([rivals.radius_angstrom for rivals in kinds])
-    first = [_shares(w, d) for w, d in zip(won, decoys, strict=True)]
+    first = [_shares(w, d, least_score) for w, d in zip(won, decoys, strict=True)]
     # a place where one kind surely lies tells nothing of the others
     sure = [_passes(w, s, rate, least_score) for w, s in zip(won, first, strict=True)]
     won = [w.at(~_taken(w, number, won, sure, radius)) for number, w in enumerate(won)]
-    shares = [_shares(w, d) for w, d in zip(won, decoys, strict=True)]
+    shares = [_shares(w, d, least_score) for w, d in zip(won, decoys, strict=True)]
     kept = np.concatenate([_passes(w, s, rate, least_score) for w, s in zip(won, shares, strict=True)])
     number = np.concatenate([np.full(len(w.scores), n) for n, w in enumerate(won)]).astype(np.int64)
     decoy = np.concatenate([w.decoy for w in won])
@@ -126,7 +126,7 @@ def judge_places(kinds: Sequence[Rivals], *, rate: float, least_score: float) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Shares:
-    """Of the places of a kind: NaN for those that decoys won, and for all without decoys."""
+    """Of the places of a kind: NaN for those that decoys won, for those below the least score, and for all without decoys."""
 
     q_values: FloatArray
     local: FloatArray
@@ -155,13 +155,14 @@ def _winners(rivals: Rivals) -> _Winners:
     return every.at(best_ones[judge[best_ones] < first[best_ones]])
 
 
-def _shares(won: _Winners, decoys: int) -> _Shares:
+def _shares(won: _Winners, decoys: int, least_score: float) -> _Shares:
     values, local = np.full(len(won.scores), np.nan), np.full(len(won.scores), np.nan)
     if decoys:
-        mine = ~won.decoy
-        targets, false = won.margins[mine], won.margins[won.decoy]
-        values[mine] = q_values(targets, false, decoys_per_target=float(decoys))
-        local[mine] = local_false_shares(targets, false, decoys_per_target=float(decoys))
+        clear = won.scores >= least_score
+        mine = ~won.decoy & clear
+        targets, false = won.margins[mine], won.margins[won.decoy & clear]
+        local[mine], shares = mixture_shares(targets, false)
+        values[mine] = np.maximum(shares, q_values(targets, false, decoys_per_target=float(decoys)))
     return _Shares(q_values=values, local=local)
 
 

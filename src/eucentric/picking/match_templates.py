@@ -49,7 +49,7 @@ class MatchResult:
     margins: FloatArray
     """By how many standard deviations the template fits better than its best decoy: root of the difference of squares."""
     q_values: FloatArray
-    """Share of false picks among those whose margin is as large; NaN without decoys."""
+    """Share of false picks among those whose margin is as large; NaN without decoys, and below the least score."""
     templates: NDArray[np.int64]
     """Number of the template."""
     kept: NDArray[np.bool_]
