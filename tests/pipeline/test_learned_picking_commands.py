@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +11,18 @@ import torch
 
 from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import read_particles, read_tomogram_frames, write_particles
+from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.models import ParticleSet
+from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.networks import Model, UNet, UNetParams, model_to_bytes
 from eucentric.networks.train_network import initialise
 from eucentric.pipeline.learned_files import example_particles
+from eucentric.pipeline.plan import Plan
+from eucentric.pipeline.records import COLLECTIVE
+from eucentric.pipeline.stages.report import WriteReport
+from eucentric.pipeline.store import StageStore
 from eucentric.pipeline.train_picker_files import read_labels
+from eucentric.report.params import ReportParams
 
 VOXEL = 12.0
 SMALL = ["--width", "8", "--levels", "2", "--patch-size", "24", "--turned-copies", "0", "--batch-size", "1"]
@@ -45,6 +54,23 @@ def command(tomogram, labels, output, *more):
     return ["pick", "train", tomogram, "--labels", labels, "--diameter", "100", "--output", output, *SMALL, *more]
 
 
+def page_of_picks(root, volume, model, program):
+    """The section of a project's report after picking in its one tomogram."""
+    (root / "reconstruct").mkdir(parents=True)
+    shutil.copy(volume, root / "reconstruct" / "T2.mrc")
+    tomogram = Tomogram(path="reconstruct/T2.mrc", voxel_size_angstrom=VOXEL, shape_zyx=(28, 56, 56))
+    series = TiltSeries(name="T2", pixel_size_angstrom=VOXEL, image_shape=(56, 56), tilts=(), tomogram=tomogram)
+    for stage in ("import", "reconstruct"):
+        write_tilt_series_set(root / stage / "tilt_series.star", [series], root)
+    Plan.write_default(root)
+    code, _, errors = program("pick", "apply", root, "--model", model)
+    assert code == 0, errors
+    store = StageStore(root, "report", COLLECTIVE)
+    assert WriteReport().run([], ReportParams(dots_per_inch=30), store, None, None).caveats == ()
+    page = (root / "report" / "T2.html").read_text(encoding="utf-8")
+    return page.partition("<h2>Picks of learned</h2>")[2].partition("<h2>")[0]
+
+
 def test_from_labels_to_picks_of_another_tomogram(tomogram, tmp_path, program):
     path, labels = tomogram
     model = tmp_path / "ball.model"
@@ -70,6 +96,11 @@ def test_from_labels_to_picks_of_another_tomogram(tomogram, tmp_path, program):
     assert json.loads(told.splitlines()[-1])["counts"] == {"T2": {"ball": len(picks)}}
     assert json.loads((tmp_path / "run.json").read_text())["provenance"]["seed"] == 0
     assert program("pick", "apply", other, "--model", model, "--output", tmp_path / "p.star")[0] == 2
+    assert (tmp_path / "ball.model.png").read_bytes().startswith(b"\x89PNG")
+    page = page_of_picks(tmp_path / "project", other, model, program)
+    assert f"<td>ball</td><td>{len(picks)}</td>" in page
+    assert "Scores of picks" in re.findall(r'alt="([^"]+)"', page)
+    assert "decoys" not in page
     strict = tmp_path / "strict.star"
     none = ["pick", "apply", other, "--model", model, "--min-probability", "1", "--output", strict]
     code, told, _ = program(*none)

@@ -277,6 +277,50 @@ def test_a_run_picks_once_templates_are_chosen_and_again_when_they_change(search
     assert tallies(templates=["sphere:126"], **settings) == (1, 0)
 
 
+def blob_project(tmp_path):
+    series = series_of(tmp_path, "balls", density(places(), 0.3))
+    for stage in ("import", "reconstruct"):
+        write_tilt_series_set(tmp_path / stage / "tilt_series.star", [series], tmp_path)
+    Plan.write_default(tmp_path)
+    words = ["pick-blobs", str(tmp_path), "--diameter", "112", "--edge", "0", "--contamination-ratio", "50"]
+    assert run([*words, "--max-q-value", "0.2"]) == 0
+    return words
+
+
+def test_the_page_shows_picks_without_a_template_and_those_that_gave_their_q_values(tmp_path):
+    words = blob_project(tmp_path)
+    store = StageStore(tmp_path, "report", COLLECTIVE)
+    assert WriteReport().run([], ReportParams(dots_per_inch=30), store, None, None).caveats == ()
+    picks = read_particles(tmp_path / "pick" / "blobs" / "particles.star")
+    with np.load(tmp_path / "pick/blobs/candidates/balls.npz") as kept:
+        assert kept["kept"].sum() == len(picks)
+        np.testing.assert_allclose(kept["position_angstrom"][kept["kept"]], picks.positions_angstrom, atol=0.01)
+        faint = kept["score"].min() < kept["score"][kept["kept"]].min()
+        assert faint
+        assert len(kept["decoy_score"]) > 0
+    page = (tmp_path / "report" / "balls.html").read_text(encoding="utf-8")
+    section = page.partition("<h2>Picks of blobs</h2>")[2].partition("<h2>")[0]
+    assert f"<td>blobs</td><td>{len(picks)}</td>" in section
+    shown = re.findall(r'alt="([^"]+)"', section)
+    assert {"Picks in the tomogram", "Scores of picks and blobs of the other contrast"} <= set(shown)
+    assert sum(words.startswith("best of") for words in shown) == min(8, len(picks))
+    assert not any("decoys" in words or words.startswith("Template") for words in shown)
+    index = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "difference of Gaussians" in index
+    assert "template matching" not in index
+    before = WriteReport.also_reads(tmp_path)
+    assert run([*words, "--overwrite"]) == 0
+    assert WriteReport.also_reads(tmp_path) != before
+
+
+def test_picks_of_templates_are_not_mixed_with_others(tmp_path, capsys):
+    words = blob_project(tmp_path)
+    (tmp_path / "pick" / "matched" / "records").mkdir(parents=True)
+    assert run([*words, "--name", "matched"]) == 2
+    assert "Give another --name" in capsys.readouterr().err
+    assert not (tmp_path / "pick" / "matched" / "particles.star").exists()
+
+
 def test_the_page_shows_picks_and_what_failed(searched):
     store = StageStore(searched, "report", COLLECTIVE)
     outcome = WriteReport().run([], ReportParams(dots_per_inch=30), store, None, None)

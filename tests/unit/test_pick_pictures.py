@@ -73,8 +73,8 @@ def test_views_of_scores_hold_their_maxima_and_what_was_not_searched():
 
 def test_the_gallery_takes_the_best_the_worst_and_the_nearest_miss_once():
     found = SimpleNamespace(
-        scores=np.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]),
-        templates=np.array([0, 0, 1, 0, 0, 0, 0]),
+        score=np.array([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0]),
+        template=np.array([0, 0, 1, 0, 0, 0, 0]),
         kept=np.array([1, 1, 1, 1, 0, 0, 0], dtype=bool),
     )
     rows, groups = choose_for_gallery(found, 0, 2)

@@ -122,6 +122,10 @@ def score_histograms(
     cutoffs: FloatArray,
     lowest_kept: FloatArray,
     quantity: str = "score (σ of the background)",
+    *,
+    decoy_words: str = "decoys",
+    decoy_weight: float = 1.0,
+    unit: str = " σ",
 ) -> Figure:
     """Scores of picks, of candidates that were not kept and of decoys, with what was required; a row a kind.
 
@@ -131,8 +135,11 @@ def score_histograms(
     cutoffs : (kind,) the level that chance passes, or that was set; NaN where there is none
     lowest_kept : (kind,) score of the worst pick, NaN without picks
     quantity : what the scores are
+    decoy_words : what stands for chance
+    decoy_weight : how many each of these counts
+    unit : of the scores
     """
-    count = len(names)
+    count, digits = len(names), 1 if unit else 2
     figure = Figure(figsize=(7.0, 0.5 + 2.2 * count), layout="constrained")
     grid = figure.subplots(count, 1, sharex=True, squeeze=False)
     every = np.concatenate([*picks, *rejected, *decoys, cutoffs, [0.0]])
@@ -144,11 +151,16 @@ def score_histograms(
         axes.hist(
             stacked, bins=list(bins), stacked=True, color=[FIRST, "#c9d6e2"], label=["picks", "candidates not kept"]
         )
-        axes.hist(decoys[row], bins=list(bins), histtype="step", color=SECOND, linewidth=1.6, label="decoys")
+        if len(decoys[row]):
+            weights = np.full(len(decoys[row]), decoy_weight)
+            look = {"histtype": "step", "color": SECOND, "linewidth": 1.6}
+            axes.hist(decoys[row], bins=list(bins), weights=weights, label=decoy_words, **look)
         if np.isfinite(cutoffs[row]):
-            axes.axvline(cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"least {cutoffs[row]:.1f} σ")
+            axes.axvline(
+                cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"least {cutoffs[row]:.{digits}f}{unit}"
+            )
         if np.isfinite(lowest_kept[row]):
-            label = f"lowest pick {lowest_kept[row]:.1f} σ"
+            label = f"lowest pick {lowest_kept[row]:.{digits}f}{unit}"
             axes.axvline(lowest_kept[row], color="black", linewidth=1.0, label=label)
         axes.set_ylabel("count")
         axes.set_title(name, loc="left", fontsize=9)

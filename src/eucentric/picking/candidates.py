@@ -83,6 +83,51 @@ class Candidates:
             decoy_template=result.decoy_templates.astype(np.int16),
         )
 
+    @classmethod
+    def without_templates(
+        cls,
+        kinds: Sequence[str],
+        diameters_angstrom: Sequence[float],
+        positions_angstrom: FloatArray,
+        scores: FloatArray,
+        q_values: FloatArray,
+        kept: NDArray[np.bool_],
+        *,
+        numbers: NDArray[np.int64] | None = None,
+        false_scores: FloatArray | None = None,
+        cutoffs: Sequence[float] | None = None,
+    ) -> Self:
+        """Of places that no template was fitted to: no orientation, no margin.
+
+        Parameters
+        ----------
+        positions_angstrom, scores, q_values, kept : (row, 3) and (row,), in any order
+        numbers : (row,) of their kinds; all the first where None
+        false_scores : of what stands for chance, of the first kind
+        cutoffs : (kind,) least scores; NaN where there is none
+        """
+        count, order = len(kinds), np.argsort(-scores, kind="stable")
+        false = np.zeros(0) if false_scores is None else false_scores
+        own = np.zeros(len(scores), dtype=np.int64) if numbers is None else numbers
+        return cls(
+            kinds=np.array(kinds, dtype=np.str_),
+            symmetries=np.array(["C1"] * count),
+            diameter_angstrom=np.array(diameters_angstrom, dtype=np.float64),
+            symmetry_frame=np.tile(np.eye(3), (count, 1, 1)),
+            oriented=np.zeros(count, dtype=bool),
+            cutoff=np.full(count, np.nan) if cutoffs is None else np.array(cutoffs, dtype=np.float64),
+            position_angstrom=positions_angstrom[order].reshape(-1, 3).astype(np.float32),
+            rotation=np.tile(np.eye(3, dtype=np.float32), (len(scores), 1, 1)),
+            score=scores[order].astype(np.float32),
+            margin=np.full(len(scores), np.nan, dtype=np.float32),
+            q_value=q_values[order].astype(np.float32),
+            template=own[order].astype(np.int16),
+            kept=kept[order],
+            decoy_score=false.astype(np.float32),
+            decoy_margin=np.full(len(false), np.nan, dtype=np.float32),
+            decoy_template=np.zeros(len(false), dtype=np.int16),
+        )
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """By name, to be written."""
         return {f.name: getattr(self, f.name) for f in fields(self)}

@@ -53,6 +53,21 @@ class BlobPicks:
     """(pick,), of the size that answered most."""
     contaminated: float
     """Part of the region that was left out as contaminated."""
+    rejected: "RejectedBlobs"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RejectedBlobs:
+    """What was looked at and not picked, best first."""
+
+    index_xyz: FloatArray
+    """(blob, 3), voxels from 0, to a fraction."""
+    scores: FloatArray
+    q_values: FloatArray
+    false_scores: FloatArray
+    """Of blobs of the other contrast, from which q-values are told."""
+    false_weight: float
+    """How many times more room there was for picks than for these."""
 
 
 def pick_blobs(
@@ -107,7 +122,8 @@ def pick_blobs(
     if int(free.sum()) < _FREE_PART * int(clean.sum()):
         free = clean  # too crowded: the fringes count as false, and q-values are too high
     false = _round_maxima(-response, free, distance / voxel_size, step, params.min_roundness)[1]
-    q = q_values(scores, false, int(clean.sum()) / int(free.sum()))
+    weight = int(clean.sum()) / int(free.sum())
+    q = q_values(scores, false, weight)
     keep = q <= params.max_q_value if params.min_score is None else scores >= params.min_score
     x, y, z = np.round(index[keep]).astype(int).T
     return BlobPicks(
@@ -116,6 +132,13 @@ def pick_blobs(
         q_values=q[keep],
         diameters_angstrom=sizes.cpu().numpy()[z, y, x].astype(np.float64),
         contaminated=1.0 - int(clean.sum()) / max(1, total),
+        rejected=RejectedBlobs(
+            index_xyz=index[~keep],
+            scores=scores[~keep],
+            q_values=q[~keep],
+            false_scores=false,
+            false_weight=weight,
+        ),
     )
 
 

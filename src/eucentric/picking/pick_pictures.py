@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 from torch import Tensor
 
-from eucentric.picking.match_templates import MatchResult
+from eucentric.picking.candidates import Candidates
 from eucentric.picking.templates import Template
 from eucentric.typing import FloatArray
 
@@ -19,6 +20,8 @@ _MOST_SLABS = 4
 _PERCENTILE = 0.5  # of voxels that are black, and as many white
 _SAMPLES = 48  # along a side of a picture of a pick
 _SIDE = 1.6  # of that picture, in diameters
+_SHOWN = 8  # picks of each group of the gallery
+_SLAB = 2.0  # diameters, thickness of the layers that are shown
 _PLANES = 5  # averaged for it, over an eighth of the diameter to each side
 
 Grey = NDArray[np.uint8]
@@ -97,31 +100,51 @@ def grey(values: FloatArray, percentile: float = _PERCENTILE) -> Grey:
     return np.round(255 * part.clip(0, 1)).astype(np.uint8)
 
 
-def choose_for_gallery(result: MatchResult, kind: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Candidates of one template to be shown and the group of each, as in `Gallery`; no candidate twice."""
-    mine = result.templates == kind
-    order = np.argsort(-result.scores, kind="stable")
-    kept = order[mine[order] & result.kept[order]]
-    other = order[mine[order] & ~result.kept[order]]
+def choose_for_gallery(found: Candidates, kind: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Candidates of one kind to be shown and the group of each, as in `Gallery`; no candidate twice."""
+    mine = found.template == kind
+    order = np.argsort(-found.score, kind="stable")
+    kept = order[mine[order] & found.kept[order]]
+    other = order[mine[order] & ~found.kept[order]]
     best, rest = kept[:count], kept[count:]
     chosen = [best, rest[-count:] if len(rest) else rest, other[:count]]
     groups = np.concatenate([np.full(len(rows), g) for g, rows in enumerate(chosen)])
     return np.concatenate(chosen).astype(np.int64), groups.astype(np.int64)
 
 
-def gallery(
-    volume: Float[Tensor, "z y x"], voxel_size: float, result: MatchResult, template: Template, kind: int, count: int
-) -> Gallery:
-    """Slices through the best, the worst and the best rejected candidates of one template, so many of each."""
-    rows, groups = choose_for_gallery(result, kind, count)
-    slices = [
-        slices_in_frame(
-            volume, voxel_size, result.positions_angstrom[row], result.rotations[row], template.diameter_angstrom
-        )
-        for row in rows
-    ]
+def gallery(volume: Float[Tensor, "z y x"], voxel_size: float, found: Candidates, kind: int, count: int) -> Gallery:
+    """Slices through the best, the worst and the best rejected candidates of one kind, so many of each."""
+    rows, groups = choose_for_gallery(found, kind, count)
+    places, turns = found.position_angstrom.astype(np.float64), found.rotation.astype(np.float64)
+    side = float(found.diameter_angstrom[kind])
+    slices = [slices_in_frame(volume, voxel_size, places[row], turns[row], side) for row in rows]
     shown = np.stack([grey(s) for s in slices]) if slices else np.zeros((0, 3, _SAMPLES, _SAMPLES), dtype=np.uint8)
     return Gallery(rows=rows, groups=groups, slices=shown)
+
+
+def pictures_of_picks(
+    volume: Float[Tensor, "z y x"], voxel_size: float, region: Tensor, found: Candidates
+) -> dict[str, Any]:
+    """Grey values by name, as they are kept: layers of the tomogram, and the gallery of each kind.
+
+    Parameters
+    ----------
+    region : (z, y, x) bool, where it was looked
+    """
+    slabs = tomogram_slabs(volume, voxel_size, region, _SLAB * float(found.diameter_angstrom.max()))
+    arrays: dict[str, Any] = {
+        "slabs": slabs.images,
+        "slab_edges_angstrom": slabs.edges_angstrom,
+        "slab_pixel_angstrom": np.array(slabs.pixel_angstrom),
+    }
+    for number in range(len(found.kinds)):
+        shown = gallery(volume, voxel_size, found, number, _SHOWN)
+        arrays |= {
+            f"gallery_row_{number}": shown.rows,
+            f"gallery_group_{number}": shown.groups,
+            f"gallery_slices_{number}": shown.slices,
+        }
+    return arrays
 
 
 def template_slices(template: Template) -> Grey:

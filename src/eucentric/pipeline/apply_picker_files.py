@@ -1,6 +1,5 @@
 """`eucentric pick apply` and `eucentric pick embed` on files: a model and tomograms in, lists of particles out."""
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from eucentric import __version__
 from eucentric.errors import InputError
 from eucentric.io import labels
-from eucentric.io.atomic import atomic_path, write_text_atomic
+from eucentric.io.atomic import atomic_path
 from eucentric.io.particles import write_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.networks.model_file import Model
 from eucentric.networks.unet import UNet
+from eucentric.picking.candidates import Candidates
 from eucentric.picking.learned.calibrate import q_values_of
 from eucentric.picking.learned.embedding import cluster_objects, embed_places, similarities
 from eucentric.picking.learned.find_objects import Objects, find_peaks, heat_maps
@@ -25,8 +24,9 @@ from eucentric.picking.learned.params import PickerParams, PickerUse
 from eucentric.picking.learned.prepare_volume import PreparedVolume
 from eucentric.picking.learned.training_patches import spot_sigma
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.learned_files import classes_of, read_model, read_prepared, tomograms_to_use
-from eucentric.pipeline.reprojecting import refuse_to_replace
+from eucentric.pipeline.kept_picks import folder_to_keep, keep_pictures, write_picks_record
+from eucentric.pipeline.learned_files import classes_of, read_model, read_prepared, specimen_region, tomograms_to_use
+from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
 from eucentric.typing import FloatArray
 
 
@@ -62,6 +62,7 @@ def apply_picker_files(
     """
     model = read_model(model_name)
     refuse_to_replace([output], [], overwrite)
+    folder = folder_to_keep(target, output)
     classes, _ = classes_of(model)
     network = model.build(device)
     parts, counts, details, caveats = [], {}, {}, []
@@ -73,6 +74,8 @@ def apply_picker_files(
         kept = _chosen(found, probability, model, use)
         part = _particles(one, prepared, found.select(kept), probability[kept], [c.name for c in classes])
         parts.append(part)
+        if folder is not None:
+            _keep(folder, one, model, use, (prepared, found, probability), kept, pixel_size)
         counts[one.name] = {c.name: int((part.kinds == c.name).sum()) for c in classes}
         expected = float((1.0 - probability[kept]).sum())
         details[one.name] = {
@@ -84,7 +87,7 @@ def apply_picker_files(
         if not len(part):
             caveats.append(f"Nothing was found in {one.name}: no candidate passes the cut-off.")
     write_particles(output, ParticleSet.concatenate(parts), "relion5")
-    _record(output, model_name, model, {"use": use.model_dump(), "tomograms": details, "caveats": caveats})
+    _record(output, model_name, model, {"parameters": use.model_dump(), "tomograms": details, "caveats": caveats})
     return LearnedPicks(table=output, counts=counts, caveats=tuple(caveats))
 
 
@@ -127,19 +130,52 @@ def _chosen(found: Objects, probability: FloatArray, model: Model, use: PickerUs
     return np.asarray(probability >= cut[found.kinds])
 
 
+def _keep(
+    folder: Path,
+    one: TomogramFile,
+    model: Model,
+    use: PickerUse,
+    searched: tuple[PreparedVolume, Objects, FloatArray],
+    kept: np.ndarray,
+    pixel_size: float | None,
+) -> None:
+    """What the report shows, on the tomogram as it was reconstructed."""
+    prepared, found, probability = searched
+    classes, calibrations = classes_of(model)
+    volume, voxel = read_volume(one.path, pixel_size, torch.device("cpu"))
+    region = specimen_region(one, (volume.shape[0], volume.shape[1], volume.shape[2]), voxel)
+    given = np.nan if use.max_fdr is not None else use.min_probability
+    candidates = Candidates.without_templates(
+        [c.name for c in classes],
+        [c.diameter_angstrom for c in classes],
+        prepared.to_angstrom(found.positions),
+        probability,
+        _q_values(found, probability),
+        kept,
+        numbers=found.kinds,
+        cutoffs=[c.cutoff if given is None else given for c in calibrations],
+    )
+    keep_pictures(folder, one.name, "network", candidates, volume, voxel, region)
+
+
+def _q_values(found: Objects, probability: FloatArray) -> FloatArray:
+    """(candidate,) in its class."""
+    q_values = np.zeros(len(probability))
+    for number in np.unique(found.kinds):
+        rows = np.flatnonzero(found.kinds == number)
+        q_values[rows] = q_values_of(probability[rows])
+    return q_values
+
+
 def _particles(
     one: TomogramFile, prepared: PreparedVolume, found: Objects, probability: FloatArray, names: Sequence[str]
 ) -> ParticleSet:
-    q_values = np.zeros(len(probability))
-    for number in range(len(names)):
-        rows = np.flatnonzero(found.kinds == number)
-        q_values[rows] = q_values_of(probability[rows])
     part = ParticleSet.build(
         one.name,
         prepared.to_angstrom(found.positions),
         scores=probability,
         kinds=np.array([names[kind] for kind in found.kinds], dtype=np.str_) if len(found.kinds) else "",
-        columns={labels.Q_VALUE: q_values},
+        columns={labels.Q_VALUE: _q_values(found, probability)},
     )
     if one.pixel_size_angstrom is not None:
         part = part.with_column("rlnTomoTiltSeriesPixelSize", one.pixel_size_angstrom)
@@ -239,11 +275,5 @@ def embed_files(
 
 
 def _record(output: Path, model_name: str, model: Model, values: dict[str, Any]) -> None:
-    about = {
-        "version": __version__,
-        "model": model_name,
-        "settings": model.settings,
-        "provenance": model.provenance,
-        **values,
-    }
-    write_text_atomic(output.with_name("run.json"), json.dumps(about, indent=1) + "\n")
+    about = {"model": model_name, "settings": model.settings, "provenance": model.provenance, **values}
+    write_picks_record(output, "network", about)

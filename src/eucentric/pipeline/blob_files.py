@@ -1,5 +1,6 @@
 """Blob picking in files: tomograms in, a list of particles out."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models import ParticleSet, Specimen, TomogramFrame
 from eucentric.models.tomogram_frames import tomogram_name
 from eucentric.picking.blob_params import BlobParams
-from eucentric.picking.pick_blobs import pick_blobs
+from eucentric.picking.candidates import Candidates
+from eucentric.picking.pick_blobs import BlobPicks, pick_blobs
+from eucentric.pipeline.kept_picks import folder_to_keep, keep_pictures, write_picks_record
 from eucentric.pipeline.reprojecting import project_of, read_volume
 
+_NOT_PICKED = 3, 200  # times the picks, or at least: so many of the best of the others are kept
 _TABLE = "reconstruct/tilt_series.star"
 
 
@@ -76,7 +80,7 @@ def pick_blob_files(
     *,
     z_range_angstrom: tuple[float, float] | None = None,
 ) -> tuple[ParticleSet, dict[str, float]]:
-    """Pick in every tomogram and write one RELION-5 table.
+    """Pick in every tomogram and write one RELION-5 table; in a project also what its report shows.
 
     Parameters
     ----------
@@ -86,9 +90,15 @@ def pick_blob_files(
     Returns
     -------
     the picks, and of each tomogram the part left out as contaminated
+
+    Raises
+    ------
+    InputError : as :func:`find_tomograms`, `pick_blobs` and `folder_to_keep`
     """
-    parts, contaminated = [], {}
+    parts, contaminated, figures = [], {}, {}
+    folder = folder_to_keep(target, output)
     for one in find_tomograms(target):
+        started = time.monotonic()
         volume, voxel = read_volume(one.path, None, device)
         z, y, x = volume.shape
         frame = TomogramFrame(voxel_size_angstrom=voxel, size_xyz=(x, y, z))
@@ -108,6 +118,36 @@ def pick_blob_files(
         if one.pixel_size_angstrom is not None:
             part = part.with_column("rlnTomoTiltSeriesPixelSize", one.pixel_size_angstrom)
         parts.append(part)
+        if folder is not None:
+            looked = torch.ones(volume.shape, dtype=torch.bool) if region is None else region
+            candidates, weight = _candidates(found, params, frame), found.rejected.false_weight
+            keep_pictures(folder, one.name, "blobs", candidates, volume, voxel, looked, false_weight=weight)
+        figures[one.name] = {
+            "picks": len(part),
+            "contaminated_percent": 100.0 * found.contaminated,
+            "seconds": time.monotonic() - started,
+        }
     picks = ParticleSet.concatenate(parts)
     write_particles(output, picks, "relion5")
+    if folder is not None:
+        settings = {**params.model_dump(), "z_range_angstrom": z_range_angstrom}
+        write_picks_record(output, "blobs", {"parameters": settings, "tomograms": figures, "caveats": []})
     return picks, contaminated
+
+
+def _candidates(found: BlobPicks, params: BlobParams, frame: TomogramFrame) -> Candidates:
+    """Picks, and what comes near them, of both contrasts."""
+    rest = found.rejected
+    near = slice(0, max(_NOT_PICKED[0] * len(found.scores), _NOT_PICKED[1]))
+    scores = np.concatenate([found.scores, rest.scores[near]])
+    least = scores.min() if len(scores) else 0.0
+    return Candidates.without_templates(
+        ["blobs"],
+        [params.largest_diameter_angstrom or params.diameter_angstrom],
+        frame.to_angstrom(np.concatenate([found.index_xyz, rest.index_xyz[near]])),
+        scores,
+        np.concatenate([found.q_values, rest.q_values[near]]),
+        np.arange(len(scores)) < len(found.scores),
+        false_scores=rest.false_scores[rest.false_scores >= least],
+        cutoffs=[np.nan if params.min_score is None else params.min_score],
+    )

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from eucentric.errors import FormatError, InputError
-from eucentric.io.mrc import read_mrc, read_mrc_header
+from eucentric.io.mrc import read_mrc
 from eucentric.models import ParticleSet, TomogramFrame
 from eucentric.networks.model_file import Model, model_from_bytes
 from eucentric.picking.learned.calibrate import Calibration
@@ -105,16 +107,9 @@ def read_prepared(
     ------
     InputError : as :func:`prepare_volume`; a mask of another shape
     """
-    header = read_mrc_header(one.path)
     volume, voxel = read_volume(one.path, pixel_size, device)
-    z, y, x = header.shape
-    region = torch.ones((z, y, x), dtype=torch.bool)
-    specimen = one.specimen
-    if specimen is not None and np.isfinite(specimen.thickness_angstrom):
-        sigma = specimen.thickness_sigma_angstrom
-        half = 0.5 * specimen.thickness_angstrom + (sigma if np.isfinite(sigma) else 0.0) + _ABOVE_SPECIMEN
-        frame = TomogramFrame(voxel_size_angstrom=voxel, size_xyz=(x, y, z))
-        region = torch.from_numpy(slab_region(frame, -half, half, specimen))
+    z, y, x = volume.shape
+    region = specimen_region(one, (z, y, x), voxel)
     if mask is not None:
         file = mask / f"{one.name}.mrc" if mask.is_dir() else mask
         given = np.array(read_mrc(file)[0])
@@ -129,6 +124,17 @@ def read_prepared(
         return prepare_volume(volume, voxel, voxel_size, region.to(device))
     except InputError as error:
         raise InputError(f"{one.name}: {error}") from error
+
+
+def specimen_region(one: TomogramFile, shape: tuple[int, int, int], voxel_size: float) -> Bool[Tensor, "z y x"]:
+    """Where the specimen may be: between its faces, where these are known, and some way beyond."""
+    specimen = one.specimen
+    if specimen is None or not np.isfinite(specimen.thickness_angstrom):
+        return torch.ones(shape, dtype=torch.bool)
+    sigma = specimen.thickness_sigma_angstrom
+    half = 0.5 * specimen.thickness_angstrom + (sigma if np.isfinite(sigma) else 0.0) + _ABOVE_SPECIMEN
+    frame = TomogramFrame(voxel_size_angstrom=voxel_size, size_xyz=(shape[2], shape[1], shape[0]))
+    return torch.from_numpy(slab_region(frame, -half, half, specimen))
 
 
 def grids_of(target: Path) -> Grids:

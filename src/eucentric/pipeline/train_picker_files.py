@@ -13,6 +13,7 @@ import torch
 
 from eucentric import __version__
 from eucentric.errors import InputError
+from eucentric.figures.training import training_figure
 from eucentric.io.atomic import make_folder, write_bytes_atomic, write_text_atomic
 from eucentric.models.particles import ParticleSet
 from eucentric.networks.model_file import Model, load_plain, model_to_bytes
@@ -300,6 +301,7 @@ def _written(
     write_bytes_atomic(output, model_to_bytes(trained.model))
     values = {"settings": trained.model.settings, "provenance": trained.model.provenance, "losses": trained.losses}
     write_text_atomic(output.with_name(output.name + ".json"), json.dumps(values, indent=1) + "\n")
+    write_bytes_atomic(output.with_name(output.name + ".png"), _drawn(trained, classes))
     for kind, calibration in zip(classes, trained.calibrations, strict=True):
         if not calibration.true_count:
             caveats.append(f"The scores of {kind.name} are not calibrated: no label of it was held out.")
@@ -308,6 +310,19 @@ def _written(
     return ModelMade(
         model=output, classes=tuple(classes), calibrations=trained.calibrations, labels=labels, caveats=tuple(caveats)
     )
+
+
+def _drawn(trained: TrainedPicker, classes: Sequence[PickerClass]) -> bytes:
+    figure = training_figure(
+        np.array(trained.losses),
+        [kind.name for kind in classes],
+        [c.probabilities(h.scores) for c, h in zip(trained.calibrations, trained.held_out, strict=True)],
+        [held.true for held in trained.held_out],
+        [calibration.cutoff for calibration in trained.calibrations],
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _stamp(path: Path) -> tuple[str, int, float]:

@@ -87,6 +87,13 @@ _SENTENCES: Mapping[str, str] = {
         "Particles were found by template matching with locally normalised correlation {roseman} of whitened tomograms, templates "
         "weighted by what the tilts showed of them {chaillet}{decoys}."
     ),
+    "pick blobs": (
+        "Round particles were found without templates, as maxima of a difference of Gaussians {marr}{share}."
+    ),
+    "pick network": (
+        "Particles were found by a convolutional network that draws a map of each kind {moebel}, with scores calibrated on what was "
+        "held out of its training {platt}."
+    ),
 }
 _REFERENCES: Mapping[str, str] = {
     "rubinstein": "Rubinstein & Brubaker, J. Struct. Biol. 192:188 (2015), doi:10.1016/j.jsb.2015.08.007",
@@ -114,6 +121,9 @@ _REFERENCES: Mapping[str, str] = {
     "turonova": "Turonova et al., J. Struct. Biol. 199:187 (2017), doi:10.1016/j.jsb.2017.07.007",
     "roseman": "Roseman, Ultramicroscopy 94:225 (2003), doi:10.1016/S0304-3991(02)00333-9",
     "chaillet": "Chaillet et al., Int. J. Mol. Sci. 24:13375 (2023), doi:10.3390/ijms241713375",
+    "marr": "Marr & Hildreth, Proc. R. Soc. B 207:187 (1980), doi:10.1098/rspb.1980.0020",
+    "moebel": "Moebel et al., Nat. Methods 18:1386 (2021), doi:10.1038/s41592-021-01275-4",
+    "platt": "Platt, Advances in Large Margin Classifiers (1999), 61-74",
     "elias": "Elias & Gygi, Nat. Methods 4:207 (2007), doi:10.1038/nmeth1019",
     "rickgauer": "Rickgauer, Grigorieff & Denk, eLife 6:e25648 (2017), doi:10.7554/eLife.25648",
     "grant": "Grant & Grigorieff, eLife 4:e06980 (2015), doi:10.7554/eLife.06980",
@@ -160,7 +170,7 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if stage == "ctf":
         return _said_of_ctf(settings)
     if stage == "pick":
-        return {"pick": {"decoys": _cut_off(settings)}}
+        return _said_of_picks(settings)
     if stage != "align":
         return {stage: {}}
     choice = settings.get("method", "projection")
@@ -170,6 +180,17 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if settings.get("deformed"):
         aligned["align local"] = {}
     return aligned
+
+
+def _said_of_picks(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    method = settings.get("method")
+    if method == "blobs":
+        share = 100.0 * float(settings.get("max_q_value", 0.05))
+        counted = f", down to a share of {share:g}% false ones as counted among those of the other contrast"
+        return {"pick blobs": {"share": "" if settings.get("min_score") is not None else counted}}
+    if method == "network":
+        return {"pick network": {}}
+    return {"pick": {"decoys": _cut_off(settings)}}
 
 
 def _cut_off(settings: Mapping[str, Any]) -> str:

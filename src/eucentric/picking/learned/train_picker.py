@@ -13,7 +13,7 @@ from eucentric.networks.model_file import Model
 from eucentric.networks.params import TrainingParams, UNetParams
 from eucentric.networks.train_network import Batch, TrainingState, initialise, train_network
 from eucentric.networks.unet import UNet
-from eucentric.picking.learned.calibrate import Calibration, calibrate, match_labels, uncalibrated
+from eucentric.picking.learned.calibrate import Calibration, calibrate, match_labels
 from eucentric.picking.learned.find_objects import find_peaks, heat_maps
 from eucentric.picking.learned.params import PickerClass, PickerParams, PickerUse
 from eucentric.picking.learned.training_patches import LabelledVolume, spot_sigma
@@ -27,11 +27,25 @@ _CODE_WEIGHTS = (0.0, 1.0, 1.0, 5.0)  # not judged, unlabelled, known, a given n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldOut:
+    """What a picker found of one class where it was not trained."""
+
+    scores: FloatArray
+    """(candidate,)."""
+    true: NDArray[np.bool_]
+    """(candidate,) which lie on a label."""
+    truths: int
+    """Labels there, found or not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedPicker:
     """What came out."""
 
     model: Model
     calibrations: tuple[Calibration, ...]
+    held_out: tuple[HeldOut, ...]
+    """Of each class, what its calibration rests on."""
     losses: tuple[float, ...]
 
 
@@ -146,7 +160,8 @@ def train_picker(
         on_checkpoint=on_checkpoint,
         on_step=on_step,
     )
-    calibrations = calibrate_picker(network, calibrate_on, classes, params)
+    held_out = held_out_scores(network, calibrate_on, classes, params)
+    calibrations = calibrate_classes(held_out, params)
     settings = {
         "voxel_size_angstrom": params.voxel_size_angstrom,
         "classes": [kind.model_dump() for kind in classes],
@@ -160,13 +175,25 @@ def train_picker(
         settings=settings,
         provenance={**(provenance or {}), "seed": seed, "parameters": params.model_dump()},
     )
-    return TrainedPicker(model=model, calibrations=calibrations, losses=tuple(final.losses))
+    return TrainedPicker(model=model, calibrations=calibrations, held_out=held_out, losses=tuple(final.losses))
 
 
 def calibrate_picker(
     network: UNet, volumes: Sequence[LabelledVolume], classes: Sequence[PickerClass], params: PickerParams
 ) -> tuple[Calibration, ...]:
     """One calibration a class, from the rows of the volumes that were not trained on."""
+    return calibrate_classes(held_out_scores(network, volumes, classes, params), params)
+
+
+def calibrate_classes(found: Sequence[HeldOut], params: PickerParams) -> tuple[Calibration, ...]:
+    """One calibration a class; of a class without candidates the one that nothing was held out for."""
+    return tuple(calibrate(one.scores, one.true, one.truths, complete=params.complete) for one in found)
+
+
+def held_out_scores(
+    network: UNet, volumes: Sequence[LabelledVolume], classes: Sequence[PickerClass], params: PickerParams
+) -> tuple[HeldOut, ...]:
+    """Candidates of each class in the rows of the volumes that were not trained on."""
     scores: list[list[FloatArray]] = [[] for _ in classes]
     true: list[list[NDArray[np.bool_]]] = [[] for _ in classes]
     truths = np.zeros(len(classes), dtype=np.int64)
@@ -200,6 +227,10 @@ def calibrate_picker(
             true[number].append(matched[of_kind])
             truths[number] += int((labelled.kinds[own] == number).sum())
     return tuple(
-        calibrate(np.concatenate(s), np.concatenate(t), int(n), complete=params.complete) if s else uncalibrated()
+        HeldOut(
+            scores=np.concatenate([np.zeros(0), *s]),
+            true=np.concatenate([np.zeros(0, dtype=bool), *t]),
+            truths=int(n),
+        )
         for s, t, n in zip(scores, true, truths, strict=True)
     )

@@ -18,7 +18,7 @@ from eucentric.io.particles import read_particles, write_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.picking.candidates import Candidates, KindCount
-from eucentric.picking.pick_pictures import gallery, score_views, template_slices, tomogram_slabs
+from eucentric.picking.pick_pictures import pictures_of_picks, score_views, template_slices
 from eucentric.picking.stage_params import PickParams
 from eucentric.pipeline.pick_templates import picked_particles, read_templates, write_score_volumes
 from eucentric.pipeline.records import read_record
@@ -28,8 +28,6 @@ from eucentric.pipeline.store import ItemStore
 
 PARTICLES = "particles"
 CANDIDATES, PICTURES = "candidates", "pictures"
-_SHOWN = 8  # picks of each group of the gallery
-_SLAB = 2.0  # diameters, thickness of the layers that are shown
 _HELD = 10  # float32 volumes held at once: the tomogram, its transforms, scores of patterns
 _CUBIC_MICROMETRE = 1e12  # A^3
 
@@ -96,8 +94,9 @@ class PickTemplates(ItemStage):
         if series.tilts:
             particles = particles.with_column("rlnTomoTiltSeriesPixelSize", series.pixel_size_angstrom)
         write_particles(store.output(PARTICLES, f"{series.name}.star"), particles, "relion5")
-        store.write_arrays(CANDIDATES, **Candidates.build(searched.result, searched.templates).arrays())
-        store.write_arrays(PICTURES, **_pictures(searched))
+        candidates = Candidates.build(searched.result, searched.templates)
+        store.write_arrays(CANDIDATES, **candidates.arrays())
+        store.write_arrays(PICTURES, **_pictures(searched, candidates))
         if params.score_volumes:
             write_score_volumes(store.output("scores", "x").parent, series.name, searched)
         caveats = searched.caveats
@@ -134,27 +133,17 @@ def _mask(series: str, params: PickParams, root: Path) -> Path | None:
     return place / f"{series}.mrc" if place.is_dir() else place
 
 
-def _pictures(searched: Searched) -> dict[str, Any]:
+def _pictures(searched: Searched, candidates: Candidates) -> dict[str, Any]:
     """Grey values: layers of the tomogram, views of the scores, slices through picks."""
     result, templates = searched.result, searched.templates
-    thickness = _SLAB * max(t.diameter_angstrom for t in templates)
-    slabs = tomogram_slabs(searched.volume, searched.voxel_size_angstrom, searched.region, thickness)
-    arrays: dict[str, Any] = {
-        "slabs": slabs.images,
-        "slab_edges_angstrom": slabs.edges_angstrom,
-        "slab_pixel_angstrom": np.array(slabs.pixel_angstrom),
-        "score_voxel_angstrom": np.array(result.score_voxel_angstrom),
-    }
+    arrays = pictures_of_picks(searched.volume, searched.voxel_size_angstrom, searched.region, candidates)
+    arrays["score_voxel_angstrom"] = np.array(result.score_voxel_angstrom)
     for number, template in enumerate(templates):
         top, side, ends = score_views(result.score_volumes[number])
-        shown = gallery(searched.volume, searched.voxel_size_angstrom, result, template, number, _SHOWN)
         arrays |= {
             f"score_top_{number}": top,
             f"score_side_{number}": side,
             f"score_ends_{number}": ends,
-            f"gallery_row_{number}": shown.rows,
-            f"gallery_group_{number}": shown.groups,
-            f"gallery_slices_{number}": shown.slices,
             f"template_slices_{number}": template_slices(template),
         }
     return arrays

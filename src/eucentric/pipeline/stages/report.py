@@ -20,6 +20,7 @@ from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.average_report import average_folders, average_mark, read_average
+from eucentric.pipeline.kept_picks import kept_folders, kept_mark, kept_records
 from eucentric.pipeline.records import Record, row_path, software_versions, variant_folders
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.reconstruction.params import ReconstructParams
@@ -89,8 +90,9 @@ class WriteReport(CollectiveStage):
 
     @classmethod
     def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
-        """Marks of the averages."""
-        return tuple(average_mark(folder) for folder in average_folders(root))
+        """Marks of the averages, and of picks that no template found."""
+        averages = (average_mark(folder) for folder in average_folders(root))
+        return (*averages, *(kept_mark(folder) for folder in kept_folders(root)))
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -148,6 +150,7 @@ def page_names(names: Sequence[str]) -> dict[str, str]:
 def _histories(items: Sequence[TiltSeries], store: StageStore) -> list[_History]:
     stages = {stage: store.records(stage) for stage in _STAGES}
     picks = {folder: store.records(folder) for folder in variant_folders(store.root, _PICK)}
+    picks |= {f"{_PICK}/{folder.name}": kept_records(folder) for folder in kept_folders(store.root)}
     table = store.root / _IMPORT / "tilt_series.star"
     names = tilt_series_names(table) if table.is_file() else [n for found in stages.values() for n in found]
     given = {series.name: series for series in items}
