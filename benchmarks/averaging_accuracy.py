@@ -1,6 +1,6 @@
 """Averages of particles with true poses on tilt series with known truth: resolution between halves and against the known map, time.
 
-Run: python benchmarks/averaging_accuracy.py PROJECT DATA [--only TS_01 ...] [--true-geometry]; DATA is the folder of shared test
+Run: python benchmarks/averaging_accuracy.py PROJECT DATA [--only TS_01 ...] [--true-geometry] [--no-image-weights]; DATA is the folder of shared test
 data, PROJECT has its tilt series aligned, with CTF. With --true-geometry poses, deformation and CTF are those of the truth
 as well: what the averaging itself can reach.
 """
@@ -141,8 +141,11 @@ def main() -> None:
     parser.add_argument("--true-geometry", action="store_true")
     parser.add_argument("--box-size", type=int, default=96)
     parser.add_argument("--min-tilts", type=int, default=20)
+    parser.add_argument("--no-image-weights", action="store_true")
     options = parser.parse_args()
-    params = ExtractParams(box_size=options.box_size, min_tilts=options.min_tilts)
+    params = ExtractParams(
+        box_size=options.box_size, min_tilts=options.min_tilts, image_weights=not options.no_image_weights
+    )
     for kind, symmetry in (("1", "D7"), ("1", "C1"), ("0", "C1")):
         started, cpu = time.perf_counter(), time.process_time()
         result, count = average(
@@ -151,10 +154,11 @@ def main() -> None:
         seconds, busy = time.perf_counter() - started, time.process_time() - cpu
         truth = known_map(options.data, kind, options.box_size, result.voxel_size_angstrom)
         mean = 0.5 * (result.half1 + result.half2)
-        true, _, _ = resolution_against_truth(mean, truth, result.voxel_size_angstrom, result.mask)
+        true, _, curve = resolution_against_truth(mean, truth, result.voxel_size_angstrom, result.mask)
         print(
             f"{KINDS[kind][0]} {symmetry}: {count} particles, {int(result.tilts_used.sum())} images; halves 0.143 "
-            f"{result.correlation.resolution_angstrom:.2f} A, known map 0.5 {true:.2f} A; {seconds:.0f} s "
+            f"{result.correlation.resolution_angstrom:.2f} A, known map 0.5 {true:.2f} A, in the first five shells "
+            f"{' '.join(f'{c:.4f}' for c in curve[1:6])}, area {curve[1:].mean():.4f}; {seconds:.0f} s "
             f"({busy:.0f} s of processor), peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB",
             flush=True,
         )
