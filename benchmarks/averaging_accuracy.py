@@ -1,8 +1,8 @@
 """Averages of particles with true poses on tilt series with known truth: resolution between halves and against the known map, time.
 
-Run: python benchmarks/averaging_accuracy.py PROJECT DATA [--only TS_01 ...] [--true-geometry] [--no-image-weights]; DATA is the folder of shared test
-data, PROJECT has its tilt series aligned, with CTF. With --true-geometry poses, deformation and CTF are those of the truth
-as well: what the averaging itself can reach.
+Run: python benchmarks/averaging_accuracy.py PROJECT DATA [--only TS_01 ...] [--true-geometry] [--no-image-weights]; DATA is the folder
+of shared test data, PROJECT has its tilt series aligned, with CTF. With --true-geometry poses, deformation and CTF are those of the
+truth as well: what the averaging itself can reach.
 """
 
 import argparse
