@@ -12,6 +12,8 @@ import toy_stages
 from eucentric.cli import demo_command
 from eucentric.io.movies import read_movie
 from eucentric.io.truth import read_truth
+from eucentric.pipeline.plan import Plan
+from eucentric.pipeline.stages.pick import PickTemplates
 from eucentric.pipeline.summary import Failure, RunSummary, StageTally
 from eucentric.simulation import SimulatedSeries, SimulationParams
 
@@ -128,7 +130,7 @@ def test_a_demo_simulates_once_and_ends_with_scores(program, scored, monkeypatch
 
     monkeypatch.setattr(demo_command, "demo_settings", lambda short: TINY.replace(seed=8) if short else TINY)
     monkeypatch.setattr("eucentric.pipeline.runner.run_project", run_project)
-    monkeypatch.setattr("eucentric.pipeline.plan.all_stages", lambda: toy_stages.TOYS)
+    monkeypatch.setattr("eucentric.pipeline.plan.all_stages", lambda: (*toy_stages.TOYS, PickTemplates))
     folder = tmp_path / "demo"
     code, out, err = program("demo", folder, "--json")
     assert code == 0, err
@@ -138,6 +140,11 @@ def test_a_demo_simulates_once_and_ends_with_scores(program, scored, monkeypatch
     assert told["scores"][0]["value"] == ROWS[0].value
     assert told["report"] is None
     assert scored == [(folder / "project", [folder / "data" / "TS_01_truth.json"])]
+    chosen = Plan.load(folder / "project").params("pick")
+    maps = [(folder / "project" / path).resolve() for path in chosen.templates]
+    sizes = {path.resolve(): path.stat().st_size for path in (folder / "data" / "references").glob("*.mrc")}
+    assert [sizes[path] for path in maps] == [max(sizes.values())]
+    Plan.load(folder / "project").save("pick", {"coarse_step_deg": 12.0})
 
     movie = next((folder / "data" / "frames").iterdir())
     before = movie.stat().st_mtime_ns
@@ -147,6 +154,7 @@ def test_a_demo_simulates_once_and_ends_with_scores(program, scored, monkeypatch
     code, out, err = program("demo", folder)
     assert (code, movie.stat().st_mtime_ns) == (0, before)
     assert f"The report is `{report}`." in out
+    assert Plan.load(folder / "project").params("pick").coarse_step_deg == 12.0
     code, _, err = program("demo", folder, "--short")
     assert code == 2
     assert "goes on with --short" in err

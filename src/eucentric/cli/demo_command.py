@@ -16,6 +16,8 @@ from eucentric.simulation.params import SimulationParams
 
 _DEFAULT = RunOptions()
 _SETTINGS_FILE = "simulation.json"
+_PICK = "pick"
+_PICKING = {"name": "particles", "coarse_step_deg": 20.0}  # twice the usual step: a demo is short
 
 
 def demo_settings(short: bool) -> SimulationParams:
@@ -55,7 +57,19 @@ def demo(
     found = plan_import([str(data / "frames")], [str(data)], gain=data / "gain.mrc")
     show_findings(found.findings)
     write_project(project, found)
+    _choose_templates(project, data)
     return run_and_show(partial(run_project, project), options, partial(_show_results, data=data, project=project))
+
+
+def _choose_templates(project: Path, data: Path) -> None:
+    """Let the project's plan pick the largest of the molecules that were simulated, unless it has templates."""
+    from eucentric.io.tilt_series import relative_path
+    from eucentric.pipeline.plan import Plan
+
+    plan = Plan.load(project)
+    if not plan.params(_PICK).templates:
+        largest = max((data / "references").glob("*.mrc"), key=lambda file: file.stat().st_size)
+        plan.save(_PICK, {"templates": [relative_path(largest, project)], **_PICKING})
 
 
 def _make_data(data: Path, params: SimulationParams, overwrite: bool) -> None:
