@@ -75,6 +75,22 @@ def test_wrong_input_is_told_in_words(program, project, arguments, words):
     assert not (project / "no" / "map.mrc").exists()
 
 
+@pytest.mark.slow
+def test_random_conical_tilt_tells_the_faces(program, project):
+    given = ("initial-model", project / "bare.star", *FEW, "--random-conical-tilt")
+    code, out, err = program(*given, "--faces", 2, "--output", project / "conical", "--json")
+    assert code == 0, err
+    told = json.loads(out.splitlines()[-1])
+    assert told["initial_model"]["random_conical_tilt"]
+    shown = told["start_particles"]
+    assert 1 <= len(shown) <= 2
+    assert sum(shown) <= 16  # a fifth of twenty is held out
+    assert f"{'+'.join(map(str, shown))} particles in {len(shown)} face" in out
+    code, _, err = program(*given, "--faces", 0, "--output", project / "none")
+    assert code == 2
+    assert "faces" in err
+
+
 @pytest.fixture
 def twins(tmp_path):
     """Half maps of two copies of a particle about an axis along y, and poses that refer to them."""

@@ -51,6 +51,7 @@ def test_the_map_is_that_of_the_particles(made):
     assert len(model.resolutions_angstrom) == PARAMS.rounds
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_start(made):
     images = selected_particles(made[2], np.arange(10))
     few = PARAMS.replace(starts=1, iterations=4)
@@ -60,6 +61,7 @@ def test_the_same_seed_gives_the_same_start(made):
     assert (other.volume - first.volume).abs().max() > 0.01 * first.volume.abs().max()
 
 
+@pytest.mark.slow
 def test_noise_gives_no_map_beyond_the_start():
     rotations, shifts = random_poses(COUNT, 6)
     images = imaged(torch.zeros(N, N, N), rotations, shifts, 40.0, step=15.0)

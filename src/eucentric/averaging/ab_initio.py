@@ -55,7 +55,8 @@ _POWER = 4.0
 """The map's power is taken for that much higher than it is, as regularised maps are too smooth."""
 _FLOOR = 0.02
 """Added to weights, as part of the best shell's mean: without it the weakly measured coarsest detail rules the map."""
-_FEWEST = 4
+FEWEST = 4
+"""Particles, of which a map can be made or judged."""
 _MOST_HELD_OUT = 100
 
 
@@ -68,10 +69,12 @@ class StartModel:
     detail_angstrom: float
     evidence: float
     """Mean log-likelihood of held-out particles over all poses, against no particle at all."""
+    particles: int
+    """That it was made of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Poses:
+class LikelyPoses:
     """Likely poses of some particles, and how likely each is."""
 
     rotations: FloatArray
@@ -82,6 +85,26 @@ class _Poses:
     """(particle, candidate), their sum one."""
     evidence: FloatArray
     """(particle,), mean likelihood over all poses, its logarithm."""
+
+    @classmethod
+    def by_chance(cls, turns: FloatArray) -> "LikelyPoses":
+        """One orientation (particle, 3, 3) of each, at the given place."""
+        count = len(turns)
+        return cls(
+            rotations=turns[:, None],
+            moves=np.zeros((count, 1, 3)),
+            shares=np.ones((count, 1)),
+            evidence=np.zeros(count),
+        )
+
+    def of(self, rows: NDArray[np.int64]) -> "LikelyPoses":
+        """Of some of the particles."""
+        return LikelyPoses(
+            rotations=self.rotations[rows],
+            moves=self.moves[rows],
+            shares=self.shares[rows],
+            evidence=self.evidence[rows],
+        )
 
 
 def start_detail(params: InitialModelParams) -> float:
@@ -103,20 +126,8 @@ def find_starts(
     ------
     InputError : fewer than eight particles are seen, or the box is smaller than the particle
     """
-    seen = np.unique(images.particle)
-    if len(seen) < 2 * _FEWEST:
-        raise InputError(
-            f"{len(seen)} particle{'s are' if len(seen) != 1 else ' is'} seen; a start map needs {2 * _FEWEST} at least. "
-            "Give a structure or map to `eucentric average --auto --reference` in its place."
-        )
-    voxel, n = images.voxel_size_angstrom, images.box_size
-    if params.diameter_angstrom > n * voxel:
-        raise InputError(
-            f"A particle of {params.diameter_angstrom:g} A does not fit into a box of {n} voxels of {voxel:g} A ({n * voxel:g} A)."
-        )
-    job = _Job.of(images, params)
-    order = np.random.default_rng(params.seed).permutation(seen)
-    held = min(max(_FEWEST, round(params.held_out * len(seen))), _MOST_HELD_OUT, len(seen) // 2)
+    used, held = drawn_particles(images, params)
+    job = StartJob.of(images, params)
     out = []
     for number in range(params.starts):
 
@@ -125,14 +136,32 @@ def find_starts(
                 on_step((number + part) / params.starts)
 
         rng = np.random.default_rng([params.seed, number])
-        volume = job.run(np.sort(order[held:]), rng, done)
-        evidence = float(job.poses(volume, np.sort(order[:held]), job.rotations).evidence.mean())
-        out.append(StartModel(volume=volume, detail_angstrom=job.detail, evidence=evidence))
+        volume = job.run(used, rng, done)
+        evidence = float(job.poses(volume, held, job.rotations).evidence.mean())
+        out.append(StartModel(volume=volume, detail_angstrom=job.detail, evidence=evidence, particles=len(used)))
     return sorted(out, key=lambda s: -s.evidence)
 
 
+def drawn_particles(images: ParticleImages, params: InitialModelParams) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Particles that maps are made of, and those that choose among the maps; both ascend.
+
+    Raises
+    ------
+    InputError : fewer than eight particles are seen
+    """
+    seen = np.unique(images.particle)
+    if len(seen) < 2 * FEWEST:
+        raise InputError(
+            f"{len(seen)} particle{'s are' if len(seen) != 1 else ' is'} seen; a start map needs {2 * FEWEST} at least. "
+            "Give a structure or map to `eucentric average --auto --reference` in its place."
+        )
+    order = np.random.default_rng(params.seed).permutation(seen)
+    held = min(max(FEWEST, round(params.held_out * len(seen))), _MOST_HELD_OUT, len(seen) // 2)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Job:
+class StartJob:
     """What all beginnings share."""
 
     images: ParticleImages
@@ -147,9 +176,14 @@ class _Job:
     mask: Float[Tensor, "n n n"]
 
     @classmethod
-    def of(cls, images: ParticleImages, params: InitialModelParams) -> "_Job":
+    def of(cls, images: ParticleImages, params: InitialModelParams, detail_angstrom: float | None = None) -> "StartJob":
+        """Compare in the detail of beginnings, or in another."""
         voxel, n = images.voxel_size_angstrom, images.box_size
-        detail = start_detail(params)
+        if params.diameter_angstrom > n * voxel:
+            raise InputError(
+                f"A particle of {params.diameter_angstrom:g} A does not fit into a box of {n} voxels of {voxel:g} A ({n * voxel:g} A)."
+            )
+        detail = detail_angstrom or start_detail(params)
         volumes = VolumeSamples(n, min(voxel / detail, 0.5), images.weight)
         parts = [volumes.of(images, i) for i in range(images.count)]
         # a step of the angle moves the rim by half the detail
@@ -170,29 +204,23 @@ class _Job:
         """One beginning from chance orientations of some particles."""
         count, steps = len(numbers), self.params.iterations
         turns = _ScipyRotation.random(count, rng=rng).as_matrix()
-        chance = _Poses(
-            rotations=turns[:, None],
-            moves=np.zeros((count, 1, 3)),
-            shares=np.ones((count, 1)),
-            evidence=np.zeros(count),
-        )
-        data, weight = self._sums(numbers, chance)
-        volume = self._solved(data, weight)
+        data, weight = self.sums(numbers, LikelyPoses.by_chance(turns))
+        volume = self.solved(data, weight)
         for i in range(steps):
             last = i >= steps - _LAST
             size = count if last else min(self.params.batch_particles, count)
             some = np.sort(rng.choice(numbers, size, replace=False))
             # another set of orientations each time, so that none between them is favoured
             trials = self.rotations @ _ScipyRotation.random(rng=rng).as_matrix()
-            new = self._sums(some, self.poses(volume, some, trials))
+            new = self.sums(some, self.poses(volume, some, trials))
             part = 1.0 if last else _STEP
             data = (1.0 - part) * data + (part * count / size) * new[0]
             weight = (1.0 - part) * weight + (part * count / size) * new[1]
-            volume = self._solved(data, weight)
+            volume = self.solved(data, weight)
             done((i + 1) / steps)
         return volume
 
-    def poses(self, volume: Tensor, numbers: NDArray[np.int64], rotations: FloatArray) -> _Poses:
+    def poses(self, volume: Tensor, numbers: NDArray[np.int64], rotations: FloatArray) -> LikelyPoses:
         """Likely poses of particles among some orientations and all places."""
         samples, count = self.volumes.samples, len(self.moves)
         reference = AlignReference.build(
@@ -220,14 +248,14 @@ class _Job:
             shares.append(share / share.sum())
             evidence.append(float(value.double().logsumexp(0)) - math.log(len(value)))
         at = np.stack(best)
-        return _Poses(
+        return LikelyPoses(
             rotations=rotations[at // count],
             moves=self.moves[at % count],
             shares=np.stack(shares),
             evidence=np.array(evidence),
         )
 
-    def _sums(self, numbers: NDArray[np.int64], poses: _Poses) -> tuple[Tensor, Tensor]:
+    def sums(self, numbers: NDArray[np.int64], poses: LikelyPoses) -> tuple[Tensor, Tensor]:
         """Finished data and weights of particles in their likely poses."""
         voxel = self.images.voxel_size_angstrom
         sums = FourierSums.empty(self.images.box_size, voxel, self.images.data.device)
@@ -237,7 +265,7 @@ class _Job:
                 sums.add(some.moved(poses.moves[:, j] * voxel), poses.rotations[:, j], poses.shares[:, j])
         return sums.finished()
 
-    def _solved(self, data: Tensor, weight: Tensor) -> Tensor:
+    def solved(self, data: Tensor, weight: Tensor) -> Tensor:
         """The masked map, its centre of mass in the middle."""
         n, voxel = self.images.box_size, self.images.voxel_size_angstrom
         shape = (n, n, n)

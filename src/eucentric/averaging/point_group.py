@@ -40,7 +40,7 @@ _SHELLS = 4
 """Fewest in which halves must agree."""
 _AS_ALIKE = 0.95
 """Of the best group's likeness: another group of copies so alike may have less evidence for having fewer copies alone, as about an
-axis of a particle that looks round."""
+axis of a particle that looks round; or, if larger, for an axis that is a little off."""
 _CUBIC = {
     "T": {"C2", "C3", "D2"},
     "O": {"C2", "C3", "C4", "D2", "D3", "D4", "T"},
@@ -184,7 +184,8 @@ def _weighed(
 
 
 def chosen_group(found: list[GroupEvidence], needed: float) -> tuple[str, tuple[str, ...]]:
-    """The supported group with most evidence, or what it has in common with others that are as good; and these.
+    """The supported group with most evidence, or a larger one whose further copies are as alike; or what it has in common with others
+    that are as good; and these.
 
     Parameters
     ----------
@@ -194,11 +195,14 @@ def chosen_group(found: list[GroupEvidence], needed: float) -> tuple[str, tuple[
     if not good:
         return "C1", ()
     best = good[0]
+    for larger in good[1:]:
+        if is_subgroup(best.group, larger.group) and _adds_as_alike(larger, best):
+            best = larger
     near = [
         g.group
-        for g in good[1:]
+        for g in good
         if not is_subgroup(g.group, best.group)
-        and (g.evidence > best.evidence - needed or g.likeness > _AS_ALIKE * best.likeness)
+        and (g.evidence > good[0].evidence - needed or g.likeness > _AS_ALIKE * best.likeness)
     ]
     # what a rival contains speaks for that rival
     near = [g for g in near if not any(is_subgroup(g, other) for other in near if other != g)]
@@ -206,6 +210,17 @@ def chosen_group(found: list[GroupEvidence], needed: float) -> tuple[str, tuple[
         return best.group, ()
     common = [g.group for g in good if all(is_subgroup(g.group, other) for other in (best.group, *near))]
     return (common[0] if common else "C1"), (best.group, *near)
+
+
+def _adds_as_alike(larger: GroupEvidence, smaller: GroupEvidence) -> bool:
+    """Whether copies by what a larger group adds agree with the other half as those of the smaller group do.
+
+    Each further copy takes away less noise than the ones before, while an axis that is a little off costs as much as ever: with
+    less evidence than its subgroup a larger group is not refuted, but only by copies that are less alike.
+    """
+    orders = [len(symmetry_rotations(g.group)) for g in (larger, smaller)]
+    added = (orders[0] - 1) * larger.likeness - (orders[1] - 1) * smaller.likeness
+    return added / (orders[0] - orders[1]) > _AS_ALIKE * smaller.likeness
 
 
 def _names(params: PointGroupParams) -> list[str]:

@@ -24,7 +24,8 @@ def initial_model(
     """Make a first map from picks alone: no reference, no orientations, no symmetry.
 
     Several beginnings from chance orientations; the one that tells most of particles it never saw is kept, and the halves of the
-    particles are then aligned apart. Writes map.mrc (protein bright; a --reference for `average --auto`), half1.mrc, half2.mrc,
+    particles are then aligned apart. With --random-conical-tilt it begins with particles that lie the same way up, from an untilted
+    image of each and its tilted ones. Writes map.mrc (protein bright; a --reference for `average --auto`), half1.mrc, half2.mrc,
     mask.mrc, fsc.star, particles.star with poses and halves, and initial_model.json. The hand is that of the tilt geometry. Look
     for symmetry with `eucentric symmetry FOLDER`.
 
@@ -61,9 +62,14 @@ def initial_model(
     about = made.about
     count, resolution = len(about["held_out_evidence"]), about["resolution_angstrom"]
     words = "no agreement of the halves" if resolution is None else f"halves agree to {resolution:.1f} A"
+    if settings.random_conical_tilt:
+        shown = "+".join(str(n) for n in about["start_particles"])
+        begun = f"{shown} particles in {count} face{'s' * (count != 1)}, of which the first was kept"
+    else:
+        begun = f"{about['starts_alike']} of {count} beginnings as good as the best"
     sys.stdout.write(
-        f"{about['particles']} particles, {about['images']} images; {about['starts_alike']} of {count} beginnings as good as the "
-        f"best (held-out log-likelihood {about['held_out_evidence'][0]:.0f} a particle); {words}.\n"
+        f"{about['particles']} particles, {about['images']} images; {begun} (held-out log-likelihood "
+        f"{about['held_out_evidence'][0]:.0f} a particle); {words}.\n"
         f"{f'{made.folder} holds it already' if made.was_current else f'Wrote {made.folder}'}.\n"
     )
     for caveat in about["caveats"]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from eucentric import __version__
-from eucentric.averaging.ab_initio import find_starts
+from eucentric.averaging.ab_initio import StartModel, find_starts
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.averaging.ab_initio_refine import InitialModel, refine_start
+from eucentric.averaging.conical_tilt import find_conical_starts
 from eucentric.averaging.half_sets import SUBSET, assign_halves
 from eucentric.averaging.iterate_schedule import box_for
 from eucentric.averaging.params import ExtractParams
@@ -92,16 +93,18 @@ def make_initial_model(
 
     def starting(part: float) -> None:
         if on_step is not None:
-            on_step("beginnings from chance orientations", part)
+            conical = params.random_conical_tilt
+            on_step("sorting untilted images" if conical else "beginnings from chance orientations", part)
 
     def refining(part: float) -> None:
         if on_step is not None:
             on_step("aligning the halves to the best one", part)
 
-    starts = find_starts(images, params, on_step=starting)
+    find = find_conical_starts if params.random_conical_tilt else find_starts
+    starts = find(images, params, on_step=starting)
     found = refine_start(images, starts[0], halves, params, on_step=refining)
     evidence = [s.evidence for s in starts]
-    about = _about(found, evidence, params, job)
+    about = _about(found, starts, params, job)
     _write(output, job, particles, found, halves, about)
     resolution = about["resolution_angstrom"]
     metrics = {"particles": float(about["particles"]), "evidence": evidence[0], "resolution_angstrom": resolution}
@@ -152,7 +155,10 @@ def _read_images(job: ParticleJob, on_step: OnStep | None) -> tuple[ParticleImag
     return ParticleImages.joined(parts), job.particles.select(np.concatenate(rows))
 
 
-def _about(found: InitialModel, evidence: list[float], params: InitialModelParams, job: ParticleJob) -> dict[str, Any]:
+def _about(
+    found: InitialModel, starts: list[StartModel], params: InitialModelParams, job: ParticleJob
+) -> dict[str, Any]:
+    evidence = [s.evidence for s in starts]
     resolution = found.average.correlation.resolution_angstrom
     alike = sum(e >= evidence[0] - _ALIKE * abs(evidence[0]) for e in evidence)
     seen = found.average.tilts_used > 0
@@ -162,7 +168,7 @@ def _about(found: InitialModel, evidence: list[float], params: InitialModelParam
             f"The halves agree to no finer detail than the {found.start.detail_angstrom:.0f} A of the map that both began with. "
             "Nothing here shows that the map is right: look at the picks, or give more of them."
         )
-    if len(evidence) > 1 and alike == 1:
+    if len(evidence) > 1 and alike == 1 and not params.random_conical_tilt:
         caveats.append(
             "No other beginning came as far as the best one. Give more --starts, and see whether the best one is found again."
         )
@@ -175,6 +181,7 @@ def _about(found: InitialModel, evidence: list[float], params: InitialModelParam
         "start_detail_angstrom": found.start.detail_angstrom,
         "held_out_evidence": evidence,
         "starts_alike": alike,
+        "start_particles": [s.particles for s in starts],
         "resolution_angstrom": float(resolution) if math.isfinite(resolution) else None,
         "resolutions_angstrom": [float(r) if math.isfinite(r) else None for r in found.resolutions_angstrom],
         "initial_model": params.model_dump(mode="json"),
