@@ -239,7 +239,9 @@ class SeriesImages:
         scale = self.series.pixel_size_angstrom / self.pixel_size_angstrom
         field = np.array(self.series.image_shape[::-1])
         first = np.array([self.images.shape[2], self.images.shape[1]]) // 2 - (field // 2) * scale
-        part = seen_part(at - first, 0.5 * CORE * self.params.box_size, field * scale, faded_width(self.series.image_shape) * scale)
+        part = seen_part(
+            at - first, 0.5 * CORE * self.params.box_size, field * scale, faded_width(self.series.image_shape) * scale
+        )
         return torch.from_numpy(part).to(self.images)[:, None, None]
 
     def _transfer(self, tilts: NDArray[np.int64], heights_angstrom: FloatArray) -> Float[Tensor, "image m half_m"]:
