@@ -153,8 +153,15 @@ def score_histograms(
         )
         if len(decoys[row]):
             weights = np.full(len(decoys[row]), decoy_weight)
-            look = {"histtype": "step", "color": SECOND, "linewidth": 1.6}
-            axes.hist(decoys[row], bins=list(bins), weights=weights, label=decoy_words, **look)
+            axes.hist(
+                decoys[row],
+                bins=list(bins),
+                weights=weights,
+                label=decoy_words,
+                histtype="step",
+                color=SECOND,
+                linewidth=1.6,
+            )
         if np.isfinite(cutoffs[row]):
             axes.axvline(
                 cutoffs[row], color=GREY, linestyle=":", linewidth=1.2, label=f"least {cutoffs[row]:.{digits}f}{unit}"
