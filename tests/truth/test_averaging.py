@@ -266,6 +266,32 @@ def test_noise_is_measured_and_an_empty_image_does_not_rule():
     assert (power[2] > 0.009 * power[0]).all()
 
 
+@pytest.mark.parametrize(("shape", "size"), [((60, 64), 96), ((60, 60), 48), ((94, 206), 96), ((17, 15), 32)])
+def test_noise_of_small_images_does_not_jump_from_shell_to_shell(shape, size):
+    rng = np.random.default_rng(6)
+    images = torch.from_numpy(rng.normal(0.0, 3.0, (4, *shape))).float()
+    curves = noise_power(images, size)
+    assert curves.shape == (4, size // 2)
+    # three windows along the shorter edge; two of them, or shells without a sample, jumped by factors of two and more
+    steps = (curves[:, 2:] / curves[:, 1:-1]).log().abs()
+    assert float(steps.max()) < 0.35
+    assert float(curves[:, size // 8 :].mean()) == pytest.approx(9.0, rel=0.15)
+
+
+def test_noise_that_falls_with_frequency_keeps_its_fall():
+    rng = np.random.default_rng(7)
+    shape, size = (96, 96), 64
+    frequency = np.hypot(np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1]))
+    amplitude = 1.0 / np.sqrt(0.02 + frequency)
+    images = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(40, *shape))) * amplitude, s=shape)
+    found = noise_power(torch.from_numpy(images).float(), size).double().log().mean(0).exp().numpy()
+    middles = (np.arange(size // 2) + 0.5) / size
+    ratio = found * (0.02 + middles)
+    # each window has lost its mean, and with it some of the coarsest detail
+    assert (np.abs(ratio[3:] - 1.0) < 0.15).all()
+    assert (np.abs(ratio[1:] - 1.0) < 0.4).all()
+
+
 def test_missing_optics_and_finer_pixels_are_refused(scene):
     series, _, _, images = scene
     with pytest.raises(InputError, match="nothing finer"):

@@ -17,6 +17,8 @@ _LEAST_LEVEL = 0.5  # an image whose mean is less than that part of its deviatio
 _EDGE = 0.02  # of the image, faded at each edge
 _TRIES = 400  # sizes tried for a ratio of pixel sizes
 _CLOSE = 1e-6
+_LEAST_WINDOW = 16  # pixels
+_FEWEST_SAMPLES = 400.0  # half of them alike, and more under a window: 15% of scatter
 _LEAST_NOISE = 0.01  # of that of the median tilt
 
 
@@ -89,30 +91,52 @@ def noise_power(images: Float[Tensor, "tilt y x"], size: int) -> Float[Tensor, "
     """Power for each pixel by shell, ``size // 2`` of them from zero to Nyquist: the median over windows of `size` pixels.
 
     What lies in most windows counts as noise: shot noise and whatever particles lie in and amid. What is in few of them
-    does not: beads, a grid bar.
+    does not: beads, a grid bar. Windows are smaller where images hold fewer than three along an edge, each half over the
+    next, and shells are joined, as means of the logarithm, until enough samples tell their power.
     """
     height, width = images.shape[1:]
-    side = min(size, height, width)
+    side = min(size, max(_LEAST_WINDOW, 2 * (min(height, width) // 4)), height, width)
     step = max(1, side // 2)
     window = torch.hann_window(side, periodic=False, dtype=images.dtype, device=images.device)
     taper = window[:, None] * window
     level = float(taper.square().sum())
-    shells = size // 2
+    shells = side // 2
     index = shell_index((side, side), shells, device=images.device).reshape(-1)
     # columns beside the first and last stand for two
     both = torch.full((side // 2 + 1,), 2.0, dtype=images.dtype, device=images.device)
     both[0] = 1.0
     if side % 2 == 0:
         both[-1] = 1.0
-    norm = images.new_zeros(shells + 1).index_add_(0, index, both.repeat(side)).clamp_min(1.0)
+    samples = images.new_zeros(shells + 1).index_add_(0, index, both.repeat(side))
     out = images.new_empty((len(images), shells))
+    tiles = images[:0]
     for t, image in enumerate(images):
         tiles = image.unfold(0, side, step).unfold(1, side, step).reshape(-1, side, side)
         tiles = (tiles - tiles.mean((1, 2), keepdim=True)) * taper
         power = torch.fft.rfft2(tiles).abs().square_().mul_(both / level).flatten(1)
-        curves = images.new_zeros((len(tiles), shells + 1)).index_add_(1, index, power) / norm
+        curves = images.new_zeros((len(tiles), shells + 1)).index_add_(1, index, power) / samples
         out[t] = curves[:, :shells].median(0).values
     out[:, 0] = torch.maximum(out[:, 0], out[:, 1])  # the mean was taken off
     # an empty image has no noise, and must not count for more than the others
     floor = _LEAST_NOISE * out.median(0).values + torch.finfo(out.dtype).tiny
-    return torch.maximum(out, floor)
+    joined = _joined(torch.maximum(out, floor), samples[:shells] * len(tiles))
+    # known at the middles of shells
+    place = ((torch.arange(size // 2, device=out.device) + 0.5) * shells / (size // 2) - 0.5).clamp(0.0, shells - 1.0)
+    low = place.floor().long().clamp(max=max(0, shells - 2))
+    high = (low + 1).clamp(max=shells - 1)
+    return torch.lerp(joined[:, low], joined[:, high], (place - low).to(out.dtype))
+
+
+def _joined(power: Float[Tensor, "tilt shell"], samples: Float[Tensor, " shell"]) -> Float[Tensor, "tilt shell"]:
+    """Geometric means over the shells about each, as many as hold the samples that are asked for, and the same on either side."""
+    total = torch.cat([samples.new_zeros(1), samples.cumsum(0)])
+    logs = power.log()
+    sums = torch.cat([logs.new_zeros((len(logs), 1)), logs.cumsum(1)], dim=1)
+    count = power.shape[1]
+    out = torch.empty_like(power)
+    for s in range(count):
+        reach = 0
+        while reach < min(s, count - 1 - s) and total[s + reach + 1] - total[s - reach] < _FEWEST_SAMPLES:
+            reach += 1
+        out[:, s] = (sums[:, s + reach + 1] - sums[:, s - reach]) / (2 * reach + 1)
+    return out.exp()
