@@ -1,7 +1,7 @@
 """Where the axes of a point group may lie in a map: frames in which turned copies are most like the map itself."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -117,8 +117,8 @@ def find_frames(target: TurnedMap, names: list[str], centre: FloatArray) -> dict
             found = [_with_two_fold(target, frame, order) for frame in cyclic]
             out[f"D{order}"] = max(found, key=lambda f: f.score)
     for name in names:
-        if name[0] in "TOI":
-            out[name] = _cubic_frame(target, name, centre)
+        if name in "TOI":
+            out[name] = _cubic_frame(target, name, centre, out.get("T"))
     return out
 
 
@@ -190,11 +190,14 @@ def _with_two_fold(target: TurnedMap, frame: Frame, order: int) -> Frame:
     return refined_frame(target, f"D{order}", start, 0.5 * target.step_deg, _ROUGH * target.step_deg)
 
 
-def _cubic_frame(target: TurnedMap, name: str, centre: FloatArray) -> Frame:
+def _cubic_frame(target: TurnedMap, name: str, centre: FloatArray, part: Frame | None) -> Frame:
+    """The best frame; `part` is that of T, whose axes O and I have too, I in one of two ways."""
     generators = symmetry_generators(symmetry_rotations(name))
     frames = sample_rotations(_CUBIC_STEP)
     values = _value(_coarser(target), frames, generators, centre)
     starts = [Frame(rotation=frames[i], centre=centre, score=0.0) for i in np.argsort(-values)[:_KEPT]]
+    if part is not None:
+        starts += [replace(part, rotation=part.rotation @ turn) for turn in rotation_z(np.array([0.0, 90.0]))]
     found = [refined_frame(target, name, start, 0.5 * _CUBIC_STEP, _ROUGH * target.step_deg) for start in starts]
     return max(found, key=lambda f: f.score)
 
