@@ -262,3 +262,20 @@ def test_places_are_right_where_refinement_works_on_voxels_that_are_no_cubes():
     np.testing.assert_allclose(level.from_cubes(level.on_cubes(at[None])), at[None])
     found = match_templates(volume, voxel, [template], TomogramTransfer.of_wedge(-80, 80), params)
     assert np.linalg.norm(found.positions_angstrom[0] - at) < 1.5
+
+
+@pytest.mark.parametrize("place", [(20, 41, 41), (7, 0, 79)])
+def test_a_mask_of_one_voxel_is_still_one_where_the_search_takes_fewer_voxels(place):
+    shape, voxel = (41, 80, 80), 4.0
+    region = torch.zeros(shape, dtype=torch.bool)
+    region[place] = True
+    volume = torch.from_numpy(np.random.default_rng(1).normal(size=shape)).float()
+    wedge = TomogramTransfer.of_wedge(-60, 60)
+    level = Level.build(volume, voxel, 16.0, wedge, region)
+    left = level.region.nonzero().numpy()
+    assert len(left) == 1
+    middle = np.array(level.volume.shape) // 2
+    gap = (left[0] - middle) * level.spacing - (np.array(place) - np.array(shape) // 2) * voxel
+    assert (np.abs(gap) <= 0.5 * level.spacing + voxel).all()  # the last voxels of a side fall to the last of fewer
+    found = match_templates(volume, voxel, [sphere_template(90.0, voxel_size=voxel)], wedge, PARAMS, region=region)
+    assert not found.kept.any()

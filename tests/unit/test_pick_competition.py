@@ -83,6 +83,20 @@ def test_nearby_places_of_one_kind_go_to_the_best_even_if_it_is_a_decoy():
     np.testing.assert_array_equal(verdict.decoy_kinds, [0])
 
 
+def test_a_template_that_is_its_own_decoy_wins_nothing():
+    scores = np.linspace(20.0, 30.0, 40)
+    verdict = judge_places([rivals(np.stack([scores, scores]))], rate=0.05, least_score=6.0)
+    assert len(verdict.scores) == 0
+    assert len(verdict.decoy_scores) == 40
+
+
+def test_places_without_a_number_for_a_score_win_nothing():
+    scores = np.array([[9.0, np.nan, 8.0], [np.nan, 5.0, 4.0]])
+    verdict = judge_places([rivals(scores), rivals(np.zeros((2, 0)))], rate=1.0, least_score=6.0)
+    np.testing.assert_allclose(verdict.scores, [8.0])
+    np.testing.assert_allclose(verdict.q_values, [1.0])
+
+
 def test_gold_and_empty_places_win_nothing():
     scores = np.array([[30.0, 20.0, -np.inf], [9.0, 8.0, -np.inf]])
     verdict = judge_places([rivals(scores, foreign=np.array([True, False, False]))], rate=1.0, least_score=6.0)

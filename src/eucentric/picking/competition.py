@@ -136,7 +136,8 @@ def _winners(rivals: Rivals) -> _Winners:
     """Of the places of one kind; each place blanks those nearby that fit worse."""
     scores = np.stack([m.scores for m in rivals.members])
     rows = np.arange(scores.shape[1])
-    best = scores.argmax(0) if scores.size else np.zeros(0, dtype=np.int64)
+    # of equal ones the last: a decoy that is the template again, as the mirror image of what has no hand, tells nothing apart
+    best = len(scores) - 1 - scores[::-1].argmax(0) if scores.size else np.zeros(0, dtype=np.int64)
     first = scores[best, rows]
     others = np.sort(np.maximum(scores, 0.0), axis=0)
     second = others[-2] if len(scores) > 1 else np.zeros(len(rows))

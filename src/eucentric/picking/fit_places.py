@@ -57,7 +57,7 @@ class Level:
         spacing = voxel_size * np.array(full) / np.array(shape)
         if shape != full:
             volume = fourier_crop(volume, shape)
-            region = torch.nn.functional.interpolate(region[None, None].float(), size=shape, mode="nearest")[0, 0] > 0.5
+            region = _on_fewer_voxels(region, shape)
         voxel = float(spacing[2])
         side = 2 * max(6, math.ceil(0.5 * _PATCH_ANGSTROM / voxel))
         side = min(side, 2 * (min(volume.shape) // 2))
@@ -185,5 +185,12 @@ def _best_rows(
     return np.concatenate(best), np.stack(at), np.concatenate(products)
 
 
-def _on(template: Template, like: Tensor) -> Template:
-    return template.moved_to(like.device)
+def _on_fewer_voxels(region: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Voxels to which any of a region (z, y, x) bool is nearest, with voxel ``n // 2`` at the same place in both."""
+    out = region.to(torch.uint8)
+    for axis, (few, many) in enumerate(zip(shape, region.shape, strict=True)):
+        line = torch.arange(many, device=region.device, dtype=torch.float64) - many // 2
+        nearest = ((line * few / many).round().long() + few // 2).clamp(0, few - 1)
+        size = [few if a == axis else n for a, n in enumerate(out.shape)]
+        out = (out.new_zeros(size).index_add_(axis, nearest, out) > 0).to(torch.uint8)
+    return out > 0
