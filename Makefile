@@ -37,7 +37,7 @@ bench: $(VENV)/.installed  ## Run the benchmarks, each once
 	$(BIN)/asv machine --yes --config benchmarks/asv.conf.json
 	PATH=$(BIN):$$PATH $(BIN)/asv run --python=same --quick --show-stderr --config benchmarks/asv.conf.json
 
-bench-high: $(VENV)/.installed  ## Average 900 simulated particles at 1.6 A: half an hour of one core, 4 GiB
+bench-high: $(VENV)/.installed  ## Average 900 simulated particles at 1.6 A: ten minutes of one core, 3 GiB
 	$(BIN)/python benchmarks/averaging_high.py $(or $(EUCENTRIC_SHARED_DATA),../shared/data)
 
 clean:  ## Remove what was built; the virtual environment and the demo stay
