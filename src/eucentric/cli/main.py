@@ -63,6 +63,13 @@ def make_app() -> App:
         "eucentric.cli.status_command:status", name="status", help="Show what is done, failed or to do.", group=project
     )
     app.command(
+        "eucentric.cli.live_command:live",
+        name="live",
+        help="Follow a microscope, and process each tilt series as it ends.",
+        group=project,
+        help_format="plaintext",
+    )
+    app.command(
         "eucentric.cli.demo_command:demo",
         name="demo",
         help="Simulate a data set, run every stage on it and score the results.",

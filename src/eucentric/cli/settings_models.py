@@ -11,6 +11,10 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.simulation.params import SimulationParams
 
         return SimulationParams
+    if command == "live":
+        from eucentric.pipeline.live_params import LiveParams
+
+        return LiveParams
     if command in ("pick train", "pick apply"):
         from eucentric.picking.learned.params import PickerParams, PickerUse
 

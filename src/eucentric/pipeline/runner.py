@@ -49,6 +49,7 @@ def run_project(
     overwrite: bool = False,
     stages: Sequence[AnyStage] | None = None,
     progress: RunProgress | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> RunSummary:
     """Run every stage on every tilt series of a project, doing only what is not done yet.
 
@@ -63,6 +64,7 @@ def run_project(
     overwrite : do everything anew
     stages : in order; None for those of the product
     progress : told what happens
+    changes : by stage, settings of this run alone that go before those of the plan
 
     Returns
     -------
@@ -76,6 +78,8 @@ def run_project(
     """
     place = find_project(Path(root))
     plan = Plan.load(place, all_stages() if stages is None else stages)
+    for stage, values in (changes or {}).items():
+        plan = plan.with_changes(stage, values)
     steps = project_steps(place, plan, until)
     every = tilt_series_names(place / IMPORT_TABLE)
     run = _Run(place, plan, steps, every, device, cluster, overwrite, workers, progress or RunProgress())
@@ -205,7 +209,7 @@ class _Run:
         choice = choose_workers(max(1, count), ahead.peak_bytes, self.device)
         self._executor = make_executor(self.cluster, self.workers, choice, self.progress.item_progress)
         try:
-            with _stopping_on_terminate(), self.progress:
+            with stopping_on_terminate(), self.progress:
                 self.progress.begin(ahead.pending, self._executor.slots)
                 for steps in segments(self.steps):
                     if issubclass(steps[0].stage, CollectiveStage):
@@ -384,7 +388,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def _stopping_on_terminate() -> Iterator[None]:
+def stopping_on_terminate() -> Iterator[None]:
     """SIGTERM ends the block like Ctrl-C does, in order."""
     if threading.current_thread() is not threading.main_thread():
         yield
