@@ -186,7 +186,7 @@ def test_the_report_has_a_page_for_each_average(folder):
     page = (root / "report" / "average-ball.html").read_text()
     titles = re.findall(r"<h2>([^<]*)</h2>", page)
     assert titles == ["Map", "Resolution", "Directions", "Sharpening", "Iterations", "Particles"]
-    assert page.count("data:image/png;base64,") == 7
+    assert page.count("data:image/webp;base64,") == 7
     assert page.count("Good: ") == 6
     assert "A thing to know." in page
     # 30 particles of which every third is in no half

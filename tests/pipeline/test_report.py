@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
+from PIL import Image
 
 from eucentric.figures.curves import convergence_curve, signal_to_noise_curve
 from eucentric.figures.volume import central_slices, scale_bar_length, wedge_spectrum
@@ -87,7 +87,8 @@ def report(root, items, **settings):
 
 
 def pictures(page):
-    return [imread(io.BytesIO(base64.b64decode(t))) for t in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
+    figures = re.findall(r'<figure class="plot"><img src="data:image/webp;base64,([^"]+)"', page)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) / 255 for text in figures]
 
 
 def read(root, name):

@@ -148,7 +148,7 @@ def test_page_lists_flagged_tilts_and_shows_all_spectra():
         assert "bad:" in shown.caption or shown.title == "Thickness"
     page = render_series(SeriesPage(name="TS_01", sections=(section,)))
     assert page.count('class="tile marked"') == 2
-    assert page.count("data:image/webp") == COUNT
+    assert page.count('class="tile') == COUNT
     assert 'alt="Spectrum at -20.0°, measured on the left and fitted on the right"' in page
 
 

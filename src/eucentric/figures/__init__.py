@@ -39,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "residuals_against_tilt": "alignment",
         "residuals_by_point": "alignment",
         "tracks_over_image": "alignment",
+        "stack_frames": "movie",
         "stack_movie": "movie",
     },
 )

@@ -1,4 +1,4 @@
-"""A tilt series as a moving picture."""
+"""A tilt series, or the layers of a tomogram, as a moving picture or as single ones."""
 
 from io import BytesIO
 from typing import Any
@@ -53,6 +53,48 @@ def stack_movie(
             return movie
 
 
+def stack_frames(
+    stack: NDArray[Any], *, size_px: int = 256, percentile: float = 1.0, most_bytes: int = 250_000, shared: bool = False
+) -> list[bytes]:
+    """Images of a stack as WebP, all of one size.
+
+    Parameters
+    ----------
+    stack : (image, y, x), y up; NaN where an image holds nothing
+    size_px : of the longer side; images that are smaller stay as they are
+    percentile : this many percent of the pixels are darker than black, and as many brighter than white
+    most_bytes : of all together; images are compressed, then made smaller, until they are no larger, but none below 64 pixels
+    shared : grey values mean the same in all images
+
+    Raises
+    ------
+    ShapeError : not (image, y, x)
+    """
+    if stack.ndim != 3 or min(stack.shape) < 1:
+        raise ShapeError(f"A stack of shape {stack.shape} was given; expected (image, y, x).")
+    while True:
+        small = [_shrunk(image, size_px) for image in stack]
+        window = _window(np.stack(small), percentile) if shared else None
+        images = [_grey(image, window or _window(image, percentile)) for image in small]
+        frames: list[bytes] = []
+        for quality in _QUALITIES:
+            sample = [len(_still(image, quality)) for image in images[:: max(1, len(images) // _SAMPLED)]]
+            if np.mean(sample) * len(images) > most_bytes and quality != _QUALITIES[-1]:
+                continue
+            frames = [_still(image, quality) for image in images]
+            if sum(map(len, frames)) <= most_bytes:
+                return frames
+        size_px = int(0.7 * max(small[0].shape))
+        if size_px < _SMALLEST_PX:
+            return frames
+
+
+def _still(image: Image.Image, quality: int) -> bytes:
+    target = BytesIO()
+    image.save(target, format="WEBP", quality=quality, method=2)
+    return target.getvalue()
+
+
 def _small_movie(frames: list[Image.Image], milliseconds: int, most_bytes: int) -> bytes:
     """Frames there and back, at the best quality that is small enough, or the worst."""
     both_ways = [*frames, *frames[-2:0:-1]]
@@ -69,7 +111,13 @@ def _small_movie(frames: list[Image.Image], milliseconds: int, most_bytes: int) 
 
 
 def _frame(image: NDArray[Any], size_px: int, percentile: float) -> Image.Image:
-    values = np.asarray(image, dtype=np.float32)[::-1]  # pictures have their first row at the top
+    small = _shrunk(image, size_px)
+    return _grey(small, _window(small, percentile)).convert("RGB")
+
+
+def _shrunk(image: NDArray[Any], size_px: int) -> NDArray[np.float32]:
+    """Means over boxes, the first row at the top as pictures have it; what is not known has the median."""
+    values = np.asarray(image, dtype=np.float32)[::-1]
     known = np.isfinite(values)
     middle = float(np.median(values[known])) if known.any() else 0.0
     picture = Image.fromarray(np.ascontiguousarray(np.where(known, values, middle)))
@@ -77,10 +125,18 @@ def _frame(image: NDArray[Any], size_px: int, percentile: float) -> Image.Image:
     if shrink > 1.0:
         height, width = (max(1, round(n / shrink)) for n in values.shape)
         picture = picture.resize((width, height), Image.Resampling.BOX)
-    small = np.asarray(picture, dtype=np.float32)
-    low, high = (float(v) for v in np.percentile(small, (percentile, 100.0 - percentile)))
-    grey = np.clip((small - low) / max(high - low, 1e-12), 0.0, 1.0)
-    return Image.fromarray(np.round(255.0 * grey).astype(np.uint8)).convert("RGB")
+    return np.asarray(picture, dtype=np.float32)
+
+
+def _window(values: NDArray[np.float32], percentile: float) -> tuple[float, float]:
+    low, high = np.percentile(values, (percentile, 100.0 - percentile))
+    return float(low), float(high)
+
+
+def _grey(values: NDArray[np.float32], window: tuple[float, float]) -> Image.Image:
+    low, high = window
+    grey = np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0)
+    return Image.fromarray(np.round(255.0 * grey).astype(np.uint8))
 
 
 def _label(frame: Image.Image, text: str) -> None:

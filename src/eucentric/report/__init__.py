@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "SeriesPage": "content",
         "SeriesRow": "content",
         "SliceImages": "sections",
+        "Slider": "content",
         "Strip": "content",
         "Tile": "content",
         "alignment_section": "alignment_sections",

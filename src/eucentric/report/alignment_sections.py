@@ -18,14 +18,15 @@ from eucentric.figures.alignment import (
     shifts_against_tilt,
     tracks_over_image,
 )
-from eucentric.figures.movie import stack_movie
+from eucentric.figures.movie import stack_frames
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.report.content import Picture, Section, picture
+from eucentric.report.content import Picture, Section, Slider, picture, slider
 from eucentric.report.params import ReportParams
 from eucentric.report.sections import Curves, kept_curves
 from eucentric.typing import FloatArray
 
-_MOVIE_BYTES = 1_200_000
+_IMAGES_BYTES = 130_000
+_IMAGES_PX = 192
 
 
 def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
@@ -39,11 +40,12 @@ def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) 
     sigma = np.array([p.sigma_angstrom for _, p in posed])
     known = sigma if np.isfinite(sigma).any() else None
     bars = "" if known is None else " Bars are one standard deviation."
+    sliders: list[Slider] = []
     pictures = []
     if (kept := kept_curves(curves, "aligned", "tilt_deg")) and len(kept[0]) == len(kept[1]):
-        movie = stack_movie(kept[0], kept[1], size_px=192, most_bytes=_MOVIE_BYTES)
+        frames = stack_frames(kept[0], size_px=_IMAGES_PX, most_bytes=_IMAGES_BYTES)
         words = "The tilt axis stands upright. Features glide from side to side; none jumps, or drifts up or down."
-        pictures.append(Picture(title="Aligned images", data=movie, caption=words, media="image/webp"))
+        sliders.append(slider("Aligned images", frames, [f"{angle:+.1f}°" for angle in kept[1]], words))
     pictures.append(
         picture(
             "Shifts", shifts_against_tilt(angles, shifts, known), dpi, f"Of each image from the specimen centre.{bars}"
@@ -64,6 +66,7 @@ def alignment_section(series: TiltSeries, curves: Curves, params: ReportParams) 
             "high tilts, one peak in the axis search, residuals without a common direction; bad: jumps far beyond the bars, "
             "single low scores, a flat or two-peaked search, arrows that point the same way over much of an image."
         ),
+        sliders=tuple(sliders),
         pictures=tuple(pictures),
     )
 

@@ -1,11 +1,15 @@
 """What pages are made of."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 from matplotlib.figure import Figure
+from PIL import Image
+
+from eucentric.report.figure_data import plotted_data
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +19,20 @@ class Picture:
     title: str
     data: bytes
     caption: str = ""
-    media: str = "image/png"
+    media: str = "image/webp"
+    plotted: tuple[Mapping[str, Any], ...] = ()
+    """Numbers behind it, one record for each set of axes; nothing for what is a picture only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slider:
+    """Pictures of one size, one of which is seen; each has its place, such as `z +120 Å`, as title."""
+
+    title: str
+    frames: tuple[Picture, ...]
+    shown: int
+    """Number of the frame that is seen first."""
+    caption: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +67,9 @@ class Section:
     columns: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     """A table, as text; nothing where `columns` is empty."""
+    sliders: tuple[Slider, ...] = ()
     strips: tuple[Strip, ...] = ()
-    """Above the pictures."""
+    """Above the pictures, below the sliders."""
     metrics: tuple[tuple[str, str], ...] = ()
     caveats: tuple[str, ...] = ()
 
@@ -65,7 +83,11 @@ class SeriesPage:
     failed_stage: str | None = None
     message: str | None = None
     """Why the series failed."""
+    outliers: tuple[str, ...] = ()
+    """In what it differs from the other series, in words."""
     sections: tuple[Section, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """Paths of files beside the page, and words for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +105,11 @@ class SeriesRow:
     excluded_count: int | None
     seconds: float
     caveat_count: int = 0
+    quality: tuple[str, ...] = ()
+    """One text for each of the page's `quality_columns`."""
+    outliers: tuple[str, ...] = ()
+    """In what it differs from the other series, in words."""
+    thumbnail: Picture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,22 +138,59 @@ class ProjectPage:
 
     title: str
     rows: tuple[SeriesRow, ...]
+    quality_columns: tuple[str, ...] = ()
+    outlier_note: str = ""
+    """How outliers are told, or why none can be."""
+    pictures: tuple[Picture, ...] = ()
+    """Distributions over the series."""
     tables: tuple[MetricTable, ...] = ()
     averages: tuple[AverageRow, ...] = ()
+    files: tuple[tuple[str, str], ...] = ()
+    """Paths of files beside the page, and words for them."""
     methods: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    bibtex: str = ""
     versions: tuple[tuple[str, str], ...] = ()
 
     @property
     def failed_count(self) -> int:
         return sum(row.failed for row in self.rows)
 
+    @property
+    def has_thumbnails(self) -> bool:
+        return any(row.thumbnail is not None for row in self.rows)
+
+
+_GRAINY_BYTES = 45_000
+_GRAINY_QUALITY = 45
+
 
 def picture(title: str, figure: Figure, dots_per_inch: int, caption: str = "") -> Picture:
-    """A figure as PNG. The same figure gives the same bytes."""
+    """A figure as WebP with its numbers: lines as they were drawn, or, where grain makes that large, with some loss.
+
+    The same figure gives the same bytes.
+    """
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": 1})
+    drawn.seek(0)
+    with Image.open(drawn) as opened:
+        image = opened.convert("RGB")
+    data = _webp(image, lossless=True)
+    if len(data) > _GRAINY_BYTES:
+        data = min(data, _webp(image, quality=_GRAINY_QUALITY), key=len)
+    return Picture(title=title, data=data, caption=caption, plotted=plotted_data(figure))
+
+
+def slider(title: str, frames: Sequence[bytes], places: Sequence[str], caption: str = "") -> Slider:
+    """Frames as WebP with the place of each; the middle one is seen first."""
+    shown = tuple(Picture(title=place, data=data) for data, place in zip(frames, places, strict=True))
+    return Slider(title=title, frames=shown, shown=len(shown) // 2, caption=caption)
+
+
+def _webp(image: Image.Image, **settings: Any) -> bytes:
     target = BytesIO()
-    figure.savefig(target, format="png", dpi=dots_per_inch, metadata={"Software": None})
-    return Picture(title=title, data=target.getvalue(), caption=caption)
+    image.save(target, format="WEBP", method=4, use_sharp_yuv=True, **settings)
+    return target.getvalue()
 
 
 def format_number(value: float | None) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eucentric.report.references import REFERENCES
+
 _SENTENCES: Mapping[str, str] = {
     "motion": (
         "The frames of each tilt movie were aligned to each other by correlation, then by maximum likelihood with smooth "
@@ -95,39 +97,6 @@ _SENTENCES: Mapping[str, str] = {
         "held out of its training {platt}."
     ),
 }
-_REFERENCES: Mapping[str, str] = {
-    "rubinstein": "Rubinstein & Brubaker, J. Struct. Biol. 192:188 (2015), doi:10.1016/j.jsb.2015.08.007",
-    "zivanov_motion": "Zivanov, Nakane & Scheres, IUCrJ 6:5 (2019), doi:10.1107/S205225251801463X",
-    "motioncor": "Zheng et al., Nat. Methods 14:331 (2017), doi:10.1038/nmeth.4193",
-    "guckenberger": "Guckenberger, Ultramicroscopy 9:167 (1982)",
-    "winkler": "Winkler & Taylor, Ultramicroscopy 106:240 (2006), doi:10.1016/j.ultramic.2005.07.007",
-    "aretomo": "Zheng et al., J. Struct. Biol. X 6:100068 (2022), doi:10.1016/j.yjsbx.2022.100068",
-    "han": "Han et al., J. Struct. Biol. 192:403 (2015), doi:10.1016/j.jsb.2015.09.015",
-    "mastronarde": "Mastronarde & Held, J. Struct. Biol. 197:102 (2017), doi:10.1016/j.jsb.2016.07.011",
-    "fernandez": "Fernandez, Li, Bharat & Agard, J. Struct. Biol. 202:200 (2018), doi:10.1016/j.jsb.2018.02.001",
-    "scott": "Scott et al., Nature 483:444 (2012), doi:10.1038/nature10934",
-    "rohou": "Rohou & Grigorieff, J. Struct. Biol. 192:216 (2015), doi:10.1016/j.jsb.2015.08.008",
-    "elferich": "Elferich, Kong, Zottig & Grigorieff, eLife 13:RP97227 (2024), doi:10.7554/eLife.97227",
-    "tegunov": "Tegunov & Cramer, Nat. Methods 16:1146 (2019), doi:10.1038/s41592-019-0580-y",
-    "radermacher": "Radermacher, in Electron Tomography, 2nd ed. (2006), ch. 8, doi:10.1007/978-0-387-69008-7_9",
-    "harauz": "Harauz & van Heel, Optik 73:146 (1986)",
-    "gilbert": "Gilbert, J. Theor. Biol. 36:105 (1972), doi:10.1016/0022-5193(72)90180-4",
-    "andersen": "Andersen & Kak, Ultrason. Imaging 6:81 (1984), doi:10.1016/0161-7346(84)90008-7",
-    "hestenes": "Hestenes & Stiefel, J. Res. Natl. Bur. Stand. 49:409 (1952), doi:10.6028/jres.049.044",
-    "chambolle": "Chambolle & Pock, J. Math. Imaging Vis. 40:120 (2011), doi:10.1007/s10851-010-0251-1",
-    "pock": "Pock & Chambolle, ICCV 2011, 1762, doi:10.1109/ICCV.2011.6126441",
-    "xiong": "Xiong et al., J. Struct. Biol. 168:378 (2009), doi:10.1016/j.jsb.2009.08.016",
-    "jensen": "Jensen & Kornberg, Ultramicroscopy 84:57 (2000), doi:10.1016/S0304-3991(00)00005-X",
-    "turonova": "Turonova et al., J. Struct. Biol. 199:187 (2017), doi:10.1016/j.jsb.2017.07.007",
-    "roseman": "Roseman, Ultramicroscopy 94:225 (2003), doi:10.1016/S0304-3991(02)00333-9",
-    "chaillet": "Chaillet et al., Int. J. Mol. Sci. 24:13375 (2023), doi:10.3390/ijms241713375",
-    "marr": "Marr & Hildreth, Proc. R. Soc. B 207:187 (1980), doi:10.1098/rspb.1980.0020",
-    "moebel": "Moebel et al., Nat. Methods 18:1386 (2021), doi:10.1038/s41592-021-01275-4",
-    "platt": "Platt, Advances in Large Margin Classifiers (1999), 61-74",
-    "elias": "Elias & Gygi, Nat. Methods 4:207 (2007), doi:10.1038/nmeth1019",
-    "rickgauer": "Rickgauer, Grigorieff & Denk, eLife 6:e25648 (2017), doi:10.7554/eLife.25648",
-    "grant": "Grant & Grigorieff, eLife 4:e06980 (2015), doi:10.7554/eLife.06980",
-}
 
 
 def methods(stages: Mapping[str, Sequence[Mapping[str, Any]]], version: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -151,11 +120,11 @@ def methods(stages: Mapping[str, Sequence[Mapping[str, Any]]], version: str) -> 
             words = {"tomograms": "Some tomograms" if several else "Tomograms"} | said[key]
             for name, text in words.items():
                 sentence = sentence.replace(f"{{{name}}}", text)
-            cited = sorted((s for s in _REFERENCES if f"{{{s}}}" in sentence), key=lambda s: sentence.index(f"{{{s}}}"))
+            cited = sorted((s for s in REFERENCES if f"{{{s}}}" in sentence), key=lambda s: sentence.index(f"{{{s}}}"))
             for source in cited:
                 numbers.setdefault(source, len(numbers) + 1)
             paragraphs.append(sentence.format(**{source: f"[{numbers[source]}]" for source in cited}))
-    return tuple(paragraphs), tuple(_REFERENCES[key] for key in numbers)
+    return tuple(paragraphs), tuple(REFERENCES[key].text for key in numbers)
 
 
 def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:

@@ -15,6 +15,12 @@ class ReportParams(Frozen):
     slice_planes: int = Field(
         default=5, ge=1, le=101, description="planes averaged for each slice of the tomogram: one alone is mostly noise"
     )
+    layer_count: int = Field(
+        default=24, ge=1, le=400, description="layers of the tomogram to slide through, spread evenly over its height"
+    )
+    layer_size_px: int = Field(
+        default=256, ge=64, le=2048, description="longer side of a layer: larger ones are compressed to the same bytes"
+    )
     contrast_percentile: float = Field(
         default=0.5, ge=0, lt=50, description="percent of pixels below black and above white in slices"
     )

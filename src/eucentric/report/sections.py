@@ -17,13 +17,17 @@ from eucentric.figures.motion import (
     power_gained,
     total_motion,
 )
+from eucentric.figures.movie import stack_frames
 from eucentric.figures.volume import central_slices, wedge_spectrum
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.report.content import Picture, Section, metric_rows, picture
+from eucentric.report.content import Picture, Section, Slider, metric_rows, picture, slider
 from eucentric.report.params import ReportParams
 from eucentric.typing import FloatArray
 
 Curves = Mapping[str, NDArray[Any]]
+
+_LAYER_BYTES = 5_000
+_THUMBNAIL_PX, _THUMBNAIL_BYTES = 128, 6_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +43,10 @@ class SliceImages:
     power_zx: FloatArray
     """(z, x), mean power of the xz planes, zero frequency at n // 2."""
     voxel_size_angstrom: float
+    layers: FloatArray
+    """(layer, y, x), from bottom to top."""
+    heights_angstrom: FloatArray
+    """(layer,), of their middles over the specimen centre."""
 
 
 def motion_section(series: TiltSeries, curves: Curves, params: ReportParams) -> Section | None:
@@ -113,8 +121,10 @@ def _motion_flags(angles: FloatArray, totals: FloatArray, curves: Curves) -> tup
 def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportParams) -> Section | None:
     """Central slices, the missing wedge and the curves that were kept; None where there is none of them."""
     pictures: list[Picture] = []
+    sliders: tuple[Slider, ...] = ()
     dpi = params.dots_per_inch
     if slices is not None:
+        sliders = (_layers(slices, params),)
         figure = central_slices(
             slices.slice_z, slices.slice_y, slices.slice_x, slices.voxel_size_angstrom, params.contrast_percentile
         )
@@ -143,8 +153,27 @@ def tomogram_section(slices: SliceImages | None, curves: Curves, params: ReportP
             "Good: sharp features in the xy slice and a specimen that lies flat inside the xz slice; bad: arcs and "
             "double edges (alignment), a tilted or cut specimen (volume), or a wedge that does not fit the tilt range."
         ),
+        sliders=sliders,
         pictures=tuple(pictures),
     )
+
+
+def _layers(slices: SliceImages, params: ReportParams) -> Slider:
+    frames = stack_frames(
+        slices.layers,
+        size_px=params.layer_size_px,
+        percentile=params.contrast_percentile,
+        most_bytes=_LAYER_BYTES * len(slices.layers),
+        shared=True,
+    )
+    words = f"Looking along z, up to {params.slice_planes} planes averaged for each; z is the height over the specimen centre."
+    return slider("Layers", frames, [f"z {height:+.0f} Å" for height in slices.heights_angstrom], words)
+
+
+def thumbnail(slices: SliceImages, name: str) -> Picture:
+    """The central slice along z as a small picture."""
+    (data,) = stack_frames(slices.slice_z[None], size_px=_THUMBNAIL_PX, most_bytes=_THUMBNAIL_BYTES)
+    return Picture(title=f"Central slice of {name}", data=data)
 
 
 def with_record(section: Section, metrics: Mapping[str, float | None], caveats: tuple[str, ...]) -> Section:

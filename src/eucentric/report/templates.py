@@ -1,79 +1,121 @@
 """The HTML of the pages."""
 
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; border-bottom: 1px solid #ccc; margin-top: 2.2rem; }
-table { border-collapse: collapse; margin: 0.8rem 0; } .wide { overflow-x: auto; }
-th, td { text-align: left; padding: 0.2rem 0.7rem; border-bottom: 1px solid #e3e3e3; vertical-align: top; }
-figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; } figcaption, .title { color: #555; }
-.reading { color: #555; font-style: italic; }
-.failed { background: #fdecea; border-left: 4px solid #c0392b; padding: 0.6rem 1rem; }
-.strip { display: flex; gap: 0.5rem; overflow-x: auto; margin: 0.4rem 0; padding-bottom: 0.5rem; }
-.strip .tile { flex: none; width: 11rem; margin: 0; font-size: 0.8rem; line-height: 1.35; border-top: 4px solid transparent; }
-.strip img { display: block; width: 100%; } .strip b, .strip span { display: block; }
-.strip .marked { border-top-color: #d55e00; } .strip .mark { color: #8a4b00; }
-tr.failed td { background: #fdecea; } .caveats li { color: #8a4b00; }
-"""
+from eucentric.report.page_script import SCRIPT
+from eucentric.report.page_style import STYLE
 
 _BASE = (
     """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>{% block title %}{% endblock %}</title>
 <style>"""
-    + _STYLE
+    + STYLE
     + """</style>
 </head>
 <body>
 {% block body %}{% endblock %}
+<script>"""
+    + SCRIPT
+    + """</script>
 </body>
 </html>
 """
 )
 
+_MACROS = """
+{% macro image(picture) %}
+<img src="data:{{ picture.media }};base64,{{ picture.data | base64 }}" alt="{{ picture.title }}">
+{%- endmacro %}
+{% macro plot(picture) %}
+<figure{% if picture.plotted %} class="plot"{% endif %}>{{ image(picture) }}
+<figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}</figcaption></figure>
+{% endmacro %}
+{% macro facts(rows, label) %}
+<div class="wide" role="region" aria-label="{{ label }}" tabindex="0"><table>
+{% for name, value in rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% endfor %}</table></div>
+{% endmacro %}
+{% macro downloads(files) %}
+{% if files %}
+<p class="files">{% for href, words in files %}<a href="{{ href | urlencode }}">{{ words }}</a>{{ "" if loop.last else " · " }}
+{% endfor %}</p>
+{% endif %}
+{% endmacro %}
+"""
+
 _PROJECT = """{% extends "base" %}
+{% import "macros" as part %}
 {% block title %}{{ page.title }}{% endblock %}
 {% block body %}
-<h1>{{ page.title }}</h1>
-<p>{{ page.rows | length }} tilt series, {{ page.failed_count }} failed.</p>
+<header><h1>{{ page.title }}</h1>
+<p>{{ page.rows | length }} tilt series, {{ page.failed_count }} failed.
+<span class="hint">Press the head of a column to sort by it, again to turn the order round.</span></p></header>
+<main>
 <h2>Tilt series</h2>
-<div class="wide"><table>
-<tr><th>series</th><th>outcome</th><th>stage</th><th>tilts</th><th>excluded</th><th>caveats</th><th>time (s)</th>
-<th>message</th></tr>
+<div class="wide" role="region" aria-label="Tilt series" tabindex="0"><table class="sortable">
+<thead><tr><th scope="col">series</th>
+{% if page.has_thumbnails %}<th scope="col" data-fixed>picture</th>{% endif %}
+<th scope="col">outcome</th><th scope="col">stage</th><th scope="col">tilts</th><th scope="col">excluded</th>
+{% for column in page.quality_columns %}<th scope="col">{{ column }}</th>{% endfor %}
+<th scope="col">unlike the others</th><th scope="col">caveats</th><th scope="col">time (s)</th>
+<th scope="col">message</th></tr></thead>
+<tbody>
 {% for row in page.rows %}
 <tr{% if row.failed %} class="failed"{% endif %}>
-<td>{% if row.page %}<a href="{{ row.page | urlencode }}">{{ row.name }}</a>{% else %}{{ row.name }}{% endif %}</td>
+<th scope="row">{% if row.page %}<a href="{{ row.page | urlencode }}">{{ row.name }}</a>{% else %}{{ row.name }}{% endif %}</th>
+{% if page.has_thumbnails %}<td>{% if row.thumbnail %}{{ part.image(row.thumbnail) }}{% endif %}</td>{% endif %}
 <td>{{ "failed" if row.failed else "done" }}</td><td>{{ row.stage }}</td>
 <td>{{ "" if row.tilt_count is none else row.tilt_count }}</td>
 <td>{{ "" if row.excluded_count is none else row.excluded_count }}</td>
+{% for value in row.quality %}<td>{{ value }}</td>{% endfor %}
+<td>{{ row.outliers | length }}</td>
 <td>{{ row.caveat_count }}</td><td>{{ "%.1f" | format(row.seconds) }}</td><td>{{ row.message }}</td>
 </tr>
 {% endfor %}
-</table></div>
+</tbody></table></div>
+{% if page.outlier_note %}
+<h3>Unlike the others</h3>
+<p class="reading">{{ page.outlier_note }}</p>
+<ul class="outliers">
+{% for row in page.rows if row.outliers %}
+<li><b>{{ row.name }}</b><ul>{% for words in row.outliers %}<li>{{ words }}</li>{% endfor %}</ul></li>
+{% endfor %}
+</ul>
+{% endif %}
+{% if page.pictures %}
+<h2>Distributions</h2>
+{% for picture in page.pictures %}{{ part.plot(picture) }}{% endfor %}
+{% endif %}
 {% if page.averages %}
 <h2>Averages</h2>
-<div class="wide"><table>
-<tr><th>average</th>{% for name, value in page.averages[0].facts %}<th>{{ name }}</th>{% endfor %}</tr>
+<div class="wide" role="region" aria-label="Averages" tabindex="0"><table class="sortable">
+<thead><tr><th scope="col">average</th>
+{% for name, value in page.averages[0].facts %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for row in page.averages %}
-<tr><td><a href="{{ row.page | urlencode }}">{{ row.name }}</a></td>
+<tr><th scope="row"><a href="{{ row.page | urlencode }}">{{ row.name }}</a></th>
 {% for name, value in row.facts %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}
-</table></div>
+</tbody></table></div>
 {% endif %}
 {% if page.tables %}
 <h2>Metrics</h2>
 {% for table in page.tables %}
 <h3>{{ table.stage }}</h3>
-<div class="wide"><table>
-<tr><th>series</th>{% for column in table.columns %}<th>{{ column }}</th>{% endfor %}</tr>
+<div class="wide" role="region" aria-label="Metrics: {{ table.stage }}" tabindex="0"><table class="sortable">
+<thead><tr><th scope="col">series</th>{% for column in table.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for name, values in table.rows %}
-<tr><td>{{ name }}</td>{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>
+<tr><th scope="row">{{ name }}</th>{% for value in values %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}
-</table></div>
+</tbody></table></div>
 {% endfor %}
 {% endif %}
+{{ part.downloads(page.files) }}
 <h2>Methods</h2>
 {% for paragraph in page.methods %}<p>{{ paragraph }}</p>
 {% endfor %}
@@ -83,47 +125,67 @@ _PROJECT = """{% extends "base" %}
 {% endfor %}
 </ol>
 {% endif %}
+{% if page.bibtex %}
+<details><summary>BibTeX (also in <a href="methods.bib">methods.bib</a>)</summary>
+<pre tabindex="0" role="region" aria-label="BibTeX">{{ page.bibtex }}</pre></details>
+{% endif %}
 {% if page.versions %}
 <h2>Programs</h2>
 <p>{% for name, number in page.versions %}{{ name }} {{ number }}{{ "" if loop.last else ", " }}{% endfor %}</p>
 {% endif %}
+</main>
 {% endblock %}
 """
 
 _SERIES = """{% extends "base" %}
+{% import "macros" as part %}
 {% block title %}{{ page.name }}{% endblock %}
 {% block body %}
-<p><a href="index.html">The project</a></p>
+<nav aria-label="Project"><a href="index.html">The project</a></nav>
+<main>
 <h1>{{ page.name }}</h1>
 {% if page.failed_stage %}
 <p class="failed">Failed in {{ page.failed_stage }}: {{ page.message }}</p>
 {% endif %}
-{% if page.facts %}
-<table>{% for name, value in page.facts %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
+{% if page.outliers %}
+<p>Unlike the other series:</p>
+<ul class="outliers">{% for words in page.outliers %}<li>{{ words }}</li>{% endfor %}</ul>
 {% endif %}
+{% if page.facts %}{{ part.facts(page.facts, "About " ~ page.name) }}{% endif %}
+{{ part.downloads(page.files) }}
 {% for section in page.sections %}
 <h2>{{ section.title }}</h2>
 <p class="reading">{{ section.reading }}</p>
 {% if section.caveats %}
 <ul class="caveats">{% for caveat in section.caveats %}<li>{{ caveat }}</li>{% endfor %}</ul>
 {% endif %}
-{% if section.metrics %}
-<table>{% for name, value in section.metrics %}<tr><th>{{ name }}</th><td>{{ value }}</td></tr>{% endfor %}</table>
-{% endif %}
+{% if section.metrics %}{{ part.facts(section.metrics, section.title ~ ": figures") }}{% endif %}
 {% if section.columns %}
-<div class="wide"><table>
-<tr>{% for column in section.columns %}<th>{{ column }}</th>{% endfor %}</tr>
+<div class="wide" role="region" aria-label="{{ section.title }}: table" tabindex="0"><table class="sortable">
+<thead><tr>{% for column in section.columns %}<th scope="col">{{ column }}</th>{% endfor %}</tr></thead>
+<tbody>
 {% for row in section.rows %}
 <tr>{% for value in row %}<td>{{ value }}</td>{% endfor %}</tr>
 {% endfor %}
-</table></div>
+</tbody></table></div>
 {% endif %}
+{% for slider in section.sliders %}
+<figure class="slider">
+{% for frame in slider.frames %}
+<img src="data:{{ frame.media }};base64,{{ frame.data | base64 }}" alt="{{ slider.title }}, {{ frame.title }}"
+ data-label="{{ frame.title }}"{{ "" if loop.index0 == slider.shown else " hidden" }}>
+{% endfor %}
+<div class="controls" hidden><button type="button" aria-pressed="false">Play</button>
+<input type="range" min="0" max="{{ slider.frames | length - 1 }}" value="{{ slider.shown }}" step="1" aria-label="{{ slider.title }}">
+<output>{{ slider.frames[slider.shown].title }}</output></div>
+<figcaption><b>{{ slider.title }}.</b> {{ slider.caption }}</figcaption></figure>
+{% endfor %}
 {% for strip in section.strips %}
 <p class="title"><b>{{ strip.title }}.</b> {{ strip.caption }}</p>
 <div class="strip" tabindex="0" role="group" aria-label="{{ strip.title }}">
 {% for tile in strip.tiles %}
 <div class="tile{% if tile.mark %} marked{% endif %}">
-<img src="data:{{ tile.picture.media }};base64,{{ tile.picture.data | base64 }}" alt="{{ tile.picture.title }}">
+{{ part.image(tile.picture) }}
 <b>{{ tile.lines[0] }}</b>
 {% for line in tile.lines[1:] %}<span>{{ line }}</span>
 {% endfor %}
@@ -133,13 +195,11 @@ _SERIES = """{% extends "base" %}
 {% endfor %}
 </div>
 {% endfor %}
-{% for picture in section.pictures %}
-<figure><img src="data:{{ picture.media }};base64,{{ picture.data | base64 }}" alt="{{ picture.title }}">
-<figcaption><b>{{ picture.title }}.</b> {{ picture.caption }}</figcaption></figure>
+{% for picture in section.pictures %}{{ part.plot(picture) }}{% endfor %}
 {% endfor %}
-{% endfor %}
+</main>
 {% endblock %}
 """
 
-TEMPLATES = {"base": _BASE, "project": _PROJECT, "series": _SERIES}
+TEMPLATES = {"base": _BASE, "macros": _MACROS, "project": _PROJECT, "series": _SERIES}
 """By name, for the template loader."""

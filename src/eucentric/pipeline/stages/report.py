@@ -6,47 +6,34 @@ import hashlib
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric import __version__
 from eucentric.errors import EucentricError
-from eucentric.io.atomic import write_text_atomic
+from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.io.mrc import read_mrc
-from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
+from eucentric.io.tilt_series import read_tilt_series
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.average_report import average_folders, average_mark, read_average
-from eucentric.pipeline.kept_picks import kept_folders, kept_mark, kept_records
-from eucentric.pipeline.records import Record, row_path, software_versions, variant_folders
+from eucentric.pipeline.kept_picks import kept_folders, kept_mark
+from eucentric.pipeline.records import Record, row_path, variant_folders
+from eucentric.pipeline.report_project import outliers_in_words, project_metrics, project_page
+from eucentric.pipeline.series_history import PICK, STAGE_TITLES, STAGES, SeriesHistory, series_histories, stage_title
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
-from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.alignment_sections import alignment_section, excluded_section
 from eucentric.report.averaging_sections import average_page
-from eucentric.report.content import (
-    AverageRow,
-    MetricTable,
-    ProjectPage,
-    Section,
-    SeriesPage,
-    SeriesRow,
-    format_number,
-    metric_label,
-)
+from eucentric.report.content import AverageRow, Picture, ProjectPage, Section, SeriesPage, format_number, metric_label
 from eucentric.report.ctf_sections import ctf_section
-from eucentric.report.methods import methods
+from eucentric.report.exports import Figures, figures_of, figures_zip, metrics_csv, metrics_json
 from eucentric.report.pages import render_project, render_series
 from eucentric.report.params import ReportParams
 from eucentric.report.picking_sections import picking_section
-from eucentric.report.sections import (
-    SliceImages,
-    motion_section,
-    tomogram_section,
-    with_record,
-)
+from eucentric.report.sections import SliceImages, motion_section, thumbnail, tomogram_section, with_record
+from eucentric.typing import FloatArray
 
 if TYPE_CHECKING:
     import torch
@@ -54,39 +41,17 @@ if TYPE_CHECKING:
     from eucentric.pipeline.executors import Executor
     from eucentric.pipeline.store import StageStore
 
-_STAGES = ("motion", "align", "ctf", "reconstruct")
-_TITLES = {"motion": "Motion", "align": "Alignment", "ctf": "Contrast transfer", "reconstruct": "Reconstruction"}
-_PICK = "pick"
-_IMPORT = "import"
+_DATA = "data"
 _FAILED_PICKS = "Nothing could be searched."
 _NO_METRICS = "The stage's own figures; the page has no plots for it."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _History:
-    """What is known of one tilt series."""
-
-    name: str
-    records: dict[str, Record]
-    """Of the stages it came through, in order, and of the one it failed in."""
-    series: TiltSeries | None
-    """As the furthest stage left it."""
-
-    @property
-    def failure(self) -> Record | None:
-        return next((record for record in self.records.values() if not record.is_done), None)
-
-    @property
-    def furthest(self) -> str:
-        return next(reversed(self.records), _IMPORT)
 
 
 class WriteReport(CollectiveStage):
     """Write the pages of the report."""
 
-    name, params, version, after = "report", ReportParams, 1, "reconstruct"
+    name, params, version, after = "report", ReportParams, 2, "reconstruct"
     runs_without_items = True
-    shows_variants_of = ("reconstruct", _PICK)
+    shows_variants_of = ("reconstruct", PICK)
 
     @classmethod
     def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
@@ -102,22 +67,52 @@ class WriteReport(CollectiveStage):
         A part whose file cannot be read is left out, and the page says so.
         """
         del executor, device
-        histories = _histories(items, store)
+        histories = series_histories(items, store)
         files = page_names([h.name for h in histories])
+        outliers = outliers_in_words(histories)
+        thumbnails: dict[str, Picture] = {}
         problems: list[str] = []
         for index, history in enumerate(histories):
             store.progress(index / len(histories), history.name)
-            page, notes = _series_page(history, store, params)
-            write_text_atomic(store.output(files[history.name]), render_series(page))
+            page, notes, small = _series_page(history, store, params)
+            _write_page(store, files[history.name], replace(page, outliers=outliers.get(history.name, ())))
             problems.extend(f"{history.name}: {note}" for note in notes)
+            if small is not None:
+                thumbnails[history.name] = small
         averages = _average_pages(store, params, files)
-        page_of_all = replace(_project_page(histories, files, params), averages=averages)
-        write_text_atomic(store.output("index.html"), render_project(page_of_all))
+        page_of_all = replace(project_page(histories, files, thumbnails, outliers, params), averages=averages)
+        _write_project(store, page_of_all, histories)
         failed = sum(h.failure is not None for h in histories)
         metrics = {"series": float(len(histories)), "failed": float(failed)}
         if averages:
             metrics["averages"] = float(len(averages))
         return CollectiveOutcome(metrics=metrics, caveats=tuple(problems))
+
+
+def _write_page(store: StageStore, file: str, page: SeriesPage) -> None:
+    """The page, and the numbers of its figures beside it."""
+    data = _write_figures(store, file.removesuffix(".html"), page.name, figures_of(page))
+    write_text_atomic(store.output(file), render_series(replace(page, files=data)))
+
+
+def _write_figures(store: StageStore, stem: str, name: str, figures: Figures) -> tuple[tuple[str, str], ...]:
+    """The archive of the figures' numbers, as a page names it; nothing where there are none."""
+    if not figures:
+        return ()
+    write_bytes_atomic(store.output(_DATA, f"{stem}.zip"), figures_zip(name, figures))
+    return ((f"{_DATA}/{stem}.zip", "Numbers behind the figures (CSV and JSON)"),)
+
+
+def _write_project(store: StageStore, page: ProjectPage, histories: Sequence[SeriesHistory]) -> None:
+    """The page, its metrics, the numbers of its figures and the references beside it."""
+    found = project_metrics(histories)
+    write_text_atomic(store.output("metrics.csv"), metrics_csv(found))
+    write_text_atomic(store.output("metrics.json"), metrics_json(found))
+    write_text_atomic(store.output("methods.bib"), page.bibtex)
+    # no page of a series is called index
+    figures = _write_figures(store, "index", page.title, [(page.title, picture) for picture in page.pictures])
+    files = (("metrics.csv", "All metrics (CSV)"), ("metrics.json", "All metrics (JSON)"), *figures)
+    write_text_atomic(store.output("index.html"), render_project(replace(page, files=files)))
 
 
 def _average_pages(store: StageStore, params: ReportParams, taken: Mapping[str, str]) -> tuple[AverageRow, ...]:
@@ -128,7 +123,7 @@ def _average_pages(store: StageStore, params: ReportParams, taken: Mapping[str, 
     for folder in folders:
         page = average_page(read_average(folder), params)
         file = names[f"average-{folder.name}"]
-        write_text_atomic(store.output(file), render_series(page))
+        _write_page(store, file, page)
         rows.append(AverageRow(name=folder.name, page=file, facts=page.facts))
     return tuple(rows)
 
@@ -147,44 +142,15 @@ def page_names(names: Sequence[str]) -> dict[str, str]:
     return files
 
 
-def _histories(items: Sequence[TiltSeries], store: StageStore) -> list[_History]:
-    stages = {stage: store.records(stage) for stage in _STAGES}
-    picks = {folder: store.records(folder) for folder in variant_folders(store.root, _PICK)}
-    picks |= {f"{_PICK}/{folder.name}": kept_records(folder) for folder in kept_folders(store.root)}
-    table = store.root / _IMPORT / "tilt_series.star"
-    names = tilt_series_names(table) if table.is_file() else [n for found in stages.values() for n in found]
-    given = {series.name: series for series in items}
-    histories = []
-    for name in dict.fromkeys([*names, *given]):
-        passed: dict[str, Record] = {}
-        for stage, found in stages.items():
-            if name in found:
-                passed[stage] = found[name]
-                if not found[name].is_done:
-                    break  # Records of later stages are of an earlier run.
-        else:
-            passed |= {folder: found[name] for folder, found in picks.items() if name in found}
-        histories.append(_History(name=name, records=passed, series=given.get(name) or _furthest(name, passed, store)))
-    return histories
-
-
-def _furthest(name: str, passed: Mapping[str, Record], store: StageStore) -> TiltSeries | None:
-    rows = [row_path(store.root / stage, name) for stage, record in passed.items() if record.is_done]
-    for path in (*reversed(rows), store.root / _IMPORT / "tilt_series.star"):
-        try:
-            series: TiltSeries = read_tilt_series(path, name, store.root)
-        except (EucentricError, OSError):
-            continue  # An earlier table still tells of the tilts.
-        return series
-    return None
-
-
-def _series_page(history: _History, store: StageStore, params: ReportParams) -> tuple[SeriesPage, list[str]]:
+def _series_page(
+    history: SeriesHistory, store: StageStore, params: ReportParams
+) -> tuple[SeriesPage, list[str], Picture | None]:
+    """The page, what could not be read, and the tomogram as a small picture."""
     notes: list[str] = []
     sections: list[Section] = []
     series = history.series
     done = {stage: record for stage, record in history.records.items() if record.is_done}
-    curves = {stage: _curves(store, stage, history.name, notes) if stage in done else {} for stage in _STAGES}
+    curves = {stage: _curves(store, stage, history.name, notes) if stage in done else {} for stage in STAGES}
     if "align" in done:
         curves["align"] |= _curves(store, "align", history.name, notes, "pictures")
     pictures = _curves(store, "ctf", history.name, notes, "pictures") if "ctf" in done else {}
@@ -198,6 +164,7 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
         curves["align"] = again | _curves(store, "axis", history.name, notes, "pictures")
         done["align"] = replace(done["align"], metrics=turned.metrics, caveats=done["align"].caveats + turned.caveats)
     found: dict[str, Section | None] = {}
+    small: Picture | None = None
     if series is not None:
         found["motion"] = motion_section(series, curves["motion"], params)
         found["align"] = alignment_section(series, curves["align"], params)
@@ -205,12 +172,13 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
         found["ctf"] = ctf_section(series, curves["ctf"], pictures, params)
         slices = None
         if series.tomogram is not None and "reconstruct" in done:
-            slices = _slices(series.tomogram, store, params.slice_planes, notes)
+            slices = _slices(series.tomogram, store, params, notes)
+            small = None if slices is None else thumbnail(slices, history.name)
         found["reconstruct"] = tomogram_section(slices, curves["reconstruct"], params)
     for stage in ("motion", "align", "excluded", "ctf", "reconstruct"):
         section, record = found.get(stage), done.get(stage)
         if section is None and record is not None and (record.metrics or record.caveats):
-            section = Section(title=_TITLES[stage], reading=_NO_METRICS)
+            section = Section(title=STAGE_TITLES[stage], reading=_NO_METRICS)
         if section is not None:
             sections.append(section if record is None else with_record(section, record.metrics, record.caveats))
     sections += _variants(history.name, store, params, notes)
@@ -227,7 +195,7 @@ def _series_page(history: _History, store: StageStore, params: ReportParams) -> 
         message=None if failure is None else failure.message or "no message was kept",
         sections=tuple(sections),
     )
-    return page, notes
+    return page, notes, small
 
 
 def _variants(name: str, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
@@ -242,7 +210,7 @@ def _variants(name: str, store: StageStore, params: ReportParams, notes: list[st
         except (EucentricError, OSError) as error:
             notes.append(f"The tomogram in `{folder}` is not shown: {error}")
             continue
-        slices = None if tomogram is None else _slices(tomogram, store, params.slice_planes, notes)
+        slices = None if tomogram is None else _slices(tomogram, store, params, notes)
         section = tomogram_section(slices, _curves(store, folder, name, notes), params)
         if section is not None:
             chosen = _settings_unlike(record, store.records("reconstruct").get(name))
@@ -251,13 +219,13 @@ def _variants(name: str, store: StageStore, params: ReportParams, notes: list[st
     return sections
 
 
-def _picks(history: _History, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
+def _picks(history: SeriesHistory, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
     """A section for every search of the tomogram."""
     sections = []
     for folder, record in history.records.items():
-        if record.stage != _PICK:
+        if record.stage != PICK:
             continue
-        title = _title(folder)
+        title = stage_title(folder)
         if not record.is_done:
             sections.append(Section(title=title, reading=_FAILED_PICKS, caveats=(record.message or "",)))
             continue
@@ -266,11 +234,6 @@ def _picks(history: _History, store: StageStore, params: ReportParams, notes: li
         section = picking_section(title, kept, pictures, params) or Section(title=title, reading=_NO_METRICS)
         sections.append(with_record(section, record.metrics, record.caveats))
     return sections
-
-
-def _title(stage: str) -> str:
-    """Of a stage, or of a search in a folder of its own."""
-    return _TITLES.get(stage) or f"Picks of {stage.partition('/')[2] or stage}"
 
 
 def _settings_unlike(record: Record, usual: Record | None) -> str:
@@ -316,18 +279,18 @@ def _curves(
         return {}
 
 
-def _slices(tomogram: Tomogram, store: StageStore, planes: int, notes: list[str]) -> SliceImages | None:
+def _slices(tomogram: Tomogram, store: StageStore, params: ReportParams, notes: list[str]) -> SliceImages | None:
     path = Path(store.resolve(tomogram.path))
     try:
         array, _ = read_mrc(path, as_stored=True)  # grey values of a picture need no scale
-        return central_planes(array, tomogram.voxel_size_angstrom, planes)
+        return central_planes(array, tomogram.voxel_size_angstrom, params.slice_planes, params.layer_count)
     except (EucentricError, OSError) as error:
         notes.append(f"The tomogram is not shown: {error}")
         return None
 
 
-def central_planes(volume: NDArray[Any], voxel_size_angstrom: float, planes: int) -> SliceImages:
-    """Means of the planes around the centre, voxel `n // 2`, of a volume (z, y, x)."""
+def central_planes(volume: NDArray[Any], voxel_size_angstrom: float, planes: int, layers: int = 1) -> SliceImages:
+    """Means of the planes around the centre, voxel `n // 2`, of a volume (z, y, x), and layers spread over its height."""
     middle = []
     for axis in range(3):
         centre, count = volume.shape[axis] // 2, volume.shape[axis]
@@ -339,88 +302,25 @@ def central_planes(volume: NDArray[Any], voxel_size_angstrom: float, planes: int
     # A Hann window along both axes: edges that do not meet would draw a bright cross over the wedge.
     window = np.hanning(across_y.shape[0] + 2)[1:-1, None, None] * np.hanning(across_y.shape[2] + 2)[1:-1]
     power = (np.abs(np.fft.fft2(across_y * window, axes=(0, 2))) ** 2).mean(axis=1)
+    stack, heights = _layers(volume, planes, min(layers, volume.shape[0]))
     return SliceImages(
         slice_z=middle[0].mean(axis=0),
         slice_y=middle[1].mean(axis=1),
         slice_x=middle[2].mean(axis=2),
         power_zx=cast("NDArray[np.float64]", np.fft.fftshift(power)),
         voxel_size_angstrom=voxel_size_angstrom,
+        layers=stack,
+        heights_angstrom=heights * voxel_size_angstrom,
     )
 
 
-def _project_page(histories: Sequence[_History], files: Mapping[str, str], params: ReportParams) -> ProjectPage:
-    rows = []
-    for history in histories:
-        failure = history.failure
-        rows.append(
-            SeriesRow(
-                name=history.name,
-                page=files[history.name],
-                stage=history.furthest,
-                failed=failure is not None,
-                message="" if failure is None else failure.message or "no message was kept",
-                tilt_count=None if history.series is None else len(history.series.tilts),
-                excluded_count=None if history.series is None else len(history.series.excluded),
-                seconds=sum(r.seconds for r in history.records.values()),
-                caveat_count=sum(len(r.caveats) for r in history.records.values()),
-            )
-        )
-    ran: dict[str, list[Mapping[str, Any]]] = {}
-    for stage in _STAGES:
-        used = [_used(h, r) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
-        if used := [settings for settings in used if settings is not None]:
-            ran[stage] = used
-    picked = {folder: None for h in histories for folder, r in h.records.items() if r.stage == _PICK and r.is_done}
-    if picked:
-        ran[_PICK] = [h.records[f].parameters for h in histories for f in picked if f in h.records]
-    paragraphs, references = methods(ran, __version__)
-    tables = [table for stage in (*_STAGES, *picked) if (table := _metric_table(stage, histories)) is not None]
-    return ProjectPage(
-        title=params.title,
-        rows=tuple(rows),
-        tables=tuple(tables),
-        methods=paragraphs,
-        references=references,
-        versions=tuple(software_versions().items()),
-    )
-
-
-def _used(history: _History, record: Record) -> Mapping[str, Any] | None:
-    """The settings of a stage as they were used for a series; None where there was nothing to do."""
-    series = history.series
-    if record.stage == "align":
-        return _used_to_align(record)
-    if record.stage != "reconstruct" or series is None:
-        return record.parameters
-    if not series.tilts:
-        return None
-    # records of earlier versions lack what was not there to choose, and may hold what is no longer
-    known = {name: value for name, value in record.parameters.items() if name in ReconstructParams.model_fields}
-    params = ReconstructParams.model_construct(**{"method": "wbp", "ctf_correction": "none", **known})
-    used = dict(params.resolved(has_ctf=series.has_ctf, has_halves=series.has_halves))
-    used["has_halves"] = series.has_halves
-    used["dose_weighting"] &= series.optics is not None and bool(series.doses.any())
-    used["erase_beads"] &= bool(record.metrics.get("bead_diameter_angstrom"))
-    return used
-
-
-def _used_to_align(record: Record) -> Mapping[str, Any]:
-    """What `auto` came to, as the figures tell, and whether the specimen was found to bend."""
-    tracked = next((m for m in ("beads", "patches") if f"{m}_tracked" in record.metrics), "projection")
-    method = record.parameters.get("method", "projection")
-    chosen = tracked if method in ("auto", "beads", "patches") else method
-    return {**record.parameters, "method": chosen, "deformed": "local_deformation_max_angstrom" in record.metrics}
-
-
-def _metric_table(stage: str, histories: Sequence[_History]) -> MetricTable | None:
-    done = [(h.name, r.metrics) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
-    labels = list(dict.fromkeys(label for _, metrics in done for label in metrics))
-    if not labels:
-        return None
-    return MetricTable(
-        stage=_title(stage),
-        columns=tuple(metric_label(label) for label in labels),
-        rows=tuple(
-            (name, tuple(format_number(m[label]) if label in m else "" for label in labels)) for name, m in done
-        ),
-    )
+def _layers(volume: NDArray[Any], planes: int, count: int) -> tuple[FloatArray, FloatArray]:
+    """(layer, y, x) means of planes, and the heights of their middles over voxel `n // 2`, in voxels."""
+    depth = volume.shape[0]
+    images, heights = [], []
+    for middle in (np.arange(count) + 0.5) * depth / count - 0.5:
+        start = max(round(float(middle) - (planes - 1) / 2), 0)
+        stop = max(min(start + planes, depth), start + 1)
+        images.append(np.asarray(volume[start:stop], dtype=np.float32).mean(axis=0))
+        heights.append((start + stop - 1) / 2 - depth // 2)
+    return np.stack(images), np.array(heights)
