@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _OTHERS = "others"
-_ESCAPED = {"Å": r"{\AA}", "å": r"{\aa}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
+_ESCAPED = {"Å": r"{\AA}", "å": r"{\aa}", "ö": r"{\"o}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
