@@ -126,7 +126,8 @@ _PROJECT = """{% extends "base" %}
 </ol>
 {% endif %}
 {% if page.bibtex %}
-<details><summary>BibTeX (also in <a href="methods.bib">methods.bib</a>)</summary>
+<p class="files"><a href="methods.bib">methods.bib</a></p>
+<details><summary>BibTeX</summary>
 <pre tabindex="0" role="region" aria-label="BibTeX">{{ page.bibtex }}</pre></details>
 {% endif %}
 {% if page.versions %}
