@@ -480,8 +480,8 @@ def test_real_stages_on_series_that_come_one_after_the_other(program, tmp_path):
     from eucentric.simulation import SimulationParams
 
     tiny = SimulationParams(
-        image_size_px=(128, 144),
-        pixel_size_angstrom=10.0,
+        image_size_px=(192, 208),
+        pixel_size_angstrom=8.0,
         tilt_step_deg=15.0,
         tilt_min_deg=-45.0,
         tilt_max_deg=45.0,
@@ -492,17 +492,8 @@ def test_real_stages_on_series_that_come_one_after_the_other(program, tmp_path):
     data, watched, project = tmp_path / "data", tmp_path / "watched", tmp_path / "project"
     simulate(data, tiny, 3)
     (watched / "frames").mkdir(parents=True)
-    options = (
-        "--project",
-        project,
-        "--once",
-        "--settle-seconds",
-        "0.1",
-        "--series-end-seconds",
-        "0",
-        "--pause-factor",
-        "0",
-    )
+    ends = ("--settle-seconds", "0.1", "--series-end-seconds", "0", "--pause-factor", "0")
+    options = ("--project", project, "--once", *ends)
 
     def copied(source, share=1.0):
         target = watched / source.relative_to(data)

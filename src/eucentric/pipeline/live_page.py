@@ -97,16 +97,16 @@ _PAGE = """<!doctype html>
 @media (prefers-color-scheme: dark) {
 :root { --ink: #e6e6e6; --quiet: #b0b0b0; --ground: #16191d; --line: #3a3f45; --warm: #3a2f18; --bad: #41211e; }
 a { color: #8ab8ff; } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; color: var(--ink);
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 80rem; padding: 0 1rem; color: var(--ink);
   background: var(--ground); }
 h1 { font-size: 1.6rem; margin-bottom: 0.2rem; } h2 { font-size: 1.2rem; margin-top: 1.8rem; }
 .quiet { color: var(--quiet); } .wide { overflow-x: auto; } code { overflow-wrap: anywhere; }
 .counts { display: flex; flex-wrap: wrap; gap: 0.4rem 1.6rem; padding: 0; list-style: none; } .counts b { font-size: 1.4rem; }
 table { border-collapse: collapse; } caption { text-align: left; color: var(--quiet); padding-bottom: 0.3rem; }
 th, td { text-align: left; padding: 0.25rem 0.7rem 0.25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-.number { text-align: right; white-space: nowrap; } td.message { min-width: 16rem; }
+.number { text-align: right; } td.number { white-space: nowrap; } thead th { vertical-align: bottom; } td.message { min-width: 16rem; }
 .advice li { background: var(--warm); margin: 0.3rem 0; padding: 0.4rem 0.7rem; list-style: none; } .advice { padding: 0; }
-.problem, tr.failed td, tr.refused td { background: var(--bad); } .problem { padding: 0.4rem 0.7rem; }
+.problem, tr.failed > *, tr.refused > * { background: var(--bad); } .problem { padding: 0.4rem 0.7rem; }
 </style>
 </head>
 <body>

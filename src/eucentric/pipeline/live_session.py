@@ -166,8 +166,21 @@ class LiveSession:
         ready = self.look()[: self.params.series_per_run]
         if not ready:
             return False
-        now = self._clock()
-        self._run_problem = None
+        before, self._run_problem = self._run_problem, None
+        try:
+            self._process(ready)
+        except (EucentricError, OSError) as error:
+            # It is of the project, not of a series: such as a lock, the plan or the disk.
+            self._run_problem = str(error)
+            if self._run_problem != before:
+                self._choices.progress().note(self._run_problem)
+            return False
+        finally:
+            self._running = ()
+        return True
+
+    def _process(self, ready: Sequence[SeriesFiles]) -> None:
+        """Import series, and take those through all stages that could be."""
         taken: dict[str, LiveRecord] = {}
         plans: list[ImportPlan] = []
         for series in ready:
@@ -177,29 +190,17 @@ class LiveSession:
                 files=self._marks(series),
                 without=tuple(self._without[series.name]),
                 recorded=max(self.watch.files[p].changed for p in series.files),
-                taken=now,
+                taken=self._clock(),
             )
             plan = self._import_plan(series, record)
             if plan is not None:
                 plans.append(plan)
                 taken[series.name] = record
-        if not plans:
-            return True
-        try:
+        if plans:
             add_to_project(self.root, plans, self._choices.stages)
             for record in taken.values():
                 self._keep(record)
             self._run(taken)
-        except (
-            EucentricError,
-            OSError,
-        ) as error:  # of the project, not of a series: such as a lock, the plan or the disk
-            self._run_problem = str(error)
-            self._choices.progress().note(self._run_problem)
-            return False
-        finally:
-            self._running = ()
-        return True
 
     def _import_plan(self, series: SeriesFiles, record: LiveRecord) -> ImportPlan | None:
         """What an import of the series would write; None, and a record of why, where it cannot be imported."""
