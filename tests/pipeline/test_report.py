@@ -194,6 +194,15 @@ def test_central_planes_lie_around_the_middle_voxel(planes):
     assert images.slice_x[4, 6] == pytest.approx(1 / shares[2])
 
 
+@pytest.mark.parametrize(("planes", "count"), [(1, 3), (2, 4), (3, 20), (50, 2)])
+def test_layers_stand_at_their_heights(planes, count):
+    volume = np.tile((np.arange(9.0) - 9 // 2)[:, None, None], (1, 12, 14))  # each plane holds its height
+    images = central_planes(volume, 8.0, planes, count)
+    assert len(images.layers) == min(count, 9)
+    np.testing.assert_allclose(8.0 * images.layers[:, 0, 0], images.heights_angstrom, atol=1e-6)
+    assert (np.diff(images.heights_angstrom) >= 0).all()
+
+
 def test_slices_are_drawn_with_x_to_the_right_and_y_and_z_up():
     slice_z, slice_y, slice_x = np.zeros((12, 14)), np.zeros((9, 14)), np.zeros((9, 12))
     slice_z[11, 2] = slice_y[8, 2] = slice_x[8, 3] = 1.0

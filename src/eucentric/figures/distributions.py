@@ -25,6 +25,7 @@ def distribution(values: FloatArray, quantity: str) -> Figure:
     around = max(abs(middle), 1.0) * 0.05
     equal = spread <= _EQUAL * abs(middle)
     limits = (float(values.min()), float(values.max())) if not equal else (middle - around, middle + around)
+    bins = 1 if equal else bins
     counts, _, _ = axes.hist(values, bins=bins, range=limits, color=FIRST, alpha=0.55)
     most = float(np.max(counts))
     axes.scatter(

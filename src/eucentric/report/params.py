@@ -16,7 +16,7 @@ class ReportParams(Frozen):
         default=5, ge=1, le=101, description="planes averaged for each slice of the tomogram: one alone is mostly noise"
     )
     layer_count: int = Field(
-        default=24, ge=1, le=400, description="layers of the tomogram to slide through, spread evenly over its height"
+        default=20, ge=1, le=400, description="layers of the tomogram to slide through, spread evenly over its height"
     )
     layer_size_px: int = Field(
         default=256, ge=64, le=2048, description="longer side of a layer: larger ones are compressed to the same bytes"

@@ -26,7 +26,7 @@ from eucentric.typing import FloatArray
 
 Curves = Mapping[str, NDArray[Any]]
 
-_LAYER_BYTES = 5_000
+_LAYER_BYTES = 6_000
 _THUMBNAIL_PX, _THUMBNAIL_BYTES = 128, 6_000
 
 
