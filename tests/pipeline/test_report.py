@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 import re
 
 import numpy as np
@@ -363,3 +364,20 @@ def test_iterations_are_counted_from_one_and_the_ratio_is_drawn_on_a_logarithmic
     axes = signal_to_noise_curve(np.array([0.01, 0.1]), np.array([10.0, 0.1])).axes[0]
     assert axes.get_yscale() == "log"
     assert axes.lines[0].get_ydata().tolist() == [10.0, 0.1]
+
+
+def test_a_series_unlike_the_others_is_told_in_words_and_all_metrics_lie_beside(tmp_path):
+    values = (3.0, 3.2, 2.9, 3.1, 3.05, 9.0)
+    for number, value in enumerate(values):
+        metrics = {"total_motion_median_angstrom": value, "unknown": None}
+        write_record(tmp_path / "motion", record("motion", f"TS_{number}", metrics=metrics))
+    report(tmp_path, [])
+    # the median deviation is 0.1: 5.925 * 0.6745 / 0.1
+    words = "Motion: total motion median (Å) is 9, 40.0 robust standard deviations above the median of 3.075."
+    assert read(tmp_path, "index.html").count(words) == 1
+    assert words in read(tmp_path, "TS_5.html")
+    assert "robust" not in read(tmp_path, "TS_0.html")
+    kept = json.loads(read(tmp_path, "metrics.json"))
+    assert kept["TS_5"] == {"motion": {"total_motion_median_angstrom": 9.0, "unknown": None}}
+    assert "TS_5,motion,total_motion_median_angstrom,9\n" in read(tmp_path, "metrics.csv")
+    assert "@article{Rubinstein2015," in read(tmp_path, "methods.bib")
