@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from blob_particle import blob_particle
 from scipy.spatial.transform import Rotation
 
 from eucentric.averaging.iterate_params import IterateParams
@@ -31,13 +32,7 @@ CPU = torch.device("cpu")
 
 
 def particle() -> torch.Tensor:
-    rng = np.random.default_rng(0)
-    points = rng.normal(size=(40, 3))
-    points *= 9.0 * rng.uniform(0.2, 1.0, (40, 1)) ** (1 / 3) / np.linalg.norm(points, axis=1, keepdims=True)
-    line = np.arange(BOX) - BOX // 2
-    z, y, x = np.meshgrid(line, line, line, indexing="ij")
-    out = sum(np.exp(-((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) / 4.5) for p in points)
-    return torch.from_numpy(np.asarray(out, dtype=np.float32))
+    return blob_particle(0, blobs=40, radius_px=9.0, box=BOX)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from blob_particle import blob_particle
 from scipy.spatial.transform import Rotation
 
 from eucentric.averaging.classify_checks import adjusted_rand
@@ -24,13 +25,7 @@ PLAIN = ["--box-size", "24", "--no-ctf", "--no-dose-weighting", "--low-pass-angs
 
 
 def kind(seed: int) -> torch.Tensor:
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=(30, 3))
-    points *= 6.5 * rng.uniform(0.2, 1.0, (30, 1)) ** (1 / 3) / np.linalg.norm(points, axis=1, keepdims=True)
-    line = np.arange(BOX) - BOX // 2
-    z, y, x = np.meshgrid(line, line, line, indexing="ij")
-    out = sum(np.exp(-((x - p[0]) ** 2 + (y - p[1]) ** 2 + (z - p[2]) ** 2) / 4.5) for p in points)
-    return torch.from_numpy(np.asarray(out, dtype=np.float32))
+    return blob_particle(seed, blobs=30, radius_px=6.5, box=BOX)
 
 
 @pytest.fixture(scope="module")

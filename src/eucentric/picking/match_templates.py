@@ -122,7 +122,7 @@ def match_templates(
         raise InputError("The tomogram holds one value only. Reconstruct it again.")
     templates = [with_search_mask(template, params) for template in templates]
     fine = Level.build(volume, voxel_size, fine_voxel_size(templates, voxel_size, params), transfer, look)
-    levels = {fine.voxel: fine}
+    levels: dict[float, Level] = {}
     noise = noise_deviation(_sample(fine.volume[fine.region]))
     frames = [symmetry_frame(t) for t in templates]
     steps = sum(2 + decoy_count(t, params) for t in templates)  # the last one of each kind: the fits
