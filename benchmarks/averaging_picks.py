@@ -33,16 +33,16 @@ def group_frame(data: Path, kind: str) -> np.ndarray:
     return symmetry_frame(read_template(str(data / "structures" / file), voxel_size=4.0, symmetry=group))
 
 
-def truth_of(project: Path, data: Path, names: list[str], kind: str) -> ParticleSet:
+def truth_of(project: Path, truths: Path, names: list[str], kind: str) -> ParticleSet:
     """True places in the frame of the estimated geometry."""
     table = project / "ctf" / "tilt_series.star"
-    parts = [read_true_particles(data / "practice" / f"{name}_truth.json", table) for name in names]
+    parts = [read_true_particles(truths / f"{name}_truth.json", table) for name in names]
     every = ParticleSet.concatenate(parts)
     return every.select(every.kinds == kind)
 
 
-def measure(project: Path, data: Path, kind: str, folder: Path) -> None:
-    """Print what an average reaches."""
+def measure(truth: ParticleSet, data: Path, kind: str, folder: Path) -> None:
+    """Print what an average of a kind reaches; `truth` has the known particles of that kind where the estimated geometry has them."""
     maps = [torch.from_numpy(np.array(read_mrc(folder / f"{name}.mrc")[0])) for name in ("half1", "half2", "mask")]
     voxel = float(read_mrc(folder / "map.mrc")[1].voxel_size_angstrom[0])
     about = json.loads((folder / "average.json").read_text())
@@ -58,7 +58,6 @@ def measure(project: Path, data: Path, kind: str, folder: Path) -> None:
     turned = torch.fft.ifftn(torch.fft.fftn(turned) * torch.polar(torch.ones_like(phase), phase)).real.float()
     true, _, _ = resolution_against_truth(ours, turned, voxel, mask)
     picks = read_particles(folder / "particles.star")
-    truth = truth_of(project, data, picks.tomogram_names, kind)
     moved = found.rotation.T @ found.move * voxel  # known(Q x + c) is ours(x)
     centres = picks.positions_angstrom - np.einsum("pij,j->pi", picks.rotations, moved)
     turns = picks.rotations @ found.rotation.T
@@ -87,4 +86,5 @@ if __name__ == "__main__":
     parser.add_argument("folders", type=Path, nargs="+")
     given = parser.parse_args()
     for one in given.folders:
-        measure(given.project, given.data, given.kind, one)
+        names = read_particles(one / "particles.star").tomogram_names
+        measure(truth_of(given.project, given.data / "practice", names, given.kind), given.data, given.kind, one)
