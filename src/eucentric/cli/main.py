@@ -70,6 +70,12 @@ def make_app() -> App:
         help_format="plaintext",
     )
     app.command(
+        "eucentric.cli.view_command:view",
+        name="view",
+        help="Show the project in the browser.",
+        group=project,
+    )
+    app.command(
         "eucentric.cli.demo_command:demo",
         name="demo",
         help="Simulate a data set, run every stage on it and score the results.",
