@@ -58,6 +58,9 @@ TILTS_USED = "eucTiltsUsed"
 CLASS_PROBABILITY = "eucClassProbability"
 COMPONENT = "eucComponent"
 KIND_BEFORE = "eucKindBefore"
+CURATED = "eucCurated"
+RATING = "eucRating"
+NOTE = "eucNote"
 
 SPECIMEN: dict[str, tuple[str, str]] = {
     "thickness_angstrom": (
@@ -138,6 +141,9 @@ MEANINGS: dict[str, str] = {
     ROLE: "what the particle belongs to: free, membrane, filament or lattice",
     PARENT: "name of the membrane, filament or lattice that it belongs to; none for a free one",
     TILTS_USED: "images that went into the average from a particle",
+    CURATED: "what a person did to the pick: picked (nothing), moved or added",
+    RATING: "how good the tomogram is to a person's eye: 0 of no use, 5 as good as can be",
+    NOTE: "why, in words",
     IN_FIELD: "whether it lies in the untilted field of view: 1 yes, 0 no",
     **dict(SPECIMEN.values()),
 }

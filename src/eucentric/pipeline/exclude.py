@@ -2,17 +2,11 @@
 
 from pathlib import Path
 
-from eucentric.errors import InputError
-from eucentric.io.tilt_series import read_tilt_series
-from eucentric.models.tilt_series import Tilt
-from eucentric.pipeline.lock import ProjectLock
-from eucentric.pipeline.plan import Plan
+from eucentric.pipeline.curation_session import Curation
+from eucentric.pipeline.curation_tilts import ExcludeTilt, IncludeTilt
 from eucentric.pipeline.settings import Exclusion
 from eucentric.pipeline.stage import AnyStage
-from eucentric.pipeline.steps import IMPORT_TABLE, find_project
 from eucentric.typing import PathLike
-
-_NEAR_DEG = 0.5
 
 
 def exclude_tilt(
@@ -24,7 +18,7 @@ def exclude_tilt(
     undo: bool = False,
     stages: tuple[AnyStage, ...] | None = None,
 ) -> Exclusion:
-    """Leave one tilt out of all later work, or take it back.
+    """Leave one tilt out of all later work, or take it back; noted in the log of curation.
 
     Parameters
     ----------
@@ -39,48 +33,14 @@ def exclude_tilt(
 
     Raises
     ------
-    InputError : no such series or tilt, two tilts at that angle, or (`undo`) one that was not left out
+    InputError : no such series or tilt, two tilts at that angle, one that is left out for the same reason already, or (`undo`)
+        one that was not left out
     """
-    place = find_project(Path(root))
-    found = read_tilt_series(place / IMPORT_TABLE, series, place)
-    tilt = _tilt(series, found.tilts, angle, acquisition)
-    with ProjectLock(place, "exclude"):
-        plan = Plan.load(place, stages)
-        same = [e for e in plan.exclusions if e.series == series and _is_of(e, tilt)]
-        others = tuple(e for e in plan.exclusions if e not in same)
-        if undo:
-            if not same:
-                raise InputError(f"The tilt of {series} at {tilt.nominal_tilt_deg:g} degrees was not left out.")
-            plan.with_exclusions(others)
-            return same[0]
-        entry = Exclusion(
-            series=series,
-            angle=tilt.nominal_tilt_deg,
-            acquisition=tilt.acquisition,
-            reason=reason or Exclusion.model_fields["reason"].default,
-        )
-        plan.with_exclusions((*others, entry))
-        return entry
-
-
-def _is_of(entry: Exclusion, tilt: Tilt) -> bool:
-    same_order = entry.acquisition is None or entry.acquisition == tilt.acquisition
-    return same_order and abs(entry.angle - tilt.nominal_tilt_deg) < 0.01
-
-
-def _tilt(series: str, tilts: tuple[Tilt, ...], angle: float, acquisition: int | None) -> Tilt:
-    near = [t for t in tilts if abs(t.nominal_tilt_deg - angle) <= _NEAR_DEG]
-    if acquisition is not None:
-        near = [t for t in near if t.acquisition == acquisition]
-    if not near:
-        angles = ", ".join(f"{t.nominal_tilt_deg:g}" for t in tilts)
-        raise InputError(f"{series} has no tilt within {_NEAR_DEG} degrees of {angle:g}. Its tilts are at {angles}.")
-    closest = min(abs(t.nominal_tilt_deg - angle) for t in near)
-    best = [t for t in near if abs(t.nominal_tilt_deg - angle) - closest < 0.01]
-    if len(best) > 1:
-        orders = ", ".join(str(t.acquisition) for t in best)
-        raise InputError(
-            f"{series} has {len(best)} tilts at {best[0].nominal_tilt_deg:g} degrees, taken as numbers {orders}. "
-            "Say which with --acquisition."
-        )
-    return best[0]
+    curation = Curation(Path(root), stages=stages)
+    if undo:
+        done = curation.do(IncludeTilt(series=series, angle=angle, acquisition=acquisition))
+        return Exclusion.model_validate((done.entry.before or {})["exclusions"][0])
+    wanted = ExcludeTilt(series=series, angle=angle, acquisition=acquisition)
+    made = curation.do(wanted if reason is None else wanted.replace(reason=reason)).meant
+    assert isinstance(made, ExcludeTilt)
+    return made.wanted()[0]

@@ -177,9 +177,14 @@ def fingerprint(
 
 
 def exclusions_of(exclusions: Iterable[Exclusion], series: str) -> tuple[dict[str, Any], ...]:
-    """The exclusions of one series, in an order of their own."""
-    own = [e.model_dump(mode="json") for e in exclusions if e.series == series]
+    """The tilts of one series that are left out, in an order of their own."""
+    own = [e.model_dump(mode="json") for e in exclusions if e.series == series and e.angle is not None]
     return tuple(sorted(own, key=lambda e: (e["angle"], -1 if e["acquisition"] is None else e["acquisition"])))
+
+
+def excluded_series(exclusions: Iterable[Exclusion]) -> dict[str, str]:
+    """Why, of each tilt series that is left out as a whole."""
+    return {e.series: e.reason for e in exclusions if e.angle is None}
 
 
 def without_excluded(series: TiltSeries, exclusions: Sequence[dict[str, Any]]) -> TiltSeries:

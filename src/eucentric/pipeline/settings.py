@@ -23,10 +23,12 @@ class ProjectSettings(Frozen):
 
 
 class Exclusion(Frozen):
-    """One tilt left out by hand: an `[[exclude]]` entry of `eucentric.toml`."""
+    """One tilt, or a whole series, left out by hand: an `[[exclude]]` entry of `eucentric.toml`."""
 
     series: str = Field(description="name of the tilt series")
-    angle: float = Field(ge=-180, le=180, description="degrees, nominal tilt angle")
+    angle: float | None = Field(
+        default=None, ge=-180, le=180, description="degrees, nominal tilt angle; the whole series where there is none"
+    )
     acquisition: int | None = Field(
         default=None, ge=0, description="order of acquisition from 0; tells equal angles apart"
     )
