@@ -7,6 +7,7 @@ height, damage), noise n of power N. All that the image says about V and the pos
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -88,7 +89,7 @@ def phase_ramps(origin_px: FloatArray, size: int, like: Tensor) -> Complex[Tenso
     return along_y[:, :, None] * along_x[:, None, :]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SeriesImages:
     """One tilt series made ready; windows are m x m pixels for boxes of n x n."""
 
@@ -103,10 +104,17 @@ class SeriesImages:
     """Chi at the specimen centre; None where the contrast transfer is not taken into account."""
     per_angstrom: Float[Tensor, "m half_m"]
     envelope: Float[Tensor, "tilt m half_m"]
-    inverse_noise: Float[Tensor, "tilt m half_m"]
-    """One over the power of the noise in a transform of n x n pixels, zero from Nyquist on."""
-    usual: UsualPower | None
-    """Tells which images show something else where a particle is; None where all count alike."""
+
+    @cached_property
+    def inverse_noise(self) -> Float[Tensor, "tilt m half_m"]:
+        """One over the power of the noise in a transform of n x n pixels, zero from Nyquist on."""
+        return _inverse_noise(self.images, TiltGeometry.from_poses(self.series.poses), self.params, self.window_size)
+
+    @cached_property
+    def usual(self) -> UsualPower | None:
+        """Tells which images show something else where a particle is; None where all count alike."""
+        step = self.params.padding
+        return usual_power(self.images, self.inverse_noise[:, ::step, ::step]) if self.params.image_weights else None
 
     @property
     def window_size(self) -> int:
@@ -134,6 +142,7 @@ class SeriesImages:
         data = torch.empty((len(tilt), n, n // 2 + 1), dtype=torch.complex64, device=self.images.device)
         weight = torch.empty((len(tilt), n, n // 2 + 1), dtype=torch.float32, device=self.images.device)
         starts = np.searchsorted(particle, np.arange(len(positions_angstrom) + 1))
+        inverse_noise, usual = self.inverse_noise, self.usual  # made once, before threads share them
 
         def fill(i: int) -> None:
             rows = slice(int(starts[i]), int(starts[i + 1]))
@@ -142,12 +151,12 @@ class SeriesImages:
                 return
             spectra = self._spectra(tilts, seen.pixels[tilts, i])
             transfer = self._transfer(tilts, seen.heights_angstrom[tilts, i])
-            noise = self.inverse_noise[torch.from_numpy(tilts).to(self.images.device)]
+            noise = inverse_noise[torch.from_numpy(tilts).to(self.images.device)]
             data[rows] = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra * (transfer * noise)), n))
             weight[rows] = _coarser(transfer.square_().mul_(noise), n)
-            if self.usual is not None:
+            if usual is not None:
                 at = self._places(seen.pixels[tilts, i])
-                share = self.usual.shares(self._windows(tilts, at, n)[0], tilts)
+                share = usual.shares(self._windows(tilts, at, n)[0], tilts)
                 data[rows] *= share
                 weight[rows] *= share * self._seen(at)
 
@@ -180,7 +189,11 @@ class SeriesImages:
         spectra = self._spectra(tilts, pixels)
         if heights_angstrom is not None:
             spectra = spectra * self._transfer(tilts, heights_angstrom)
-        boxes: Tensor = torch.fft.fftshift(_cropped(torch.fft.irfft2(spectra), self.params.box_size), dim=(1, 2))
+        image, n = torch.fft.irfft2(spectra), self.params.box_size
+        half = n // 2
+        boxes: Tensor = image.new_empty((len(tilts), n, n))
+        for to, source in ((slice(half, n), slice(0, half)), (slice(0, half), slice(-half, None))):
+            boxes[:, to, half:], boxes[:, to, :half] = image[:, source, :half], image[:, source, -half:]
         return boxes
 
     def transfer_squared(
@@ -297,8 +310,6 @@ def prepare_series(
     n = params.box_size
     m = n * params.padding
     phase, per_angstrom, envelope = _transfers(series, geometry, params, m, size, sampled)
-    inverse = _inverse_noise(sampled, geometry, params, m)
-    step = params.padding
     return SeriesImages(
         series=series,
         warp=warp,
@@ -308,8 +319,6 @@ def prepare_series(
         phase=phase,
         per_angstrom=per_angstrom,
         envelope=envelope,
-        inverse_noise=inverse,
-        usual=usual_power(sampled, inverse[:, ::step, ::step]) if params.image_weights else None,
     )
 
 

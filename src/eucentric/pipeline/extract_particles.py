@@ -23,8 +23,11 @@ from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
 from eucentric.pipeline.particle_run import ParticleRun
+from eucentric.projection.cpu import run_items
 
 Form = Literal["stacks", "pseudo-subtomograms", "boxes"]
+Stack = tuple[int, np.ndarray, dict[str, Any]]  # row of the particle, its tilts, arrays by the ending of their files
+_AT_ONCE = 32  # particles
 _IMAGE, _CTF_IMAGE, _VISIBLE = "rlnImageName", "rlnCtfImage", "rlnTomoVisibleFrames"
 
 
@@ -141,20 +144,33 @@ def _as_before(run: ParticleRun, listing: Path) -> ParticlesExtracted:
     )
 
 
-def _stacks(
-    source: SeriesImages, job: ParticleJob, rows: np.ndarray, premultiplied: bool
-) -> Iterator[tuple[int, np.ndarray, dict[str, Any]]]:
+def _stacks(source: SeriesImages, job: ParticleJob, rows: np.ndarray, premultiplied: bool) -> Iterator[Stack]:
     seen = source.project(job.particles.positions_angstrom[rows])
-    for i, row in enumerate(rows):
+
+    def cut(i: int) -> Stack:
         tilts = np.flatnonzero(seen.visible[:, i])
         heights = seen.heights_angstrom[tilts, i] if premultiplied else None
         boxes = source.plain(seen.pixels[tilts, i], tilts, heights)
-        yield int(row), tilts, {"stack2d.mrcs": (boxes if premultiplied else -boxes).cpu().numpy()}
+        return int(rows[i]), tilts, {"stack2d.mrcs": (boxes if premultiplied else -boxes).cpu().numpy()}
+
+    if source.images.device.type != "cpu":
+        yield from map(cut, range(len(rows)))
+        return
+    for start in range(0, len(rows), _AT_ONCE):
+        yield from _by_threads(cut, range(start, min(start + _AT_ONCE, len(rows))))
 
 
-def _volumes(
-    source: SeriesImages, job: ParticleJob, rows: np.ndarray, form: Form
-) -> Iterator[tuple[int, np.ndarray, dict[str, Any]]]:
+def _by_threads(work: Callable[[int], Stack], items: range) -> list[Stack]:
+    made: dict[int, Stack] = {}
+
+    def keep(k: int) -> None:
+        made[k] = work(items[k])
+
+    run_items(len(items), keep)
+    return [made[k] for k in range(len(items))]
+
+
+def _volumes(source: SeriesImages, job: ParticleJob, rows: np.ndarray, form: Form) -> Iterator[Stack]:
     upright = np.eye(3)[None]
     for row in rows:
         batch = source.particles(job.particles.positions_angstrom[row : row + 1])
