@@ -1,13 +1,16 @@
 """One writer a project: a lock that the system frees when its holder dies, however it dies."""
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import socket
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import psutil
 
@@ -17,6 +20,7 @@ from eucentric.pipeline.records import now
 from eucentric.typing import PathLike
 
 LOCK_FILE = ".eucentric.lock"
+_TRIES, _TRY_SECONDS = 10, 0.02  # `lock_holder` holds the lock for an instant to look at it
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -49,7 +53,7 @@ class ProjectLock:
                 raise
             raise meant from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor)
         except BlockingIOError as error:
             text = _holder(descriptor)
             os.close(descriptor)
@@ -95,6 +99,77 @@ class ProjectLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _take(descriptor: int) -> None:
+    """Lock; who only looks whether it is locked is waited for. Errors as `flock`."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_TRY_SECONDS)
+    return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockHolder:
+    """Who locked a folder last without giving the lock back."""
+
+    state: Literal["running", "gone", "elsewhere"]
+    """`gone`: its process ended without a word; `elsewhere`: noted by another host, and not to be told from here."""
+    pid: int
+    host: str
+    since: str
+    command: str
+
+
+def lock_holder(root: PathLike) -> LockHolder | None:
+    """Who holds the lock of a folder, or died while holding it; None where nobody does. Nothing is changed.
+
+    Raises
+    ------
+    InputError : the lock may not be read
+    """
+    path = Path(root) / LOCK_FILE
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except PermissionError as error:
+        raise InputError(f"`{path}` may not be read, so nothing can be said of what runs. Ask its owner.") from error
+    try:
+        if not _holder(descriptor):
+            return None
+        held = _is_held(descriptor)
+        note = _holder(descriptor)  # anew: it may just have been given back
+    finally:
+        os.close(descriptor)
+    if not note:
+        return None
+    state: Literal["running", "gone", "elsewhere"] = "running" if held else "gone"
+    if not held and note["host"] != socket.gethostname():
+        state = "elsewhere"
+    elif held is None:
+        state = "running" if _is_alive(note) else "gone"
+    return LockHolder(
+        state=state,
+        pid=int(str(note["pid"])),
+        host=str(note["host"]),
+        since=str(note["since"]),
+        command=str(note["command"]),
+    )
+
+
+def _is_held(descriptor: int) -> bool | None:
+    """Whether a process holds the lock; None on a network folder without locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return False
 
 
 def _holder(descriptor: int) -> dict[str, object]:

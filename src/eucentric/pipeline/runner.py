@@ -20,6 +20,7 @@ from eucentric.pipeline.lock import ProjectLock
 from eucentric.pipeline.plan import PLAN_FILE, Plan, all_stages
 from eucentric.pipeline.progress import RunProgress
 from eucentric.pipeline.records import COLLECTIVE, Record
+from eucentric.pipeline.run_note import NotedProgress
 from eucentric.pipeline.stage import AnyStage, CollectiveStage, ItemStage
 from eucentric.pipeline.steps import (
     IMPORT_TABLE,
@@ -186,7 +187,8 @@ class _Run:
             device=self.device,
             overwrite=overwrite,
         )
-        self.cluster, self.workers, self.progress = cluster, workers, progress
+        self.cluster, self.workers = cluster, workers
+        self.progress = NotedProgress(progress, root, {s.stage.name: s.folder for s in steps}, self.device)
         self.summary = RunSummary(root=root, stages={s.stage.name: StageTally() for s in steps})
         self.failed: dict[str, set[str]] = {s.stage.name: set() for s in steps}
         self._touched: set[str] = set()

@@ -1,21 +1,28 @@
-"""What is done, outdated, failed or still to do in a project, from its records alone."""
+"""What is done, running, outdated, failed or still to do in a project, from its records, its lock and what a run says."""
 
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from eucentric.errors import EucentricError
 from eucentric.io.tilt_series import tilt_series_names
 from eucentric.pipeline import records
+from eucentric.pipeline.lock import LockHolder, lock_holder
 from eucentric.pipeline.plan import Plan, all_stages
 from eucentric.pipeline.records import Record
+from eucentric.pipeline.results_beside import Command, Result, commands_at_work, results_beside
+from eucentric.pipeline.run_note import RunningItem, RunNote, read_run_note
 from eucentric.pipeline.stage import AnyStage, ItemStage
 from eucentric.pipeline.steps import IMPORT_TABLE, Step, TaskMaker, find_project, project_steps, survey
 from eucentric.pipeline.summary import Change
+from eucentric.pipeline.time_left import StageTimes, TimeLeft, left_of_run, left_to_do
 from eucentric.typing import PathLike
 
-State: TypeAlias = Literal["done", "outdated", "failed", "waiting"]
+State: TypeAlias = Literal["done", "running", "outdated", "failed", "waiting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +37,21 @@ class SeriesStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ItemNow:
+    """What is worked on."""
+
+    stage: str
+    series: str
+    seconds: float
+    """So far."""
+    fraction: float
+    """How far it is; 0 where it does not say."""
+    text: str
+    seconds_left: float | None
+    """None where nothing tells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectStatus:
     """A project."""
 
@@ -37,24 +59,52 @@ class ProjectStatus:
     series: tuple[SeriesStatus, ...]
     changes: tuple[Change, ...]
     """Settings that differ from those of the results."""
+    holder: LockHolder | None
+    """The command that writes to the project, or was ended while it did."""
+    now: tuple[ItemNow, ...]
+    """What is worked on; of a command that was ended, what it left undone."""
+    left: TimeLeft | None
+    """Of the run that goes on; where none does, of the work that a run would find, one item after another."""
+    results: tuple[Result, ...] = ()
+    """What was made of all series or of particles."""
+    commands: tuple[Command, ...] = ()
+    """Other commands on this machine that work on files of the project."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a command writes to the project now, as far as can be told."""
+        return self.holder is not None and self.holder.state == "running"
+
+    def counts(self, stage: str) -> dict[State, int]:
+        """Series in each state of a stage."""
+        return dict(Counter(one.states[stage] for one in self.series))
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         values = asdict(self)
         values["root"] = str(self.root)
+        values["running"] = self.is_running
         return values
 
 
-def project_status(root: PathLike, stages: Sequence[AnyStage] | None = None) -> ProjectStatus:
-    """The state of every tilt series of a project; nothing is changed or locked.
+def project_status(
+    root: PathLike, stages: Sequence[AnyStage] | None = None, moment: float | None = None
+) -> ProjectStatus:
+    """The state of every tilt series of a project; nothing is changed, and no command is hindered.
+
+    Parameters
+    ----------
+    moment : s since the epoch; the present where None
 
     Raises
     ------
-    InputError : not a project, or a plan that does not fit
+    InputError : not a project, a plan that does not fit, or a lock that may not be read
     """
     place = find_project(Path(root))
+    now = time.time() if moment is None else moment
     plan = Plan.load(place, all_stages() if stages is None else stages)
-    steps = [s for s in project_steps(place, plan) if issubclass(s.stage, ItemStage)]
+    every_step = project_steps(place, plan)
+    steps = [s for s in every_step if issubclass(s.stage, ItemStage)]
     names = tilt_series_names(place / IMPORT_TABLE)
     maker = TaskMaker(
         root=place,
@@ -63,19 +113,62 @@ def project_status(root: PathLike, stages: Sequence[AnyStage] | None = None) -> 
         device="cpu",
         overwrite=False,
     )
-    every = tuple(_series(maker, steps, name) for name in names)
-    return ProjectStatus(root=place, series=every, changes=tuple(survey(maker, steps, names).changes))
+    holder = lock_holder(place)
+    note = _note_of(place, holder)
+    is_running = holder is not None and holder.state == "running"
+    at_work = {(i.stage, i.series): note.folders.get(i.stage) for i in note.running} if note and is_running else {}
+    every = tuple(_series(maker, steps, name, at_work) for name in names)
+    folders, device = (note.folders, note.device) if note and is_running else ({}, None)
+    times = StageTimes.of(every_step, folders, device)
+    found = survey(maker, steps, names)
+    if note is not None and is_running:
+        left: TimeLeft | None = left_of_run(note, every_step, times, now)
+    else:
+        left = None if is_running else left_to_do(found.pending, times)
+    return ProjectStatus(
+        root=place,
+        series=every,
+        changes=tuple(found.changes),
+        holder=holder,
+        now=tuple(_now(item, times, now) for item in (note.running if note else ())),
+        left=left,
+        results=results_beside(place),
+        commands=commands_at_work(place, () if holder is None else (holder.pid,)),
+    )
 
 
-def _series(maker: TaskMaker, steps: Sequence[Step], name: str) -> SeriesStatus:
+def _note_of(root: Path, holder: LockHolder | None) -> RunNote | None:
+    """What the holder of the lock says; None where the note is of another process."""
+    note = read_run_note(root)
+    if note is None or holder is None or (note.pid, note.host) != (holder.pid, holder.host):
+        return None
+    began = datetime.fromisoformat(holder.since).timestamp()
+    return note if note.started >= began - 1 else None
+
+
+def _now(item: RunningItem, times: StageTimes, moment: float) -> ItemNow:
+    return ItemNow(
+        stage=item.stage,
+        series=item.series,
+        seconds=max(0.0, moment - item.started),
+        fraction=item.fraction,
+        text=item.text,
+        seconds_left=times.of_item(item, moment),
+    )
+
+
+def _series(
+    maker: TaskMaker, steps: Sequence[Step], name: str, at_work: Mapping[tuple[str, str], str | None]
+) -> SeriesStatus:
     states: dict[str, State] = {}
     messages = []
     behind = False
     for step in steps:
         record = records.read_record(step.path, name)
         behind = behind or not _is_current(maker, step, name)
-        states[step.stage.name] = _state(record, behind)
-        if record is not None:
+        is_running = at_work.get((step.stage.name, name)) == step.folder
+        states[step.stage.name] = "running" if is_running else _state(record, behind)
+        if record is not None and not is_running:
             told = [record.message] if record.message else list(record.caveats)
             messages += [f"{step.stage.name}: {text}" for text in told]
     return SeriesStatus(name=name, states=states, messages=tuple(messages))
