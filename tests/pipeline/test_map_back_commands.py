@@ -99,16 +99,25 @@ def test_labels_and_surfaces(scene):
     np.testing.assert_allclose(centre, (places[2] / 10.0 + np.array(FRAME.size_xyz) // 2) * 10.0, atol=1e-4)
 
 
-def test_an_average_is_put_back_with_its_own_mask(scene, tmp_path):
+def test_an_average_is_put_back_with_its_own_mask(scene, tmp_path, capsys):
     folder = tmp_path / "average"
     folder.mkdir()
     for name in ("map.mrc",):
         (folder / name).write_bytes((scene / name).read_bytes())
     (folder / "particles.star").write_bytes((scene / "list.star").read_bytes())
-    write_mrc(folder / "mask.mrc", np.zeros((N, N, N), np.float32), VOXEL)
+    mask = np.zeros((N, N, N), np.float32)
+    write_mrc(folder / "mask.mrc", mask, VOXEL)
     sized = ["--tomogram-size", "64", "50", "32", "--voxel-size", "10"]
-    assert run(["map-back", str(folder), *sized, "--level", "0.1", "--output", str(tmp_path / "o")]) == 0
-    assert not read_mrc(tmp_path / "o" / "T1.mrc")[0].any()
+    assert run(["map-back", str(folder), *sized, "--output", str(tmp_path / "o")]) == 2
+    assert "leaves nothing" in capsys.readouterr().err
+    mask[N // 2 :] = 1.0
+    write_mrc(folder / "mask.mrc", mask, VOXEL)
+    assert run(["map-back", str(folder), *sized, "--output", str(tmp_path / "o")]) == 0
+    whole, part = read_mrc(scene / "back" / "T1.mrc")[0], read_mrc(tmp_path / "o" / "T1.mrc")[0]
+    share = float(
+        (PHANTOM.volume((N, N, N), VOXEL).numpy() * mask).sum() / PHANTOM.volume((N, N, N), VOXEL).numpy().sum()
+    )
+    assert part.sum() / whole.sum() == pytest.approx(share, abs=0.02)
 
 
 @settings(max_examples=15, deadline=None)

@@ -23,21 +23,25 @@ def map_back(
     level: Annotated[float | None, Parameter(allow_leading_hyphen=True)] = None,
     kind: Annotated[list[str] | None, SEVERAL] = None,
     surfaces: Switch = False,
+    colour_by: str = "class",
+    local_resolution: Path | None = None,
+    triangles: int = 6000,
     device: str = "auto",
     overwrite: Switch = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> int:
-    """Put a map back at the pose of every particle: a volume of each tomogram's size, and a scene for ChimeraX.
+    """Put a map back at the pose of every particle: volumes, surfaces as glTF, scenes for ChimeraX, and lists for ArtiaX.
 
-    The volumes have the voxels and the origin of the tomograms, and lie over them. Copies that overlap add up.
+    The volumes have the voxels and the origin of the tomograms, and lie over them. Copies that overlap add up. What is changed in
+    ArtiaX comes back with `eucentric particles take-edits`.
 
     Parameters
     ----------
     target
         folder of an average, or a list of oriented particles
     output
-        folder to be made: TOMOGRAM.mrc and TOMOGRAM.cxc
+        folder to be made: TOMOGRAM.mrc, .cxc, .glb, _artiax.star and _artiax.cxc, and legend.csv with what colours mean
     density
         map to be put back, protein bright; map.mrc of the folder where not given
     mask
@@ -55,7 +59,13 @@ def map_back(
     kind
         classes of particles to put back; all where not given
     surfaces
-        the scene opens the map once for each particle, coloured by class
+        the scene for ChimeraX opens the map once for each particle, in its colour
+    colour_by
+        class, score, resolution (of the map, from place to place), or the label of a column of numbers; of surfaces
+    local_resolution
+        volume with the resolution in A, for --colour-by resolution; that of the folder where not given
+    triangles
+        of the map's surface in glTF, at most
     device
         auto, cpu, cuda or cuda:n
     overwrite
@@ -79,12 +89,26 @@ def map_back(
         level=level,
         kinds=tuple(kind or ()),
         surfaces=surfaces,
+        color_by=colour_by,
+        local_resolution=local_resolution,
+        most_triangles=triangles,
         overwrite=overwrite,
     )
     for one in made:
         beside = f", {one.outside} of them centred outside of it" if one.outside else ""
-        sys.stdout.write(f"{one.tomogram}: {one.particles} particles{beside}. Wrote {one.volume} and {one.scene}.\n")
+        files = ", ".join(path.name for path in (one.scene, one.surfaces, one.artiax))
+        sys.stdout.write(f"{one.tomogram}: {one.particles} particles{beside}. Wrote {one.volume}, {files}.\n")
     if as_json:
-        rows = [{"tomogram": m.tomogram, "volume": str(m.volume), "particles": m.particles} for m in made]
+        rows = [
+            {
+                "tomogram": m.tomogram,
+                "volume": str(m.volume),
+                "scene": str(m.scene),
+                "gltf": str(m.surfaces),
+                "artiax": str(m.artiax),
+                "particles": m.particles,
+            }
+            for m in made
+        ]
         show_json({"exit_code": 0, "volumes": rows})
     return 0

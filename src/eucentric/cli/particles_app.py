@@ -25,6 +25,11 @@ def particles_app(group: Group) -> App:
         ("project", "Write where particles are seen in every tilt image, and their defocus."),
     ):
         app.command(f"{_MODULE}:{name}", name=name, help=text)
+    app.command(
+        "eucentric.cli.particles_edits_command:take_edits",
+        name="take-edits",
+        help="Bring what was changed in ArtiaX back into a list.",
+    )
     return app
 
 

@@ -6,24 +6,38 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from eucentric.averaging.iterate_average import on_voxels
 from eucentric.averaging.place_maps import place_copies
+from eucentric.averaging.surface_mesh import surface_mesh
 from eucentric.errors import InputError
 from eucentric.figures.averaging import surface_level
+from eucentric.io.artiax import write_artiax_list
 from eucentric.io.atomic import make_folder, write_text_atomic
 from eucentric.io.mrc import read_mrc_header, write_mrc
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame
+from eucentric.pipeline.back_scenes import (
+    MapSurface,
+    artiax_script,
+    density_script,
+    legend_table,
+    surfaces_script,
+    write_surface_scene,
+)
 from eucentric.pipeline.blob_files import find_tomograms
+from eucentric.pipeline.map_measures import LOCAL
 from eucentric.pipeline.particle_files import read_list
 from eucentric.pipeline.plan import PLAN_FILE
 from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
+from eucentric.pipeline.scene_colors import CLASS, RESOLUTION, SceneColors, particle_colors
+from eucentric.typing import FloatArray
 
 Form = Literal["density", "labels"]
-_MOST_SURFACES = 500
-_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#0072b2", "#d55e00", "#cc79a7")  # Okabe and Ito
+_ENDINGS = (".mrc", ".cxc", ".glb", "_artiax.star", "_artiax.cxc")
+_LEGEND = "legend.csv"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +47,10 @@ class MappedBack:
     tomogram: str
     volume: Path
     scene: Path
+    surfaces: Path
+    """The same as glTF."""
+    artiax: Path
+    """List for ArtiaX."""
     particles: int
     outside: int
     """Particles whose centre lies outside of the tomogram."""
@@ -53,6 +71,9 @@ def map_back_files(
     level: float | None = None,
     kinds: tuple[str, ...] = (),
     surfaces: bool = False,
+    color_by: str = CLASS,
+    local_resolution: Path | None = None,
+    most_triangles: int = 6000,
     overwrite: bool = False,
 ) -> list[MappedBack]:
     """Put a map back at every particle of a list.
@@ -67,6 +88,9 @@ def map_back_files(
     level : of the surface, in the map's values; between what the map's mask holds and its surroundings where None
     kinds : classes to be put back; all where empty
     surfaces : the scene opens the map once for each particle
+    color_by : `class`, `score`, `resolution`, or the label of a column
+    local_resolution : volume in A with the map's voxels, for `resolution`; that of the folder where None
+    most_triangles : of the map's surface in glTF
 
     Raises
     ------
@@ -79,9 +103,9 @@ def map_back_files(
         raise InputError(f"`{target}` is a list of particles. Say which map belongs at their places: --map FILE.")
     if mask is None and folder is not None and density is None and (folder / "mask.mrc").is_file():
         mask = folder / "mask.mrc"
-    particles = read_list(listed)
-    if kinds:
-        particles = particles.select(np.isin(particles.kinds, list(kinds)))
+    whole = read_list(listed)
+    wanted = np.isin(whole.kinds, list(kinds)) if kinds else np.ones(len(whole), dtype=bool)
+    particles = whole.select(wanted)
     if not len(particles):
         raise InputError(
             f"`{listed}` holds no particle{' of kind ' + ', '.join(kinds) if kinds else ''} to be put back."
@@ -91,39 +115,101 @@ def map_back_files(
             f"The particles of `{listed}` have no orientations: a map cannot be turned to where it belongs."
         )
     volume, voxel = _masked(source, mask, device)
-    top = surface_level(volume.cpu().numpy().astype(np.float64)) if level is None else level
-    known = {name: p for name in particles.tomogram_names if len(p := particles.in_tomogram(name))}
+    array = volume.cpu().numpy().astype(np.float64)
+    top = surface_level(array) if level is None else level
+    colors = particle_colors(particles, color_by)
+    if color_by == RESOLUTION and local_resolution is None:
+        if folder is None:
+            raise InputError(
+                "The surface is to be coloured by resolution. Say where the volume of local resolution is: --local-resolution FILE."
+            )
+        local_resolution = folder / LOCAL
+    surface = _surface(source, array, voxel, top, most_triangles, local_resolution if color_by == RESOLUTION else None)
+    known = {name: np.flatnonzero(wanted & (whole.tomograms == name)) for name in particles.tomogram_names}
     frames = _frames(target, tomograms, size_xyz, voxel_size, tuple(known))
-    outputs = [output / f"{name}{ending}" for name in frames for ending in (".mrc", ".cxc")]
-    refuse_to_replace(outputs, [source, listed], overwrite)
+    outputs = [output / f"{name}{ending}" for name in frames for ending in _ENDINGS]
+    refuse_to_replace([*outputs, output / _LEGEND], [source, listed], overwrite)
     make_folder(output)
-    out = []
-    for name, (frame, path) in frames.items():
-        part = known[name]
-        size = max(16, 2 * int(np.ceil(0.5 * volume.shape[0] * voxel / frame.voxel_size_angstrom)))
-        resampled = on_voxels(volume, voxel, frame.voxel_size_angstrom, size)
-        placed = place_copies(
-            resampled,
-            frame,
-            part.positions_angstrom,
-            part.rotations,
-            level=top if form == "labels" else None,
-        )
-        made = output / f"{name}.mrc"
-        told = (
-            "protein bright"
-            if form == "density"
-            else "labels: the particle's number in the list of this tomogram, from 1"
-        )
-        write_mrc(made, placed, frame.voxel_size_angstrom, "float32" if form == "density" else "int16", labels=(told,))
-        scene = made.with_suffix(".cxc")
-        shown = 0.5 if form == "labels" else top
-        text = _scene(made, path, shown, part, frame, (source, voxel, volume.shape[0], top) if surfaces else None)
-        write_text_atomic(scene, text)
-        index = frame.to_index(part.positions_angstrom)
-        outside = int((~((index >= 0) & (index <= np.array(frame.size_xyz) - 1)).all(axis=1)).sum())
-        out.append(MappedBack(tomogram=name, volume=made, scene=scene, particles=len(part), outside=outside, level=top))
+    shades = np.full(len(whole), "", dtype="<U7")
+    shades[wanted] = colors.colors
+    back = _Back(
+        output=output,
+        particles=whole,
+        colors=tuple(str(shade) for shade in shades),
+        legend=surface.legend(colors),
+        volume=volume,
+        surface=surface,
+        form=form,
+        surfaces=surfaces,
+    )
+    out = [back.write(name, frame, path, known[name]) for name, (frame, path) in frames.items()]
+    write_text_atomic(output / _LEGEND, legend_table(back.legend))
     return out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Back:
+    """What all tomograms share."""
+
+    output: Path
+    particles: ParticleSet
+    """The whole list."""
+    colors: tuple[str, ...]
+    """Of the whole list."""
+    legend: SceneColors
+    volume: Tensor
+    surface: MapSurface
+    form: Form
+    surfaces: bool
+
+    def write(self, name: str, frame: TomogramFrame, tomogram: Path | None, rows: NDArray[np.int64]) -> MappedBack:
+        """Write volume, scenes and list of one tomogram; `rows` are its particles, from 0."""
+        part, top = self.particles.select(rows), self.surface.level
+        made, scene, surfaces, listed, opens = (self.output / f"{name}{ending}" for ending in _ENDINGS)
+        self._write_volume(made, frame, part)
+        shades = [self.colors[row] for row in rows]
+        if self.surfaces:
+            text = surfaces_script(self.surface, tomogram, part, shades, self.legend, frame)
+        else:
+            text = density_script(made, tomogram, 0.5 if self.form == "labels" else top)
+        write_text_atomic(scene, text)
+        write_surface_scene(surfaces, self.surface, part, (rows + 1).tolist(), shades, self.legend, frame, name)
+        write_artiax_list(listed, self.particles, rows, name, frame)
+        write_text_atomic(opens, artiax_script(listed, tomogram, self.surface, frame))
+        index = frame.to_index(part.positions_angstrom)
+        inside = ((index >= 0) & (index <= np.array(frame.size_xyz) - 1)).all(axis=1)
+        return MappedBack(
+            tomogram=name,
+            volume=made,
+            scene=scene,
+            surfaces=surfaces,
+            artiax=listed,
+            particles=len(part),
+            outside=int((~inside).sum()),
+            level=top,
+        )
+
+    def _write_volume(self, path: Path, frame: TomogramFrame, part: ParticleSet) -> None:
+        voxel = self.surface.voxel_size_angstrom
+        size = max(16, 2 * int(np.ceil(0.5 * self.volume.shape[0] * voxel / frame.voxel_size_angstrom)))
+        resampled = on_voxels(self.volume, voxel, frame.voxel_size_angstrom, size)
+        level = self.surface.level if self.form == "labels" else None
+        placed = place_copies(resampled, frame, part.positions_angstrom, part.rotations, level=level)
+        told = (
+            "labels: the particle's number in the list of this tomogram, from 1"
+            if level is not None
+            else "protein bright"
+        )
+        write_mrc(path, placed, frame.voxel_size_angstrom, "float32" if level is None else "int16", labels=(told,))
+
+
+def _surface(
+    source: Path, volume: FloatArray, voxel: float, level: float, most_triangles: int, local: Path | None
+) -> MapSurface:
+    """The surface of the map, with the colours of a volume of local resolution where there is one."""
+    mesh = surface_mesh(volume, voxel, level, most_triangles=most_triangles)
+    surface = MapSurface(source=source, voxel_size_angstrom=voxel, edge=volume.shape[0], level=level, mesh=mesh)
+    return surface if local is None else surface.with_resolution(local, _local(local, voxel, volume.shape))
 
 
 def _masked(source: Path, mask: Path | None, device: torch.device) -> tuple[Tensor, float]:
@@ -138,7 +224,21 @@ def _masked(source: Path, mask: Path | None, device: torch.device) -> tuple[Tens
     held, _ = read_volume(mask, voxel, device)
     if held.shape != volume.shape:
         raise InputError(f"The mask `{mask}` has another size than the map `{source}`. Give one of the same size.")
-    return volume * held, voxel
+    left = volume * held
+    if float(left.std()) == 0.0:
+        raise InputError(f"The mask `{mask}` leaves nothing of the map `{source}`. Give another --mask.")
+    return left, voxel
+
+
+def _local(path: Path, voxel: float, shape: tuple[int, ...]) -> FloatArray:
+    if not path.is_file():
+        raise InputError(
+            f"`{path}` does not exist: the local resolution was not measured. Run `eucentric local-resolution` on the average first."
+        )
+    volume, _ = read_volume(path, voxel, torch.device("cpu"))
+    if tuple(volume.shape) != tuple(shape):
+        raise InputError(f"The local resolution `{path}` has another size than the map. Give one of the same size.")
+    return volume.numpy().astype(np.float64)
 
 
 def _frames(
@@ -176,44 +276,3 @@ def _frames(
     if not out:
         raise InputError(f"`{place}` has no tomogram of {', '.join(names[:5])}, in which the particles lie.")
     return out
-
-
-def _scene(
-    made: Path,
-    tomogram: Path | None,
-    level: float,
-    particles: ParticleSet,
-    frame: TomogramFrame,
-    copies: tuple[Path, float, int, float] | None,
-) -> str:
-    """Commands of ChimeraX; positions there are A from the middle of the first voxel."""
-    lines = ["# ChimeraX: open this file", "set bgColor white"]
-    number = 1
-    if tomogram is not None:
-        lines += [f'open "{tomogram.resolve()}" id {number}', f"volume #{number} style image region all"]
-        number += 1
-    if copies is None:
-        lines += [
-            f'open "{made.resolve()}" id {number}',
-            f"volume #{number} style surface level {level:.6g} step 1 color {_COLOURS[1]}",
-        ]
-        return "\n".join([*lines, "view", ""])
-    source, voxel, edge, top = copies
-    if len(particles) > _MOST_SURFACES:
-        raise InputError(
-            f"{len(particles)} surfaces are more than a scene should hold ({_MOST_SURFACES}). Leave out "
-            "--surfaces: one volume shows all."
-        )
-    middle = np.full(3, (edge // 2) * voxel)
-    kinds = sorted(set(particles.kinds.tolist()))
-    places = frame.to_index(particles.positions_angstrom) * frame.voxel_size_angstrom
-    for i, (place, turn, kind) in enumerate(zip(places, particles.rotations, particles.kinds, strict=True), 1):
-        moved = np.column_stack([turn, place - turn @ middle])
-        colour = _COLOURS[kinds.index(str(kind)) % len(_COLOURS)]
-        model = f"#{number}.{i}"
-        lines += [
-            f'open "{source.resolve()}" id {model[1:]}',
-            f"volume {model} style surface level {top:.6g} step 1 color {colour}",
-            f"view matrix models {model}," + ",".join(f"{v:.6f}" for v in moved.ravel()),
-        ]
-    return "\n".join([*lines, "view", ""])
