@@ -55,7 +55,7 @@ def test_an_open_sheet_is_followed_and_its_contours_are_kept():
 
 
 @pytest.mark.parametrize(
-    "contours, closed, words",
+    ("contours", "closed", "words"),
     [
         ([circle(10, 0)], True, "two slices or more"),
         ([circle(10, 0), circle(20, 0)], True, "lie in one slice"),

@@ -22,13 +22,15 @@ def faces(x_tilt, y_tilt, z, thickness, places=((-800, -700), (900, -500), (100,
     return out
 
 
-@pytest.mark.parametrize("x_tilt, y_tilt", [(0.0, 0.0), (3.0, -9.0), (-12.0, 18.0)])
+@pytest.mark.parametrize(("x_tilt", "y_tilt"), [(0.0, 0.0), (3.0, -9.0), (-12.0, 18.0)])
 def test_height_pitch_and_thickness_come_back(x_tilt, y_tilt):
     found = slab_from_points(*faces(x_tilt, y_tilt, 137.0, 1450.0), sigma_angstrom=5.0)
     slab = found.slab
     got = slab.x_tilt_deg, slab.y_tilt_deg, slab.z_angstrom, slab.thickness_angstrom
     assert got == pytest.approx((x_tilt, y_tilt, 137.0, 1450.0), abs=1e-6)
-    assert found.pitched == (True, True) and found.wedge_deg == 0 and found.rms_angstrom < 1e-6
+    assert found.pitched == (True, True)
+    assert found.wedge_deg == 0
+    assert found.rms_angstrom < 1e-6
 
 
 def test_two_lines_in_slices_across_each_other_are_enough():
@@ -72,7 +74,7 @@ def test_a_wedge_is_told():
 
 
 @pytest.mark.parametrize(
-    "top, bottom, words",
+    ("top", "bottom", "words"),
     [
         (np.zeros((0, 3)), [[0, 0, -5]], "No point is on the top"),
         ([[0, 0, 5]], np.zeros((0, 3)), "No point is on the bottom"),

@@ -30,13 +30,13 @@ def filled(solid, every, start=0):
     return out
 
 
-@pytest.mark.parametrize("every, least", [(4, 0.985), (8, 0.955)])
+@pytest.mark.parametrize(("every", "least"), [(4, 0.985), (8, 0.955)])
 def test_a_ball_comes_back_from_some_of_its_slices(every, least):
     ball = (X - 40.3) ** 2 + (Y - 37.6) ** 2 + (Z - 30.2) ** 2 <= 24.0**2
     assert dice(filled(ball, every), ball) > least
 
 
-@pytest.mark.parametrize("lean_deg, every", [(30.0, 10), (60.0, 10), (70.0, 8)])
+@pytest.mark.parametrize(("lean_deg", "every"), [(30.0, 10), (60.0, 10), (70.0, 8)])
 def test_a_leaning_rod_is_followed_where_its_slices_do_not_meet(lean_deg, every):
     way = np.array([np.sin(np.deg2rad(lean_deg)), 0.3, np.cos(np.deg2rad(lean_deg))])
     way /= np.linalg.norm(way)
@@ -77,13 +77,14 @@ def test_filling_erasing_and_mending_an_interpolated_slice():
     hole = Stroke(slice_index=5, places=np.array([[20.0, 20.0]]), radius=4.0, erase=True)
     painted = painted_slices((40, 40), [*around, hole])
     assert sorted(painted) == [0, 5, 10]
-    assert painted[0][10:31, 10:31].all() and painted[0].sum() == 21**2
+    assert painted[0][10:31, 10:31].all()
+    assert painted[0].sum() == 21**2
     assert painted[0].sum() - painted[5].sum() == np.hypot(*np.mgrid[-4:5, -4:5]).__le__(4.0).sum()
     alone = painted_slices((40, 40), [Stroke(slice_index=5, places=np.array([[20.0, 20.0]]), radius=2.0)])
     assert list(alone) == [5]
 
 
-@pytest.mark.parametrize("places, radius", [([[1.0, np.nan]], 2.0), ([[1.0, 2.0]], 0.0), (np.zeros((0, 2)), 2.0)])
+@pytest.mark.parametrize(("places", "radius"), [([[1.0, np.nan]], 2.0), ([[1.0, 2.0]], 0.0), (np.zeros((0, 2)), 2.0)])
 def test_a_stroke_that_is_none_is_refused(places, radius):
     with pytest.raises(InputError, match="cannot be painted"):
         stroke_mask((8, 8), Stroke(slice_index=0, places=np.array(places), radius=radius))
@@ -93,4 +94,5 @@ def test_signed_distance_is_zero_half_a_voxel_beside_the_outline():
     mask = np.zeros((9, 9), dtype=bool)
     mask[:, 4:] = True
     assert signed_distance(mask)[0].tolist() == [-3.5, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5]
-    assert (signed_distance(np.ones((3, 3))) > 0).all() and (signed_distance(np.zeros((3, 3))) < 0).all()
+    assert (signed_distance(np.ones((3, 3))) > 0).all()
+    assert (signed_distance(np.zeros((3, 3))) < 0).all()

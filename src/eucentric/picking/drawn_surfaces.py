@@ -1,9 +1,10 @@
 """A surface through contours that were drawn in several slices. numpy, A, x y z from the specimen centre.
 
-Every contour is a smooth line through its points, sampled evenly; neighbours are turned and, where that lies nearer, reversed to fit each
-other, and points of equal number are joined by curves that keep between their ends (monotone cubics).
+Every contour is a smooth line through its points, sampled evenly; neighbours are turned and, where that lies nearer, reversed to
+fit each other, and points of equal number are joined by curves that keep between their ends (monotone cubics).
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,7 @@ def surface_through_contours(
     for i in range(1, len(rows)):
         rows[i] = _fitted_to(rows[i], rows[i - 1], closed)
     track = np.concatenate(
-        [[0.0], np.cumsum([np.linalg.norm(b - a, axis=1).mean() for a, b in zip(rows, rows[1:], strict=False)])]
+        [[0.0], np.cumsum([np.linalg.norm(b - a, axis=1).mean() for a, b in itertools.pairwise(rows)])]
     )
     steps = int(np.clip(round(track[-1] / spacing_angstrom), len(rows) - 1, _MOST_SIDE))
     # the drawn contours stay rows of the mesh

@@ -9,9 +9,11 @@ References
 .. [1] Raya & Udupa, IEEE Trans. Med. Imaging 9:32 (1990), doi:10.1109/42.52980
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -122,7 +124,7 @@ def fill_between(painted: Mapping[int, Mask]) -> dict[int, Mask]:
     """Painted slices, and those between each and the next."""
     numbers = sorted(painted)
     out = {i: painted[i] for i in numbers}
-    for low, high in zip(numbers, numbers[1:], strict=False):
+    for low, high in itertools.pairwise(numbers):
         steps = list(range(1, high - low))
         for step, mask in zip(steps, interpolate_masks(painted[low], painted[high], high - low, steps), strict=True):
             out[low + step] = mask
@@ -180,7 +182,11 @@ def _matched(one: Mask, two: Mask, gap: int) -> list[tuple[Mask, Mask]]:
 
 
 def _nearest_pairs(
-    first: NDArray[np.int32], second: NDArray[np.int32], met: set[int], met_too: set[int], gap: int
+    first: NDArray[np.signedinteger[Any]],
+    second: NDArray[np.signedinteger[Any]],
+    met: set[int],
+    met_too: set[int],
+    gap: int,
 ) -> list[list[int]]:
     """Pieces that overlap nothing, with the ones nearest to them if these say the same."""
     left = [(i + 1, *_about(first, box, i + 1)) for i, box in enumerate(find_objects(first)) if i + 1 not in met]
@@ -199,7 +205,7 @@ def _nearest_pairs(
     return pairs
 
 
-def _about(pieces: NDArray[np.int32], box: tuple[slice, ...], number: int) -> tuple[FloatArray, float]:
+def _about(pieces: NDArray[np.signedinteger[Any]], box: tuple[slice, ...], number: int) -> tuple[FloatArray, float]:
     """Middle and width of a piece."""
     part = pieces[box] == number
     middle = np.argwhere(part).mean(0) + np.array([s.start for s in box])
