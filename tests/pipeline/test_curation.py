@@ -12,6 +12,7 @@ from toy_stages import TOYS
 from eucentric.errors import BackendError, FormatError, InputError
 from eucentric.io.relion_particles import read_relion_particles
 from eucentric.io.star import read_star_text
+from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.pipeline.curation_kinds import KINDS, edit_of
 from eucentric.pipeline.curation_log import read_log
 from eucentric.pipeline.curation_picks import AddPick, DeletePick, MovePick
@@ -20,6 +21,12 @@ from eucentric.pipeline.curation_session import Curation, lists_in_use
 from eucentric.pipeline.curation_tilts import ExcludeSeries, ExcludeTilt, IncludeSeries, IncludeTilt
 from eucentric.pipeline.lock import ProjectLock
 from eucentric.pipeline.plan import Plan
+from eucentric.pipeline.records import COLLECTIVE
+from eucentric.pipeline.runner import run_project, run_stage
+from eucentric.pipeline.stages.report import WriteReport
+from eucentric.pipeline.status import project_status
+from eucentric.pipeline.store import StageStore
+from eucentric.report.params import ReportParams
 
 LIST = {"tomogram": "TS_01", "picks": "seven"}
 
@@ -372,3 +379,65 @@ def test_two_writers_lose_no_edit(curation):
         notes = [e.edit.note for e in log.entries if e.user == user and isinstance(e.edit, RateTomogram)]
         assert notes == [f"{user} {i}" for i in range(12)]
     assert sorted(e.reason for e in Plan.load(curation.root, TOYS).exclusions) == ["ana 11", "ben 11"]
+
+
+def run(root):
+    return run_project(root, stages=TOYS, workers=1, device="cpu")
+
+
+def listed(root, stage):
+    return tilt_series_names(root / stage / "tilt_series.star")
+
+
+def test_a_series_that_is_left_out_is_passed_over_and_comes_back_without_work(project):
+    run(project)
+    own = Curation(project, "ana", stages=TOYS)
+    own.do(ExcludeSeries(series="TS_02", reason="broken lamella"))
+    summary = run(project)
+    assert summary.left_out == {"TS_02": "broken lamella"}
+    assert "TS_02 is left out by hand: broken lamella" in summary.lines()
+    assert summary.stages["first"].processed == summary.stages["second"].processed == 0
+    assert listed(project, "first") == listed(project, "second") == ["TS_01", "TS_03"]
+    assert set(json.loads((project / "count" / "index.json").read_text())["series"]) == {"TS_01", "TS_03"}
+    status = {s.name: s for s in project_status(project, TOYS).series}
+    assert set(status["TS_02"].states.values()) == {"left out"}
+    assert status["TS_02"].messages == ("left out by hand: broken lamella",)
+    assert set(status["TS_01"].states.values()) == {"done"}
+    own.do(IncludeSeries(series="TS_02"))
+    summary = run(project)
+    assert summary.left_out == {}
+    assert summary.stages["second"].unchanged == 3
+    assert listed(project, "second") == ["TS_01", "TS_02", "TS_03"]
+    assert len(json.loads((project / "count" / "index.json").read_text())["series"]) == 3
+
+
+def test_one_stage_alone_passes_over_what_is_left_out_too(project):
+    run(project)
+    Curation(project, "ana", stages=TOYS).do(ExcludeSeries(series="TS_01"))
+    summary = run_stage(project, "second", stages=TOYS, workers=1, device="cpu", overwrite=True)
+    assert summary.stages["second"].processed == 2
+    assert listed(project, "second") == ["TS_02", "TS_03"]
+
+
+def test_a_tilt_that_comes_back_is_in_what_is_made_from_it(project):
+    own = Curation(project, "ana", stages=TOYS)
+    own.do(ExcludeTilt(series="TS_01", angle=0, reason="ice"))
+    run(project)
+    assert len(read_tilt_series(project / "second" / "tilt_series.star", "TS_01", project).tilts) == 3
+    own.undo()
+    assert run(project).stages["second"].processed == 1
+    assert len(read_tilt_series(project / "second" / "tilt_series.star", "TS_01", project).tilts) == 4
+
+
+def test_the_report_says_which_series_are_left_out_and_why(project):
+    run(project)
+    Curation(project, "ana", stages=TOYS).do(ExcludeSeries(series="TS_02", reason="ice <b>thick</b>"))
+    items = [read_tilt_series(project / "import" / "tilt_series.star", n, project) for n in ("TS_01", "TS_03")]
+    store = StageStore(project, "report", COLLECTIVE)
+    WriteReport().run(items, ReportParams(), store, None, None)
+    page, own = ((project / "report" / f).read_text() for f in ("index.html", "TS_02.html"))
+    row = page[page.index("TS_02.html") :]
+    assert "<td>left out</td>" in row[: row.index("</tr>")]
+    assert "ice &lt;b&gt;thick&lt;/b&gt;" in row[: row.index("</tr>")]
+    assert "Left out by hand: ice &lt;b&gt;thick&lt;/b&gt;" in own
+    assert WriteReport.also_reads(project) == (("TS_02: ice <b>thick</b>", 0, 0),)

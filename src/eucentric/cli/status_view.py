@@ -14,6 +14,7 @@ _STYLES: dict[State, str] = {
     "outdated": "yellow",
     "failed": "red",
     "waiting": "dim",
+    "left out": "dim",
 }
 
 
@@ -41,7 +42,7 @@ def _urgency(states: list[State]) -> int:
         return 0
     if "failed" in states:
         return 1
-    return 3 if set(states) == {"done"} else 2
+    return 3 if set(states) <= {"done", "left out"} else 2
 
 
 def stage_table(found: ProjectStatus) -> Table:

@@ -11,7 +11,7 @@ from eucentric.errors import InputError
 from eucentric.io.tilt_series import read_tilt_series
 from eucentric.models.tilt_series import Tilt
 from eucentric.pipeline.curation_base import Before, Edit, Entry, Workplace, require_series, require_text
-from eucentric.pipeline.plan import PLAN_FILE, Plan
+from eucentric.pipeline.plan import PLAN_FILE, Plan, read_exclusions
 from eucentric.pipeline.settings import Exclusion
 from eucentric.pipeline.steps import IMPORT_TABLE
 
@@ -35,7 +35,7 @@ class _OfPlan(Edit):
 
     def now(self, place: Workplace) -> list[dict[str, Any]]:
         """What the plan holds about it."""
-        found = Plan.load(place.root, place.stages).exclusions
+        found = read_exclusions(place.root)
         return [e.model_dump(mode="json", exclude_none=True) for e in found if self.meant(e)]
 
     def settle(self, place: Workplace, entry: Entry, *, undone: bool) -> list[Path]:

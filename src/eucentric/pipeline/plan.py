@@ -201,6 +201,19 @@ class Plan:
         return replace(self, exclusions=entries)
 
 
+def read_exclusions(root: PathLike) -> tuple[Exclusion, ...]:
+    """The tilts and series that a plan leaves out; nothing else of it is looked at.
+
+    Raises
+    ------
+    FormatError : not a TOML file
+    InputError : an entry that does not fit
+    """
+    place = Path(root)
+    entries = _read(place / PLAN_FILE).get("exclude", [])
+    return tuple(_validated(Exclusion, e, "[exclude]", place) for e in entries)
+
+
 def all_stages() -> tuple[AnyStage, ...]:
     """The stages of the product in the order they run."""
     from eucentric.pipeline import stages  # their shells load torch

@@ -85,8 +85,8 @@ def project_page(
             _row(h, files[h.name], columns, thumbnails.get(h.name), outliers.get(h.name, ())) for h in histories
         ),
         quality_columns=tuple(metric_label(name) for _, name in columns),
-        outlier_note=_outlier_note(len(histories), bool(outliers)),
-        pictures=tuple(_distributions(histories, params.dots_per_inch)),
+        outlier_note=_outlier_note(sum(h.left_out is None for h in histories), bool(outliers)),
+        pictures=tuple(_distributions([h for h in histories if h.left_out is None], params.dots_per_inch)),
         tables=tuple(tables),
         methods=paragraphs,
         references=references,
@@ -103,10 +103,11 @@ def project_metrics(histories: Iterable[SeriesHistory]) -> dict[str, dict[str, d
 
 
 def outliers_in_words(histories: Sequence[SeriesHistory]) -> dict[str, tuple[str, ...]]:
-    """In what each series differs from the others; series that differ in nothing are absent."""
+    """In what each series differs from the others; series that differ in nothing, or are left out, are absent."""
+    used = [h for h in histories if h.left_out is None]
     figures = {
         name: {f"{stage}\n{metric}": value for stage, some in stages.items() for metric, value in some.items()}
-        for name, stages in project_metrics(histories).items()
+        for name, stages in project_metrics(used).items()
     }
     return {name: tuple(_words(o) for o in found) for name, found in find_outliers(figures).items()}
 
@@ -147,7 +148,8 @@ def _row(
         page=file,
         stage=history.furthest,
         failed=failure is not None,
-        message="" if failure is None else failure.message or "no message was kept",
+        message=history.left_out or ("" if failure is None else failure.message or "no message was kept"),
+        left_out=history.left_out,
         tilt_count=None if series is None else len(series.tilts),
         excluded_count=None if series is None else len(series.excluded),
         seconds=sum(r.seconds for r in history.records.values()),

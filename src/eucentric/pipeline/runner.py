@@ -177,7 +177,10 @@ class _Run:
         workers: int | None,
         progress: RunProgress,
     ) -> None:
-        self.steps, self.every = steps, every
+        self.steps = steps
+        reasons = records.excluded_series(plan.exclusions)
+        self.left_out = {name: reasons[name] for name in every if name in reasons}
+        self.every = [name for name in every if name not in self.left_out]
         # Workers elsewhere choose their own device.
         self.device = str(resolve_device(device)) if cluster == "local" else device
         self.maker = TaskMaker(
@@ -200,6 +203,8 @@ class _Run:
         clock = time.monotonic()
         for step in self.steps:
             sweep(step.path)
+        self.summary.left_out = {name: self.left_out[name] for name in names if name in self.left_out}
+        names = [name for name in names if name not in self.left_out]
         ahead = survey(self.maker, self.steps, names)
         for step in self.steps:
             if ahead.pending[step.stage.name]:
@@ -347,7 +352,8 @@ class _Run:
         """The global table and `run.json` of a stage, where something in it changed."""
         self._written[step.folder] = time.monotonic()
         table = step.path / "tilt_series.star"
-        if step.folder not in self._touched and (table.is_file() or not step.path.is_dir()):
+        untouched = step.folder not in self._touched and (table.is_file() or not step.path.is_dir())
+        if untouched and not self._is_outdated(step, table):
             return
         tally = self.summary.stages[step.stage.name]
         known = records.read_records(step.path)
@@ -383,6 +389,17 @@ class _Run:
             failure = Failure(stage=step.stage.name, series="", message=str(error))
             if failure not in self.summary.failures:
                 self.summary.failures.append(failure)
+
+    def _is_outdated(self, step: Step, table: Path) -> bool:
+        """Whether a global table holds a series that is left out by now, or lacks one that was taken back."""
+        if not table.is_file():
+            return False
+        listed = set(tilt_series_names(table))
+        if listed & set(self.left_out):
+            return True
+        known = {name: records.read_record(step.path, name) for name in self.every if name not in listed}
+        gone = self.failed[step.stage.name]
+        return any(name not in gone and record is not None and record.is_done for name, record in known.items())
 
 
 class _Terminated(KeyboardInterrupt):

@@ -12,7 +12,8 @@ from eucentric.errors import EucentricError
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.kept_picks import kept_folders, kept_records
-from eucentric.pipeline.records import Record, row_path, variant_folders
+from eucentric.pipeline.plan import read_exclusions
+from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
 
 if TYPE_CHECKING:
     from eucentric.pipeline.store import StageStore
@@ -33,6 +34,8 @@ class SeriesHistory:
     """Of the stages it came through, in order, and of the one it failed in."""
     series: TiltSeries | None
     """As the furthest stage left it."""
+    left_out: str | None = None
+    """Why a person left it out."""
 
     @property
     def failure(self) -> Record | None:
@@ -74,6 +77,7 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
     table = store.root / IMPORT / "tilt_series.star"
     names = tilt_series_names(table) if table.is_file() else [n for found in stages.values() for n in found]
     given = {series.name: series for series in items}
+    left_out = excluded_series(read_exclusions(store.root))
     histories = []
     for name in dict.fromkeys([*names, *given]):
         passed: dict[str, Record] = {}
@@ -85,7 +89,12 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
         else:
             passed |= {folder: found[name] for folder, found in picks.items() if name in found}
         histories.append(
-            SeriesHistory(name=name, records=passed, series=given.get(name) or _furthest(name, passed, store))
+            SeriesHistory(
+                name=name,
+                records=passed,
+                series=given.get(name) or _furthest(name, passed, store),
+                left_out=left_out.get(name),
+            )
         )
     return histories
 

@@ -22,7 +22,7 @@ from eucentric.pipeline.summary import Change
 from eucentric.pipeline.time_left import StageTimes, TimeLeft, left_of_run, left_to_do
 from eucentric.typing import PathLike
 
-State: TypeAlias = Literal["done", "running", "outdated", "failed", "waiting"]
+State: TypeAlias = Literal["done", "running", "outdated", "failed", "waiting", "left out"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class SeriesStatus:
 
     name: str
     states: dict[str, State]
-    """By stage. `outdated`: done, but with settings or inputs that are no longer those of the project."""
+    """By stage. `outdated`: done, but with settings or inputs that are no longer those of the project. `left out`: by hand."""
     messages: tuple[str, ...]
-    """Why it failed, and what to know about its results."""
+    """Why it failed or was left out, and what to know about its results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,10 +117,14 @@ def project_status(
     note = _note_of(place, holder)
     is_running = holder is not None and holder.state == "running"
     at_work = {(i.stage, i.series): note.folders.get(i.stage) for i in note.running} if note and is_running else {}
-    every = tuple(_series(maker, steps, name, at_work) for name in names)
+    left_out = records.excluded_series(plan.exclusions)
+    every = tuple(
+        _left_out(steps, name, left_out[name]) if name in left_out else _series(maker, steps, name, at_work)
+        for name in names
+    )
     folders, device = (note.folders, note.device) if note and is_running else ({}, None)
     times = StageTimes.of(every_step, folders, device)
-    found = survey(maker, steps, names)
+    found = survey(maker, steps, [name for name in names if name not in left_out])
     if note is not None and is_running:
         left: TimeLeft | None = left_of_run(note, every_step, times, now)
     else:
@@ -172,6 +176,11 @@ def _series(
             told = [record.message] if record.message else list(record.caveats)
             messages += [f"{step.stage.name}: {text}" for text in told]
     return SeriesStatus(name=name, states=states, messages=tuple(messages))
+
+
+def _left_out(steps: Sequence[Step], name: str, reason: str) -> SeriesStatus:
+    states: dict[str, State] = {step.stage.name: "left out" for step in steps}
+    return SeriesStatus(name=name, states=states, messages=(f"left out by hand: {reason}",))
 
 
 def _is_current(maker: TaskMaker, step: Step, name: str) -> bool:

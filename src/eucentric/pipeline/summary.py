@@ -57,6 +57,8 @@ class RunSummary:
     changes: list[Change] = field(default_factory=list)
     caveats: list[str] = field(default_factory=list)
     """What users should know of items that were processed, such as tilts that were left out."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Tilt series that were asked for and are left out by hand, with the reason."""
     seconds: float = 0.0
     interrupted: bool = False
 
@@ -76,6 +78,7 @@ class RunSummary:
             "stages": {name: asdict(tally) for name, tally in self.stages.items()},
             "changes": [asdict(c) for c in self.changes],
             "caveats": self.caveats,
+            "left_out": self.left_out,
             "failures": [{"stage": f.stage, "series": f.series, "message": f.message} for f in self.failures],
         }
         return json.dumps(values, ensure_ascii=False, allow_nan=False)
@@ -88,6 +91,7 @@ class RunSummary:
             parts += [f"{tally.unchanged} unchanged"] if tally.unchanged else []
             parts += [f"{tally.failed} failed"] if tally.failed else []
             told.append(f"{name}: {', '.join(parts)}")
+        told += [f"{name} is left out by hand: {reason}" for name, reason in self.left_out.items()]
         told += [f"note: {caveat}" for caveat in self.caveats[:_CAVEATS_SHOWN]]
         if (more := len(self.caveats) - _CAVEATS_SHOWN) > 0:
             told.append(f"note: {more} more are in the report and in `eucentric status`.")

@@ -83,6 +83,8 @@ class SeriesPage:
     failed_stage: str | None = None
     message: str | None = None
     """Why the series failed."""
+    left_out: str | None = None
+    """Why a person left the series out."""
     outliers: tuple[str, ...] = ()
     """In what it differs from the other series, in words."""
     sections: tuple[Section, ...] = ()
@@ -109,6 +111,8 @@ class SeriesRow:
     """One text for each of the page's `quality_columns`."""
     outliers: tuple[str, ...] = ()
     """In what it differs from the other series, in words."""
+    left_out: str | None = None
+    """Why a person left the series out."""
     thumbnail: Picture | None = None
 
 

@@ -68,7 +68,7 @@ _PROJECT = """{% extends "base" %}
 <tr{% if row.failed %} class="failed"{% endif %}>
 <th scope="row">{% if row.page %}<a href="{{ row.page | urlencode }}">{{ row.name }}</a>{% else %}{{ row.name }}{% endif %}</th>
 {% if page.has_thumbnails %}<td>{% if row.thumbnail %}{{ part.image(row.thumbnail) }}{% endif %}</td>{% endif %}
-<td>{{ "failed" if row.failed else "done" }}</td><td>{{ row.stage }}</td>
+<td>{{ "left out" if row.left_out is not none else "failed" if row.failed else "done" }}</td><td>{{ row.stage }}</td>
 <td>{{ "" if row.tilt_count is none else row.tilt_count }}</td>
 <td>{{ "" if row.excluded_count is none else row.excluded_count }}</td>
 {% for value in row.quality %}<td>{{ value }}</td>{% endfor %}
@@ -145,6 +145,9 @@ _SERIES = """{% extends "base" %}
 <nav aria-label="Project"><a href="index.html">The project</a></nav>
 <main>
 <h1>{{ page.name }}</h1>
+{% if page.left_out is not none %}
+<p class="failed">Left out by hand: {{ page.left_out }}</p>
+{% endif %}
 {% if page.failed_stage %}
 <p class="failed">Failed in {{ page.failed_stage }}: {{ page.message }}</p>
 {% endif %}

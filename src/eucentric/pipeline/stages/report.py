@@ -20,7 +20,8 @@ from eucentric.io.tilt_series import read_tilt_series
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.average_report import average_folders, average_mark, read_average
 from eucentric.pipeline.kept_picks import kept_folders, kept_mark
-from eucentric.pipeline.records import Record, row_path, variant_folders
+from eucentric.pipeline.plan import read_exclusions
+from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
 from eucentric.pipeline.report_project import outliers_in_words, project_metrics, project_page
 from eucentric.pipeline.series_history import PICK, STAGE_TITLES, STAGES, SeriesHistory, series_histories, stage_title
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
@@ -55,9 +56,10 @@ class WriteReport(CollectiveStage):
 
     @classmethod
     def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
-        """Marks of the averages, and of picks that no template found."""
+        """Marks of the averages, of picks that no template found, and of series that are left out."""
         averages = (average_mark(folder) for folder in average_folders(root))
-        return (*averages, *(kept_mark(folder) for folder in kept_folders(root)))
+        left_out = ((f"{name}: {why}", 0, 0) for name, why in excluded_series(read_exclusions(root)).items())
+        return (*averages, *(kept_mark(folder) for folder in kept_folders(root)), *left_out)
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -193,6 +195,7 @@ def _series_page(
         facts=() if series is None else _facts(series),
         failed_stage=None if failure is None else failure.stage,
         message=None if failure is None else failure.message or "no message was kept",
+        left_out=history.left_out,
         sections=tuple(sections),
     )
     return page, notes, small
