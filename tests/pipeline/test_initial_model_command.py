@@ -64,6 +64,15 @@ def test_nothing_is_done_twice_and_nothing_replaced_unasked(program, project, ma
         (["bare.star", "--diameter-angstrom", "180"], "contrast transfer"),
         (["three.star", "--diameter-angstrom", "180", "--no-ctf", "--no-dose-weighting"], "3 particles are seen"),
         (["missing.star", "--diameter-angstrom", "180"], "does not exist"),
+        (["true.star", "--diameter-angstrom", "180", "--classes", "0"], "classes"),
+        (
+            ["true.star", "--diameter-angstrom", "180", "--no-ctf", "--no-dose-weighting", "--classes", "3"],
+            "3 maps at once need 24 at least",
+        ),
+        (
+            ["true.star", "--diameter-angstrom", "180", "--no-ctf", "--classes", "2", "--random-conical-tilt"],
+            "Leave out --random-conical-tilt",
+        ),
     ],
 )
 def test_wrong_input_is_told_in_words(program, project, arguments, words):
@@ -73,6 +82,44 @@ def test_wrong_input_is_told_in_words(program, project, arguments, words):
     assert code == 2
     assert words in err
     assert not (project / "no" / "map.mrc").exists()
+
+
+@pytest.mark.slow
+def test_several_maps_at_once_have_a_folder_each(program, project):
+    given = ("initial-model", project / "true.star", *FEW, "--classes", 2, "--output", project / "classes", "--json")
+    code, out, err = program(*given)
+    assert code == 0, err
+    told = json.loads(out.splitlines()[-1])
+    assert sum(one["particles"] for one in told["classes"]) == told["particles"] == 20
+    assert sum(one["share"] for one in told["classes"]) == pytest.approx(1.0)
+    assert f"Class 1: {told['classes'][0]['particles']} particles" in out
+    assert -1.0 <= told["agreement_of_starts"] <= 1.0
+    # the list holds one kind, a series and no defocus: whatever came of it, nothing else can be told by the classes
+    assert {one["name"] for one in told["relations"]} <= {
+        "the angle to the beam",
+        "the number of images",
+        "the defocus",
+    }
+    found = read_particles(project / "classes" / "particles.star")
+    true = read_particles(project / "true.star")
+    assert len(found) == 20
+    # in the order of the list
+    assert np.linalg.norm(found.positions_angstrom - true.positions_angstrom, axis=1).max() < 30.0
+    for one in told["classes"]:
+        rows = found.kinds == str(one["class"])
+        assert rows.sum() == one["particles"]
+        own = np.stack([found.columns[f"eucClassProbability{k}"] for k in (1, 2)], axis=1)[rows]
+        assert own.sum(1) == pytest.approx(1.0, abs=1e-3)
+        assert (own.argmax(1) + 1 == one["class"]).all()
+        assert (one["folder"] is None) == any("none was made" in words for words in one["caveats"])
+        if one["folder"] is not None:
+            folder = project / "classes" / one["folder"]
+            assert read_mrc(folder / "half1.mrc")[0].std() > 0
+            assert len(read_particles(folder / "particles.star")) == one["particles"]
+            assert json.loads((folder / "initial_model.json").read_text())["particles"] == one["particles"]
+    code, out, _ = program(*given)
+    assert code == 0
+    assert "holds it already" in out
 
 
 @pytest.mark.slow

@@ -45,9 +45,9 @@ _COARSE = 3.0
 """Diameter over the detail that beginnings compare: outlines and the largest parts, for which few orientations are needed."""
 _MOVE = 0.25
 """Step of places over the detail compared."""
-_STEP = 0.6
+STEP = 0.6
 """Part of the running sums that each step replaces."""
-_LAST = 3
+LAST = 3
 """Steps at the end that use all particles and keep nothing of the ones before."""
 _CANDIDATES, _LEAST_SHARE = 4, 0.05
 """Poses of a particle that are counted, and the least probability of one against the likeliest."""
@@ -207,21 +207,28 @@ class StartJob:
         data, weight = self.sums(numbers, LikelyPoses.by_chance(turns))
         volume = self.solved(data, weight)
         for i in range(steps):
-            last = i >= steps - _LAST
+            last = i >= steps - LAST
             size = count if last else min(self.params.batch_particles, count)
             some = np.sort(rng.choice(numbers, size, replace=False))
             # another set of orientations each time, so that none between them is favoured
             trials = self.rotations @ _ScipyRotation.random(rng=rng).as_matrix()
             new = self.sums(some, self.poses(volume, some, trials))
-            part = 1.0 if last else _STEP
+            part = 1.0 if last else STEP
             data = (1.0 - part) * data + (part * count / size) * new[0]
             weight = (1.0 - part) * weight + (part * count / size) * new[1]
             volume = self.solved(data, weight)
             done((i + 1) / steps)
         return volume
 
-    def poses(self, volume: Tensor, numbers: NDArray[np.int64], rotations: FloatArray) -> LikelyPoses:
-        """Likely poses of particles among some orientations and all places."""
+    def poses(
+        self, volume: Tensor, numbers: NDArray[np.int64], rotations: FloatArray, *, contrast_spread: float = math.inf
+    ) -> LikelyPoses:
+        """Likely poses of particles among some orientations and all places.
+
+        Parameters
+        ----------
+        contrast_spread : of :func:`log_likelihoods`
+        """
         samples, count = self.volumes.samples, len(self.moves)
         reference = AlignReference.build(
             volume,
@@ -229,7 +236,8 @@ class StartJob:
             low_pass_angstrom=self.detail,
             diameter_angstrom=self.params.diameter_angstrom,
         )
-        copies = read_turned(reference.transform, samples, rotations)
+        # a projection is a sum over voxels times their length
+        copies = read_turned(reference.transform, samples, rotations) * self.images.voxel_size_angstrom
         rows = torch.view_as_real(copies).reshape(len(copies), -1)
         power = copies.abs().square()
         moves = torch.from_numpy(self.moves.T).to(samples.frequencies)
@@ -240,7 +248,7 @@ class StartJob:
             moved = self.data[i][:, None] * phases
             columns = torch.view_as_real(moved).permute(0, 2, 1).reshape(-1, count)
             norm = (power @ self.power[i]).clamp_min(1e-30)
-            value = ((rows @ columns).clamp_min(0.0).square() / (2.0 * norm)[:, None]).reshape(-1)
+            value = log_likelihoods(rows @ columns, norm[:, None], contrast_spread).reshape(-1)
             top = value.topk(min(_CANDIDATES, len(value)))
             share = (top.values - top.values[0]).double().exp().cpu().numpy()
             share[share < _LEAST_SHARE] = 0.0
@@ -278,6 +286,30 @@ class StartJob:
         spectrum = spectrum * band_pass(grid, low_pass_angstrom=self.detail)
         volume = torch.fft.fftshift(torch.fft.irfftn(spectrum, s=shape)) * self.mask
         return moved_map(volume, -centre_of_mass(volume)) * self.mask
+
+
+def log_likelihoods(
+    overlap: Float[Tensor, "*poses"], norm: Float[Tensor, "*#poses"], contrast_spread: float = math.inf
+) -> Float[Tensor, "*poses"]:
+    r"""Of copies of a map in noise of variance one, against no particle, for contrasts that are not known.
+
+    With overlap x = sum Re d conj(U) and norm n = sum w abs(U)^2 the likelihood at contrast a is exp(a x - a^2 n / 2). Free but not
+    turned over it is best at :math:`x^2 / 2 n`. Spread normally about the map's own, 1 with standard deviation s, it comes on
+    average to
+
+    .. math:: \frac{(x + s^{-2})^2}{2 (n + s^{-2})} - \frac{1}{2 s^2} - \frac12 \ln(1 + s^2 n)
+
+    which is negative where there is much less than the map foretells.
+
+    Parameters
+    ----------
+    contrast_spread : s; infinite leaves contrasts free
+    """
+    if math.isinf(contrast_spread):
+        return overlap.clamp_min(0.0).square() / (2.0 * norm)
+    known = contrast_spread**-2
+    best = (overlap + known).clamp_min(0.0).square() / (2.0 * (norm + known))
+    return best - 0.5 * known - 0.5 * torch.log1p(norm / known)
 
 
 def _moves_within(limit: float, step: float) -> FloatArray:

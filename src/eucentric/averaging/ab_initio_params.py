@@ -15,6 +15,12 @@ class InitialModelParams(Frozen):
     starts: int = Field(
         default=5, ge=1, le=100, description="beginnings from chance orientations, of which one is chosen"
     )
+    classes: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        description="maps made at once, where the list holds several kinds of particle or false picks; some may stay empty",
+    )
     random_conical_tilt: bool = Field(
         default=False,
         description="begin from particles that lie the same way up: turns from an untilted image of each, the map from its tilted "
@@ -24,7 +30,9 @@ class InitialModelParams(Frozen):
         default=1, ge=1, le=20, description="ways up that are told apart in untilted images (random conical tilt)"
     )
     iterations: int = Field(default=20, ge=4, le=500, description="steps of each beginning")
-    batch_particles: int = Field(default=30, ge=4, description="particles drawn at random for each step")
+    batch_particles: int = Field(
+        default=30, ge=4, description="particles drawn at random for each step, for each class"
+    )
     particles: int = Field(
         default=500, ge=8, description="most particles that are used; drawn at random where the list holds more"
     )

@@ -2,9 +2,10 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from eucentric.averaging.ab_initio_params import InitialModelParams
+from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
 
 
@@ -29,6 +30,9 @@ def initial_model(
     mask.mrc, fsc.star, particles.star with poses and halves, and initial_model.json. The hand is that of the tilt geometry. Look
     for symmetry with `eucentric symmetry FOLDER`.
 
+    With --classes K it makes K maps at once, where the list holds several kinds of particle or false picks: each in a folder of
+    its own (class_1 the largest), and particles.star with the class (rlnClassNumber) and probabilities of all particles.
+
     Parameters
     ----------
     target
@@ -38,7 +42,7 @@ def initial_model(
     series
         aligned series; `ctf/tilt_series.star` of the list's project where not given
     kind
-        classes of particles to take; all where not given
+        kinds of particles to take, where the list names them; all where not given
     device
         auto, cpu, cuda or cuda:n
     overwrite
@@ -49,6 +53,7 @@ def initial_model(
     from eucentric.pipeline.initial_model import make_initial_model
 
     del debug  # read by the program itself
+    target = chosen_list(target)
     made = make_initial_model(
         target,
         output,
@@ -60,23 +65,52 @@ def initial_model(
         on_step=_tell if sys.stderr.isatty() else None,
     )
     about = made.about
-    count, resolution = len(about["held_out_evidence"]), about["resolution_angstrom"]
-    words = "no agreement of the halves" if resolution is None else f"halves agree to {resolution:.1f} A"
-    if settings.random_conical_tilt:
-        shown = "+".join(str(n) for n in about["start_particles"])
-        begun = f"{shown} particles in {count} face{'s' * (count != 1)}, of which the first was kept"
-    else:
-        begun = f"{about['starts_alike']} of {count} beginnings as good as the best"
-    sys.stdout.write(
-        f"{about['particles']} particles, {about['images']} images; {begun} (held-out log-likelihood "
-        f"{about['held_out_evidence'][0]:.0f} a particle); {words}.\n"
-        f"{f'{made.folder} holds it already' if made.was_current else f'Wrote {made.folder}'}.\n"
-    )
+    shown = _classes_in_words(about) if settings.classes > 1 else _map_in_words(about, settings)
+    sys.stdout.write(f"{shown}{f'{made.folder} holds it already' if made.was_current else f'Wrote {made.folder}'}.\n")
     for caveat in about["caveats"]:
         sys.stdout.write(f"{caveat}\n")
     if as_json:
         show_json({"exit_code": 0, "folder": str(made.folder), **about})
     return 0
+
+
+def _map_in_words(about: dict[str, Any], settings: InitialModelParams) -> str:
+    count = len(about["held_out_evidence"])
+    if settings.random_conical_tilt:
+        numbers = "+".join(str(n) for n in about["start_particles"])
+        begun = f"{numbers} particles in {count} face{'s' * (count != 1)}, of which the first was kept"
+    else:
+        begun = f"{about['starts_alike']} of {count} beginnings as good as the best"
+    return (
+        f"{about['particles']} particles, {about['images']} images; {begun} (held-out log-likelihood "
+        f"{about['held_out_evidence'][0]:.0f} a particle); {_agreement(about)}.\n"
+    )
+
+
+def _classes_in_words(about: dict[str, Any]) -> str:
+    count, agreement = len(about["held_out_evidence"]), about["agreement_of_starts"]
+    lines = [
+        f"{about['particles']} particles, {about['images']} images; {about['starts_alike']} of {count} beginnings as good as the best."
+    ]
+    for one in about["classes"]:
+        number = one["particles"]
+        words = f"Class {one['class']}: {number} particle{'s' * (number != 1)} ({100.0 * one['share']:.0f}%)"
+        if one["folder"] is not None:
+            words += f", sure to {one['mean_probability']:.2f}, {_agreement(one)}"
+        lines.append(f"{words}.")
+    alike = "" if agreement is None else f"; other beginnings agree by {agreement:.2f} (1 wholly, 0 chance)"
+    gain = f"{about['held_out_gain']:+.1f} +- {about['held_out_gain_error']:.1f}"
+    lines.append(f"Held-out log-likelihood {gain} nats a particle over one map{alike}.")
+    for pair in about["likeness"]:
+        lines.append(
+            f"Maps {pair['a']} and {pair['b']} correlate by {pair['correlation']:.2f} in detail to {pair['detail_angstrom']:.0f} A."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _agreement(about: dict[str, Any]) -> str:
+    resolution = about["resolution_angstrom"]
+    return "no agreement of the halves" if resolution is None else f"halves agree to {resolution:.1f} A"
 
 
 def _tell(what: str, part: float) -> None:

@@ -28,7 +28,7 @@ from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
 from eucentric.typing import FloatArray
 
 _BRIGHT = "protein bright"
-_UNSTABLE = 0.5
+UNSTABLE = 0.5
 SUMMARY = "classes.json"
 
 
@@ -165,7 +165,7 @@ def _doubts(found: SortedSeveral, counts: tuple[int, ...]) -> tuple[str, ...]:
             "Classes say nothing about particles that they were not made of: nothing speaks for more than one class at this "
             "detail and in this mask."
         )
-    if found.agreement < _UNSTABLE:
+    if found.agreement < UNSTABLE:
         out.append(
             f"Other beginnings end with other classes (adjusted Rand index {found.agreement:.2f}): do not trust them. Try fewer "
             "classes, a mask about what may differ, or --method pca."
