@@ -1,17 +1,33 @@
 """Every address of the viewer. One line a page: its pattern, and the handler that answers.
 
-Groups of a pattern are arguments of the handler's methods, already decoded; pass names through `security.inside`.
+Groups of a pattern are arguments of the handler's methods, already decoded; pass names through `security.inside`, or look
+them up among what the project has (`project_view`).
 """
 
 from tornado.web import RequestHandler
 
 from eucentric.viewer.index_page import IndexHandler
+from eucentric.viewer.layer_handlers import AnnotationHandler, MeshHandler
+from eucentric.viewer.neuroglancer_client import ClientHandler, EventsHandler
 from eucentric.viewer.static_files import StaticHandler
+from eucentric.viewer.tomogram_page import PicksHandler, SceneHandler, TomogramHandler
+from eucentric.viewer.volume_handlers import ChunkHandler, ImageHandler, LevelHandler
 
 NAME = r"([^/]+)"
 """One part of a path: the name of a series, a list of picks."""
+_COUNT = r"(\d{1,6})"
 
 ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (r"/", IndexHandler),
     (r"/static/([\w.-]+)", StaticHandler),
+    (rf"/tomogram/{NAME}", TomogramHandler),
+    (rf"/api/tomograms/{NAME}/scene", SceneHandler),
+    (rf"/api/tomograms/{NAME}/picks/{NAME}", PicksHandler),
+    (rf"/volumes/{NAME}/{NAME}/zarr.json", ImageHandler),
+    (rf"/volumes/{NAME}/{NAME}/{_COUNT}/zarr.json", LevelHandler),
+    (rf"/volumes/{NAME}/{NAME}/{_COUNT}/c/{_COUNT}/{_COUNT}/{_COUNT}", ChunkHandler),
+    (rf"/annotations/{NAME}/{NAME}/(points|axes)/(info|all/0_0_0|by_id/\d+)", AnnotationHandler),
+    (rf"/meshes/{NAME}/(file|copies)/{NAME}/(info|names/info|\d+:\d+|part\d+)", MeshHandler),
+    (r"/v/view/([\w.-]*)", ClientHandler),
+    (r"/events/view", EventsHandler),
 ]

@@ -23,10 +23,11 @@ POLICY = (
 )
 """Of our own pages: nothing inline, nothing from elsewhere."""
 CLIENT_POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self' 'unsafe-eval'; worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
-"""Of neuroglancer, which compiles decoders (WebAssembly), works in workers and styles its elements by attribute."""
+"""Of neuroglancer in its frame: it compiles decoders (WebAssembly) and readers of annotations (made from names of properties,
+which are ours and never of data), works in workers and styles its elements by attribute. Scripts are its own files alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,115 @@
+// The page of a tomogram: leads neuroglancer, which runs in a frame of this page, and lists picks.
+import { get, say, element, part, pageValues } from "./api.js";
+
+const given = pageValues();
+const frame = document.getElementById("client");
+const rowsAtOnce = 300;
+let client = null;
+let voxel = 1;
+
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+/** Neuroglancer in the frame, once it has started. */
+async function started() {
+  for (let i = 0; i < 600; i += 1) {
+    const found = frame.contentWindow?.viewer;
+    if (found?.state) return found;
+    await pause(50);
+  }
+  throw new Error("Neuroglancer did not start. It needs WebGL 2.");
+}
+
+const layers = () => [...client.layerManager.managedLayers];
+const isOver = (layer) => layer.layer?.type !== "image" || layer.name.startsWith("Mapped back");
+
+function showLayers() {
+  const volumes = document.getElementById("volumes");
+  const others = document.getElementById("layers");
+  for (const layer of layers()) {
+    const over = isOver(layer);
+    const input = element("input", { type: over ? "checkbox" : "radio", name: over ? null : "volume", ".checked": layer.visible });
+    input.addEventListener("change", () => {
+      if (!over) for (const other of layers()) if (!isOver(other)) other.setVisible(other === layer);
+      if (over) layer.setVisible(input.checked);
+    });
+    (over ? others : volumes).append(element("label", {}, input, ` ${layer.name}`));
+  }
+  others.hidden = others.querySelector("label") === null;
+}
+
+/** Moves to a place in A from the specimen centre. */
+function go(place) {
+  client.position.value = Float32Array.from(place, (p) => p / voxel);
+}
+
+function showPlace() {
+  const place = [...client.position.value].map((p) => (p * voxel).toFixed(0));
+  document.getElementById("place").textContent = `x ${place[0]}, y ${place[1]}, z ${place[2]} Å`;
+}
+
+async function openClient() {
+  const query = new URLSearchParams();
+  if (given.picks) query.set("picks", given.picks);
+  if (given.particle) query.set("particle", given.particle);
+  const [state, found] = await Promise.all([get(`/api/tomograms/${part(given.series)}/scene?${query}`), started()]);
+  client = found;
+  voxel = state.dimensions.x[0] * 1e10;
+  client.state.restoreState(state);
+  showLayers();
+  client.position.changed.add(showPlace);
+  showPlace();
+  document.getElementById("centre").addEventListener("click", () => go([0, 0, 0]));
+  document.getElementById("full").addEventListener("click", () => frame.requestFullscreen());
+  document.getElementById("by-score")?.addEventListener("change", (event) => colourBy(event.target.checked));
+  document.documentElement.dataset.state = "loading";
+  while (!client.isReady()) await pause(20);
+  document.documentElement.dataset.state = "shown";
+}
+
+function colourBy(score) {
+  for (const layer of layers()) {
+    const control = layer.layer?.annotationDisplayState?.shaderControls?.state?.get("by_score");
+    if (control) control.trackable.value = score;
+  }
+}
+
+async function listPicks(key) {
+  const body = document.querySelector("#picks tbody");
+  const more = document.getElementById("more");
+  const { particles } = await get(`/api/tomograms/${part(given.series)}/picks/${part(key)}`);
+  body.replaceChildren();
+  let shown = 0;
+  more.onclick = () => {
+    for (const one of particles.slice(shown, shown + rowsAtOnce)) body.append(pickRow(key, one));
+    shown += rowsAtOnce;
+    more.hidden = shown >= particles.length;
+  };
+  more.onclick();
+  if (client) {
+    const title = document.querySelector("#list option:checked").textContent.replace(/ \(\d+\)$/, "");
+    for (const layer of layers()) if (layer.name.startsWith(`${title}: `)) layer.setVisible(true);
+    document.querySelectorAll("#layers input").forEach((input, i) => { input.checked = layers().filter(isOver)[i].visible; });
+  }
+}
+
+function pickRow(key, one) {
+  const button = element("button", { type: "button", "aria-label": `Show particle ${one.number}` }, "Show");
+  button.disabled = !frame;
+  button.addEventListener("click", () => {
+    go(one.place);
+    say(`Particle ${one.number} is in the middle of the view.`);
+  });
+  const link = element("a", { href: `/particle/${part(given.series)}/${part(key)}/${one.number}` }, `${one.number}`);
+  return element(
+    "tr", {}, element("th", { scope: "row" }, link), element("td", {}, one.kind), element("td", {}, one.score === null ? "" : one.score.toPrecision(3)),
+    element("td", {}, one.place.map((p) => p.toFixed(0)).join(", ")), element("td", {}, button),
+  );
+}
+
+const list = document.getElementById("list");
+if (list) {
+  if (given.picks) list.value = given.picks;
+  list.addEventListener("change", () => listPicks(list.value).catch((error) => say(error.message)));
+  listPicks(list.value).catch((error) => say(error.message));
+}
+if (frame) openClient().catch((error) => { say(error.message); document.documentElement.dataset.state = "failed"; });
