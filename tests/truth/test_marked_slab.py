@@ -70,7 +70,13 @@ def test_errors_are_as_large_as_the_scatter_says():
 def test_a_wedge_is_told():
     top = faces(0.0, 4.0, 0.0, 1200.0)[0]
     bottom = faces(0.0, -4.0, 0.0, 1200.0)[1]
-    assert slab_from_points(top, bottom, sigma_angstrom=5.0).wedge_deg == pytest.approx(8.0, abs=0.1)
+    found = slab_from_points(top, bottom, sigma_angstrom=5.0)
+    assert found.wedge_deg == pytest.approx(8.0, abs=0.1)
+    half = 0.5 * found.slab.thickness_angstrom
+    heights = (
+        np.concatenate([top, bottom]) @ found.slab.rotation[:, 2] - found.slab.z_angstrom * found.slab.rotation[2, 2]
+    )
+    assert (heights.max(), heights.min()) == pytest.approx((half, -half), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,10 @@ KIND_BEFORE = "eucKindBefore"
 CURATED = "eucCurated"
 RATING = "eucRating"
 NOTE = "eucNote"
+FACE = "eucSpecimenFace"
+TRACK_BY_HAND = "eucTrackByHand"
+LABEL_NUMBER = "eucLabelNumber"
+LABEL_NAME = "eucLabelName"
 
 SPECIMEN: dict[str, tuple[str, str]] = {
     "thickness_angstrom": (
@@ -144,6 +148,10 @@ MEANINGS: dict[str, str] = {
     CURATED: "what a person did to the pick: picked (nothing), moved or added",
     RATING: "how good the tomogram is to a person's eye: 0 of no use, 5 as good as can be",
     NOTE: "why, in words",
+    FACE: "which face of the specimen a person marked a point on: top (larger z) or bottom",
+    TRACK_BY_HAND: "whether a person set the point: 1 yes, 0 no",
+    LABEL_NUMBER: "number of a label in painted volumes",
+    LABEL_NAME: "what the label means, in words",
     IN_FIELD: "whether it lies in the untilted field of view: 1 yes, 0 no",
     **dict(SPECIMEN.values()),
 }

@@ -99,17 +99,22 @@ def level_series(
     return level_by(series, found), found.metrics, found.caveats
 
 
-def level_by(series: TiltSeries, found: SpecimenFindings) -> TiltSeries:
+def level_by(series: TiltSeries, found: SpecimenFindings, *, as_told: bool = False) -> TiltSeries:
     """Turn the frame of poses and defocus; the series then holds the specimen as it lies in the new frame.
 
     Inclinations that may be none are left. Where only intensities tell of the specimen, the inclination about the tilt
     axis is levelled; where nothing does the series comes back as it is.
+
+    Parameters
+    ----------
+    as_told : level every inclination, however small: a person set it
     """
     specimen = found.specimen
     if specimen is None:
         return series
     geometry = TiltGeometry.from_poses(series.poses)
-    slab = _sure(_slab(specimen) if found.slab is None else found.slab)
+    slab = _slab(specimen) if found.slab is None else found.slab
+    slab = slab if as_told else _sure(slab)
     level = level_geometry(geometry, slab)
     fits = [t.ctf for t in series.tilts]
     if series.has_ctf:

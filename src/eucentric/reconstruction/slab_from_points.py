@@ -26,7 +26,8 @@ class MarkedSlab:
     pitched: tuple[bool, bool]
     """Whether the points tell the inclination about y, and about x; else it is the one given."""
     wedge_deg: float
-    """Angle between the planes through the points of each face alone; 0 where these do not tell, or agree."""
+    """Angle between the planes through the points of each face alone, where they clearly differ, or 0. The slab then holds all
+    points."""
 
 
 def slab_from_points(
@@ -66,6 +67,9 @@ def slab_from_points(
         )
     normal = np.array([-fit.slopes[0], -fit.slopes[1], 1.0])
     normal /= np.linalg.norm(normal)
+    wedge = _wedge(top, bottom, expected, sigma_angstrom)
+    if wedge:  # then the slab that holds all points
+        high, low = (top @ normal).max() / normal[2], (bottom @ normal).min() / normal[2]
     slab = SpecimenSlab(
         found=True,
         x_tilt_deg=math.degrees(math.asin(-normal[1])),
@@ -79,9 +83,7 @@ def slab_from_points(
         score=0.0,
         contrast=math.nan,
     )
-    return MarkedSlab(
-        slab=slab, rms_angstrom=fit.rms, pitched=fit.told, wedge_deg=_wedge(top, bottom, expected, sigma_angstrom)
-    )
+    return MarkedSlab(slab=slab, rms_angstrom=fit.rms, pitched=fit.told, wedge_deg=wedge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +19,9 @@ from eucentric.io.png import write_png
 from eucentric.models.tilt_series import CtfFit, TiltSeries, Tomogram
 from eucentric.pipeline.images import read_images, read_warp
 from eucentric.pipeline.levelling import level_series
+from eucentric.pipeline.repair_frames import poses_frame
+from eucentric.pipeline.repair_level_files import level_as_marked, read_faces
+from eucentric.pipeline.repair_paths import levels_file
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
 from eucentric.pipeline.volume_files import VolumeFiles
@@ -56,15 +60,25 @@ class Reconstruct(ItemStage):
         volumes = 2 if chosen.method in ("wbp", "sirt-like") else 10
         return int(500 * 2**20 + prepared + images + 4 * volumes * depth * rows * columns)
 
+    def reads(self, series: str, params: ReconstructParams, root: Path) -> tuple[Path, ...]:
+        """The faces of the specimen that a person marked."""
+        del params
+        path = levels_file(root, series)
+        return (path,) if path.is_file() else ()
+
     def run(self, series: TiltSeries, params: ReconstructParams, store: ItemStore, device: torch.device) -> Outcome:
         """Reconstruct the sums, and the even and odd frames where they exist, at every pixel size."""
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
         levelled: dict[str, float] = {}
         caveats: tuple[str, ...] = ()
-        if params.auto_level:
-            series, levelled, found = level_series(series, partial(read_images, series, store, device))
-            caveats += found
+        marked = read_faces(store.root, series.name)
+        if marked is not None:
+            series, levelled, caveats = level_as_marked(series, marked, poses_frame(series, marked.frame.grid))
+            params = params.replace(thickness_angstrom=None)  # as marked, whatever holds for the others
+        elif params.auto_level:
+            series, levelled, caveats = level_series(series, partial(read_images, series, store, device))
+        margin = _MARGIN if marked is None else 0.0
         steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
         used = series.without(steep)
         if not used.tilts:
@@ -72,8 +86,8 @@ class Reconstruct(ItemStage):
                 f"No image of {series.name} is tilted by {params.max_tilt_deg:g} degrees or less. "
                 "Choose a larger max_tilt_deg."
             )
-        grid = _grid(series, params, None)
-        others = {f"{size:.2f}": _grid(series, params, size) for size in params.more_pixel_sizes_angstrom}
+        grid = _grid(series, params, None, margin)
+        others = {f"{size:.2f}": _grid(series, params, size, margin) for size in params.more_pixel_sizes_angstrom}
         others.pop(f"{grid.voxel_size_angstrom:.2f}", None)
         caveats += _idle_settings(params, _resolved(used, params))
         if len(used.tilts) == 1:
@@ -110,10 +124,12 @@ def _idle_settings(params: ReconstructParams, resolved: ReconstructParams) -> tu
     return tuple(f"The setting {name} changes nothing {why}." for name, why in params.idle(resolved.method).items())
 
 
-def _grid(series: TiltSeries, params: ReconstructParams, pixel_size: float | None) -> VolumeGrid:
+def _grid(
+    series: TiltSeries, params: ReconstructParams, pixel_size: float | None, margin: float = _MARGIN
+) -> VolumeGrid:
     thickness = series.thickness_angstrom
     if thickness is not None and params.auto_level:
-        thickness += _MARGIN
+        thickness += margin
     if thickness is None and series.optics is None:
         # needles and particles of materials science are as deep as they are wide
         thickness = min(series.image_shape) * series.pixel_size_angstrom
