@@ -127,7 +127,7 @@ def collect_evidence(
     if source.phase is None or optics is None:
         return None
     n, device = source.params.box_size, source.images.device
-    source = replace(source, usual=None)
+    source = replace(source, params=source.params.model_copy(update={"image_weights": False}))
     grids = [volume_to_grid(r, (2 * n,) * 3) * source.pixel_size_angstrom for r in references]
     bins = n // 2
     shell = shell_index((n, n), bins, device=device)

@@ -89,7 +89,26 @@ def phase_ramps(origin_px: FloatArray, size: int, like: Tensor) -> Complex[Tenso
     return along_y[:, :, None] * along_x[:, None, :]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+class SeriesNoise:
+    """What is measured of the noise of a series when it is first asked for: stacks for other programs need none of it."""
+
+    def __init__(self, images: Float[Tensor, "tilt y x"], geometry: TiltGeometry, params: ExtractParams) -> None:
+        self._images, self._geometry, self._params = images, geometry, params
+
+    @cached_property
+    def inverse(self) -> Float[Tensor, "tilt m half_m"]:
+        """As :attr:`SeriesImages.inverse_noise`."""
+        window = self._params.box_size * self._params.padding
+        return _inverse_noise(self._images, self._geometry, self._params, window)
+
+    @cached_property
+    def usual(self) -> UsualPower | None:
+        """As :attr:`SeriesImages.usual`."""
+        step = self._params.padding
+        return usual_power(self._images, self.inverse[:, ::step, ::step])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesImages:
     """One tilt series made ready; windows are m x m pixels for boxes of n x n."""
 
@@ -105,16 +124,17 @@ class SeriesImages:
     per_angstrom: Float[Tensor, "m half_m"]
     envelope: Float[Tensor, "tilt m half_m"]
 
-    @cached_property
+    noise: SeriesNoise
+
+    @property
     def inverse_noise(self) -> Float[Tensor, "tilt m half_m"]:
         """One over the power of the noise in a transform of n x n pixels, zero from Nyquist on."""
-        return _inverse_noise(self.images, TiltGeometry.from_poses(self.series.poses), self.params, self.window_size)
+        return self.noise.inverse
 
-    @cached_property
+    @property
     def usual(self) -> UsualPower | None:
         """Tells which images show something else where a particle is; None where all count alike."""
-        step = self.params.padding
-        return usual_power(self.images, self.inverse_noise[:, ::step, ::step]) if self.params.image_weights else None
+        return self.noise.usual if self.params.image_weights else None
 
     @property
     def window_size(self) -> int:
@@ -319,6 +339,7 @@ def prepare_series(
         phase=phase,
         per_angstrom=per_angstrom,
         envelope=envelope,
+        noise=SeriesNoise(sampled, geometry, params),
     )
 
 
