@@ -35,7 +35,7 @@ def with_tomograms(root: Path, names=("TS_01", "TS_02")) -> Path:
             voxel_size_angstrom=VOXEL,
             shape_zyx=SHAPE_ZYX,
         )
-        every.append(dataclasses.replace(series, tomogram=tomogram))
+        every.append(dataclasses.replace(series, tomogram=tomogram, volume_size_px=SHAPE_ZYX[::-1]))
     write_tilt_series_set(root / "reconstruct" / "tilt_series.star", every, root)
     return root
 

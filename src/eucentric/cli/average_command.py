@@ -10,6 +10,7 @@ from cyclopts import Group, Parameter
 from eucentric.averaging.iterate_params import IterateParams
 from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.cli.average_auto import run_iterations
+from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, option_name, show_json
 from eucentric.errors import InputError
 
@@ -84,6 +85,7 @@ def average(
     from eucentric.pipeline.executors import shared_work
 
     del debug  # read by the program itself
+    target = chosen_list(target)
     if auto:
         if mask is not None:
             raise InputError(

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from eucentric.averaging.classify_params import ClassifyParams
 from eucentric.averaging.params import ExtractParams
+from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
 
 
@@ -53,6 +54,7 @@ def classify(
     from eucentric.pipeline.classify_files import classify_list
 
     del debug  # read by the program itself
+    target = chosen_list(target)
     made = classify_list(
         target,
         output,

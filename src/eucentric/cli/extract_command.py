@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from eucentric.averaging.params import ExtractParams
+from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, AsJson, Debug, Switch, show_json
 
 
@@ -52,6 +53,7 @@ def extract(
     from eucentric.pipeline.extract_particles import extract_particles
 
     del debug  # read by the program itself
+    target = chosen_list(target)
     made = extract_particles(
         target,
         output,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
 from eucentric.errors import InputError
 from eucentric.picking.learned.params import PickerParams, PickerUse
@@ -88,7 +89,7 @@ def train(
         raise InputError("Give --diameter with the size of the particles in A: one for all classes, or one for each.")
     made = train_picker_files(
         target,
-        labels,
+        [chosen_list(path) for path in labels],
         output,
         params,
         diameters=diameter,

@@ -108,6 +108,13 @@ def make_app() -> App:
         "eucentric.cli.exclude_command:exclude", name="exclude", help="Leave a tilt out of all later work.", group=tools
     )
     app.command(
+        "eucentric.cli.curate_command:curate",
+        name="curate",
+        help="Leave out tilts or series, edit picks, rate tomograms; undo, and show the log.",
+        group=tools,
+        help_format="plaintext",
+    )
+    app.command(
         "eucentric.cli.reproject_command:reproject",
         name="reproject",
         help="Project a volume into images at any geometry.",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SEVERAL, AsJson, Debug, Switch, show_json
 
 
@@ -76,6 +77,7 @@ def map_back(
     from eucentric.pipeline.map_back import map_back_files
 
     del debug  # read by the program itself
+    target = chosen_list(target)
     made = map_back_files(
         target,
         output,

@@ -197,6 +197,8 @@ def select(
     neighbours: int | None = None,
     neighbour_distance: float | None = None,
     neighbour_angle: float | None = None,
+    min_rating: int | None = None,
+    ratings: Path | None = None,
     options: ListTableOptions,
 ) -> int:
     """Keep the particles that fulfil every wish given.
@@ -233,7 +235,12 @@ def select(
         A: how far away a neighbour may be
     neighbour_angle
         degrees: how much the z axis of a neighbour may differ
+    min_rating
+        0 to 5: of the tomograms, as a person rated them; those without rating are passed over
+    ratings
+        table of ratings; `curation/tomograms.star` of the list's project where not given
     """
+    from eucentric.pipeline.curation_ratings import ratings_beside
     from eucentric.pipeline.particle_files import Selection, select_particles
 
     particles = read_given(source, options)
@@ -252,6 +259,8 @@ def select(
         neighbours=neighbours,
         neighbour_distance_angstrom=neighbour_distance,
         neighbour_angle_deg=neighbour_angle,
+        min_rating=min_rating,
+        ratings=ratings or (None if min_rating is None else ratings_beside(source)),
     )
     return write_list(select_particles(particles, wanted), len(particles), options)
 

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import write_star
 from eucentric.pipeline.align_parts import AlignPart, align_parts
 from eucentric.pipeline.average_ctf import note_ctf
+from eucentric.pipeline.curation_lists import is_unoriented
 from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
 from eucentric.pipeline.half_maps import RECORD, read_about
@@ -80,7 +81,7 @@ def average_list(
     InputError : too few particles, poses or halves missing, masks that do not fit, files in the way
     """
     started = time.perf_counter()
-    job = open_particles(target, extract, table=table, device=device)
+    job = _with_poses(open_particles(target, extract, table=table, device=device))
     run = ParticleRun.begin(
         output,
         "average",
@@ -105,6 +106,12 @@ def average_list(
         about=about,
         was_current=run.is_current,
     )
+
+
+def _with_poses(job: ParticleJob) -> ParticleJob:
+    """Less the particles that were added by hand and have no pose; nothing but an alignment can give them one."""
+    bare = is_unoriented(job.particles)
+    return replace(job, particles=job.particles.select(~bare)) if bare.any() else job
 
 
 def finish_average(run: ParticleRun, about: Mapping[str, Any], caveats: Sequence[str] = ()) -> None:

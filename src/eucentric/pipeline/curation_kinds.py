@@ -23,6 +23,7 @@ _KINDS: tuple[type[Edit], ...] = (
 )
 KINDS: dict[str, type[Edit]] = {str(kind.model_fields["kind"].default): kind for kind in _KINDS}
 """By what the field `kind` says."""
+KIND_OF = {kind: name for name, kind in KINDS.items()}
 
 
 def edit_of(values: Any) -> Edit:

@@ -93,3 +93,9 @@ def read_ratings(path: Path) -> dict[str, int]:
             raise FormatError(f"`{path}` rates `{name}` with `{text}`; expected a whole number from 0 to 5.")
         found[name] = int(text)
     return found
+
+
+def ratings_beside(path: Path) -> Path | None:
+    """The ratings of the project that a file lies in; None where it lies in none that has some."""
+    places = (parent / FOLDER / RATINGS for parent in path.resolve().parents)
+    return next((place for place in places if place.is_file()), None)

@@ -7,10 +7,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from eucentric.errors import InputError
 from eucentric.io.atomic import write_text_atomic
 from eucentric.pipeline.curation_base import FOLDER, Edit, Entry, Workplace
+from eucentric.pipeline.curation_kinds import KIND_OF
 from eucentric.pipeline.curation_log import Log, append_entry, log_lock, read_log
 from eucentric.pipeline.curation_pick_table import CURATED, ORIGINAL, PICKS, list_names
 from eucentric.pipeline.curation_picks import edited_lists, write_picks
@@ -56,6 +58,31 @@ class Curation:
     def log(self) -> Log:
         """The log as it is now; errors as `read_log`."""
         return read_log(self.root)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every entry for people, as JSON: number, time, user, action, kind, words, and whether it is in force."""
+        log = self.log()
+        in_force = {e.number for e in log.done}
+        edits = {e.number: e.edit for e in log.entries if e.edit is not None}
+        said = {"edit": "", "undo": "undid: ", "redo": "did again: "}
+        found = []
+        for entry in log.entries:
+            edit = edits.get(entry.number if entry.of is None else entry.of)
+            words = f"an edit whose line {entry.of} is damaged" if edit is None else edit.words()
+            found.append(
+                {
+                    "number": entry.number,
+                    "time": entry.time,
+                    "user": entry.user,
+                    "action": entry.action,
+                    "of": entry.of,
+                    "kind": None if edit is None else KIND_OF[type(edit)],
+                    "scope": None if edit is None else edit.scope,
+                    "words": f"{said[entry.action]}{words}",
+                    "in_force": entry.action != "edit" or entry.number in in_force,
+                }
+            )
+        return found
 
     def do(self, edit: Edit) -> Curated:
         """Check, log and write an edit.

@@ -15,6 +15,7 @@ from eucentric.errors import InputError
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
+from eucentric.pipeline.curation_lists import only_list, without_left_out
 from eucentric.pipeline.images import read_images, read_warp
 from eucentric.pipeline.particle_files import read_list
 from eucentric.pipeline.reprojecting import project_of
@@ -72,7 +73,8 @@ def particle_batches(source: SeriesImages, count: int) -> Iterator[slice]:
 def open_particles(
     target: Path, params: ExtractParams, *, table: Path | None = None, device: torch.device
 ) -> ParticleJob:
-    """Particles of a list, or of the only picks of a project, with their tilt series; those hardly seen are left out.
+    """Particles of a list, or of the only picks of a project, with their tilt series; those hardly seen are left out, and those of
+    series that are left out by hand.
 
     Parameters
     ----------
@@ -84,8 +86,8 @@ def open_particles(
     InputError : no list or table, series that it lacks, or no particle that is seen
     """
     file = list_of(target)
-    particles = read_list(file)
     series_table = table or _table_of(file)
+    particles = without_left_out(read_list(file), series_table)
     known = {s.name: s for s in read_tilt_series_set(series_table, project_of(series_table))}
     missing = [name for name in particles.tomogram_names if name not in known]
     if missing:
@@ -135,18 +137,7 @@ def list_of(target: Path) -> Path:
     ------
     InputError : a project without picks, or with several
     """
-    return _only_picks(target) if target.is_dir() else target
-
-
-def _only_picks(project: Path) -> Path:
-    found = sorted(project.glob("pick/*/particles.star"))
-    if len(found) != 1:
-        words = ", ".join(f.parent.name for f in found) or "none"
-        raise InputError(
-            f"`{project}` has {len(found)} lists of picks ({words}); expected one. Give the list itself, such as "
-            "PROJECT/pick/NAME/particles.star."
-        )
-    return found[0]
+    return only_list(target) if target.is_dir() else target
 
 
 def _table_of(file: Path) -> Path:

@@ -28,6 +28,7 @@ from eucentric.pipeline.back_scenes import (
     write_surface_scene,
 )
 from eucentric.pipeline.blob_files import find_tomograms
+from eucentric.pipeline.curation_lists import is_unoriented
 from eucentric.pipeline.map_measures import LOCAL
 from eucentric.pipeline.particle_files import read_list
 from eucentric.pipeline.plan import PLAN_FILE
@@ -105,6 +106,7 @@ def map_back_files(
         mask = folder / "mask.mrc"
     whole = read_list(listed)
     wanted = np.isin(whole.kinds, list(kinds)) if kinds else np.ones(len(whole), dtype=bool)
+    wanted &= ~is_unoriented(whole)  # added by hand: no orientation to be put back in
     particles = whole.select(wanted)
     if not len(particles):
         raise InputError(

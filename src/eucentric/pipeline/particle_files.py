@@ -32,6 +32,7 @@ from eucentric.models.particle_selection import distance_to_mask, has_neighbours
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
+from eucentric.pipeline.curation_ratings import read_ratings
 from eucentric.pipeline.reprojecting import project_of
 from eucentric.typing import FloatArray
 
@@ -127,6 +128,9 @@ class Selection:
     neighbour_angle_deg: float | None = None
     min_tilts: int | None = None
     radius_angstrom: float = 0.0
+    min_rating: int | None = None
+    """of their tomograms, as a person rated them; tomograms without rating are passed over."""
+    ratings: Path | None = None
 
 
 def select_particles(particles: ParticleSet, wanted: Selection) -> ParticleSet:
@@ -159,6 +163,11 @@ def select_particles(particles: ParticleSet, wanted: Selection) -> ParticleSet:
         low, high = wanted.slab_angstrom
         heights = _heights(particles, wanted.series)
         keep &= (heights >= low) & (heights <= high)
+    if wanted.min_rating is not None:
+        if wanted.ratings is None:
+            raise InputError("Give --ratings TABLE with --min-rating: how good each tomogram is.")
+        rated = read_ratings(wanted.ratings)
+        keep &= [rated.get(str(n), -1) >= wanted.min_rating for n in particles.tomograms]
     if wanted.min_tilts is not None:
         if wanted.series is None:
             raise InputError(
