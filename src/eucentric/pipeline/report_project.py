@@ -26,7 +26,7 @@ from eucentric.report.outliers import LARGE_Z, LEAST_SERIES, Outlier, find_outli
 from eucentric.report.params import ReportParams
 from eucentric.report.references import bibtex
 
-_QUALITY = (
+QUALITY = (
     ("motion", "total_motion_median_angstrom"),
     ("align", "score_mean"),
     ("align", "residual_rms_angstrom"),
@@ -76,7 +76,7 @@ def project_page(
     outliers : from `outliers_in_words`
     """
     stages = _stages(histories)
-    columns = [(stage, name) for stage, name in _QUALITY if any(name in h.metrics(stage) for h in histories)]
+    columns = [(stage, name) for stage, name in QUALITY if any(name in h.metrics(stage) for h in histories)]
     paragraphs, references = methods(_settings(histories), __version__)
     tables = [table for stage in stages if (table := _metric_table(stage, histories)) is not None]
     return ProjectPage(

@@ -105,7 +105,7 @@ def records(particles: ParticleSet, form: Form) -> tuple[NDArray[Any], NDArray[n
 def all_annotations(particles: ParticleSet, form: Form) -> bytes:
     """The one chunk of the spatial index."""
     made, numbers = records(particles, form)
-    return np.uint64(len(made)).astype("<u8").tobytes() + made.tobytes() + numbers.astype("<u8").tobytes()
+    return len(made).to_bytes(8, "little") + made.tobytes() + numbers.astype("<u8").tobytes()
 
 
 def one_annotation(particles: ParticleSet, form: Form, number: int) -> bytes:

@@ -9,6 +9,7 @@ from tornado.web import RequestHandler
 from eucentric.viewer.index_page import IndexHandler
 from eucentric.viewer.layer_handlers import AnnotationHandler, MeshHandler
 from eucentric.viewer.neuroglancer_client import ClientHandler, EventsHandler
+from eucentric.viewer.particle_page import ParticleHandler, SliceHandler, ThumbnailHandler, TiltHandler
 from eucentric.viewer.static_files import StaticHandler
 from eucentric.viewer.tomogram_page import PicksHandler, SceneHandler, TomogramHandler
 from eucentric.viewer.volume_handlers import ChunkHandler, ImageHandler, LevelHandler
@@ -30,4 +31,8 @@ ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (rf"/meshes/{NAME}/(file|copies)/{NAME}/(info|names/info|\d+:\d+|part\d+)", MeshHandler),
     (r"/v/view/([\w.-]*)", ClientHandler),
     (r"/events/view", EventsHandler),
+    (rf"/particle/{NAME}/{NAME}/{_COUNT}", ParticleHandler),
+    (rf"/pictures/series/{NAME}\.png", ThumbnailHandler),
+    (rf"/pictures/particle/{NAME}/{NAME}/{_COUNT}/(xy|xz|yz)\.png", SliceHandler),
+    (rf"/pictures/particle/{NAME}/{NAME}/{_COUNT}/tilt/{_COUNT}\.png", TiltHandler),
 ]
