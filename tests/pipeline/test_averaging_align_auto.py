@@ -80,6 +80,14 @@ def project(tmp_path_factory):
     given = true.with_rotations(turned).with_positions(places + rng.uniform(-6, 6, (20, 3)))
     write_particles(root / "true.star", true, "relion5")
     write_particles(root / "picks.star", given, "relion5")
+    normals = (
+        true.rotations
+        @ Rotation.from_euler(
+            "ZX", np.stack([rng.uniform(-180, 180, 20), rng.normal(0, 5, 20)], axis=1), degrees=True
+        ).as_matrix()
+    )
+    write_particles(root / "normals.star", given.with_rotations(normals), "relion5")
+    write_particles(root / "inwards.star", given.with_rotations(normals @ np.diag([1.0, -1.0, -1.0])), "relion5")
     write_particles(root / "bare.star", ParticleSet.build("TS_01", places), "relion5")
     write_mrc(root / "start.mrc", particle().numpy(), PIXEL, "float32")
     return root
@@ -215,9 +223,24 @@ def test_a_start_map_and_no_orientations(project):
     assert np.median(symmetric_angle_deg(found.rotations, true.rotations)) < 5.0
 
 
+def test_normals_alone_lead_to_the_poses_and_wrong_ones_are_told(project):
+    changes = {"search": "global", "prior": "normal", "prior_sigma_deg": 6.0, "max_iterations": 1, "kept": 48}
+    start, true = project / "start.mrc", read_particles(project / "true.star")
+    made = iterate_average(project / "normals.star", project / "n", settings(**changes), device=CPU, reference=start)
+    found = read_particles(made.folder / "particles.star")
+    assert np.median(symmetric_angle_deg(found.rotations, true.rotations)) < 6.0
+    assert found.columns["eucPriorEvidence"].mean() > 1.0
+    assert not any("normals" in c for c in made.caveats)
+    wrong = iterate_average(project / "inwards.star", project / "i", settings(**changes), device=CPU, reference=start)
+    assert any("speak against the prior of normals" in c for c in wrong.caveats)
+    record = json.loads((wrong.folder / "iterations.json").read_text())
+    assert record["caveats"] == list(wrong.caveats)
+
+
 @pytest.mark.parametrize(
     ("file", "changes", "reference", "words"),
     [
+        ("bare.star", {"search": "global", "prior": "normal"}, "start.mrc", "no orientations for --prior normal"),
         ("bare.star", {}, None, "no orientations to make a start map"),
         ("bare.star", {}, "start.mrc", "--search global"),
         ("missing.star", {}, None, "does not exist"),

@@ -7,8 +7,9 @@ from imaged_blobs import DIAMETER, VOXEL, N, blobs, imaged, random_poses
 from scipy.spatial.transform import Rotation
 
 from eucentric.averaging import align_candidates
-from eucentric.averaging.align_climb import Prior, climb_pose
+from eucentric.averaging.align_climb import climb_pose
 from eucentric.averaging.align_params import AlignParams
+from eucentric.averaging.align_prior import Prior
 from eucentric.averaging.align_reference import AlignReference
 from eucentric.averaging.align_samples import VolumeSamples, image_samples
 from eucentric.averaging.particle_images import ParticleImages
@@ -126,7 +127,10 @@ def test_priors_pull_poses_to_the_given_ones(particle, reference):
     given = Rotation.from_rotvec([0.05, 0.0, 0.0]).as_matrix() @ rotations
     free = search_poses(batch, reference, AlignParams(reach_deg=10.0), rotations=given)
     held = search_poses(
-        batch, reference, AlignParams(reach_deg=10.0, prior_deg=0.01, prior_angstrom=0.01), rotations=given
+        batch,
+        reference,
+        AlignParams(reach_deg=10.0, prior="orientation", prior_sigma_deg=0.01, prior_angstrom=0.01),
+        rotations=given,
     )
     assert symmetric_angle_deg(held.rotations, given).max() < 0.05
     assert np.linalg.norm(held.shifts_angstrom, axis=1).max() < 0.05
@@ -136,7 +140,7 @@ def test_priors_pull_poses_to_the_given_ones(particle, reference):
 def test_priors_may_be_about_other_poses_and_about_axes_alone(particle, reference):
     rotations, shifts = random_poses(3, 12, reach=0.0)
     batch = imaged(particle, rotations, shifts, 60.0)
-    tight = AlignParams(reach_deg=12.0, prior_deg=0.01, prior_angstrom=0.01)
+    tight = AlignParams(reach_deg=12.0, prior="orientation", prior_sigma_deg=0.01, prior_angstrom=0.01)
     other = Rotation.from_rotvec([0.0, 0.05, 0.0]).as_matrix() @ rotations
     moves = np.full((3, 3), 3.0)
     held = search_poses(batch, reference, tight, rotations=rotations, expected=(other, moves))
@@ -144,7 +148,7 @@ def test_priors_may_be_about_other_poses_and_about_axes_alone(particle, referenc
     np.testing.assert_allclose(held.shifts_angstrom, moves, atol=0.1)
     # about its own axis a particle is free to turn
     spun = rotations @ Rotation.from_rotvec([0.0, 0.0, 0.1]).as_matrix()
-    axes = search_poses(batch, reference, tight.replace(prior_of_axes=True), rotations=spun)
+    axes = search_poses(batch, reference, tight.replace(prior="normal"), rotations=spun)
     np.testing.assert_allclose(axes.rotations[:, :, 2], rotations[:, :, 2], atol=2e-3)
     assert symmetric_angle_deg(axes.rotations, rotations).max() < 1.5 < np.rad2deg(0.1)
 

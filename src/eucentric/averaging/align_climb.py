@@ -15,52 +15,13 @@ import torch
 from scipy.spatial.transform import Rotation as _ScipyRotation
 from torch import Tensor
 
+from eucentric.averaging.align_prior import Prior
 from eucentric.averaging.align_samples import ParticleSamples
 from eucentric.projection.turned import slope_sums
 from eucentric.typing import FloatArray
 
 _MOST_STEPS = 15
 _FINEST_RAD, _FINEST_VOXELS = math.radians(0.02), 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Prior:
-    """Where a pose is expected: a normal distribution about a given one."""
-
-    rotation: FloatArray
-    """(3, 3)."""
-    move: FloatArray
-    """(3,), voxels."""
-    per_rad2: float
-    """One over the variance of a turn; 0 weighs nothing."""
-    per_voxel2: float
-    axis_only: bool = False
-    """Turns about the particle's own z axis cost nothing."""
-    two_sided: bool = False
-    """Nor does the axis pointing the other way."""
-
-    def cost(self, rotation: FloatArray, move: FloatArray) -> tuple[float, FloatArray]:
-        """Minus the log of it, and its gradient by turns (rad) and moves (voxels)."""
-        turn = self._turn(rotation) if self.per_rad2 else np.zeros(3)
-        away = move - self.move
-        value = 0.5 * (self.per_rad2 * float(turn @ turn) + self.per_voxel2 * float(away @ away))
-        return value, np.concatenate([self.per_rad2 * turn, self.per_voxel2 * away])
-
-    def _turn(self, rotation: FloatArray) -> FloatArray:
-        """Rotation vector from the given orientation, or from the given axis, to this one."""
-        if not self.axis_only:
-            return np.asarray(_ScipyRotation.from_matrix(rotation @ self.rotation.T).as_rotvec())
-        given, axis = self.rotation[:, 2], rotation[:, 2]
-        if self.two_sided and given @ axis < 0:
-            given = -given
-        across = np.cross(given, axis)
-        length = float(np.linalg.norm(across))
-        return np.asarray(across * (math.atan2(length, float(given @ axis)) / max(length, 1e-12)))
-
-    @property
-    def curvature(self) -> FloatArray:
-        """(6,), of it; at most."""
-        return np.repeat([self.per_rad2, self.per_voxel2], 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,6 +71,7 @@ def climb_pose(
         cost, slope = prior.cost(turned, moved)
         return sums, 0.5 * max(sums[0, 7], 0.0) ** 2 / max(sums[0, 0], 1e-30) - cost, slope
 
+    move = prior.held(move)
     sums, value, prior_slope = sums_at(rotation, move)
     damping = 0.01
     curvature = _curvature(sums)
@@ -118,14 +80,15 @@ def climb_pose(
             break
         ratio = sums[0, 7] / sums[0, 0]
         gradient = ratio * (sums[1:7, 7] - sums[0, 1:7] * ratio) - prior_slope
-        whole = curvature + np.diag(prior.curvature)
+        whole = curvature + prior.curvature
         diagonal = np.maximum(np.diag(whole), 1e-9 * np.diag(whole).max() + 1e-30)
         step = np.linalg.solve(whole + np.diag(damping * diagonal), gradient)
         step /= max(1.0, float(np.linalg.norm(step[:3])) / reach_rad, float(np.linalg.norm(step[3:])) / reach_voxels)
         turned = _ScipyRotation.from_rotvec(step[:3]).as_matrix() @ rotation
-        tried = sums_at(turned, move + step[3:])
+        moved = prior.held(move + step[3:])
+        tried = sums_at(turned, moved)
         if tried[1] > value:
-            rotation, move = turned, move + step[3:]
+            rotation, move = turned, moved
             sums, value, prior_slope = tried
             curvature = _curvature(sums)
             damping = max(0.1 * damping, 1e-4)
@@ -133,7 +96,7 @@ def climb_pose(
             damping = 10.0 * max(damping, 0.01)
         if np.linalg.norm(step[:3]) < _FINEST_RAD and np.linalg.norm(step[3:]) < _FINEST_VOXELS:
             break
-    variance = np.diag(np.linalg.pinv(curvature + np.diag(prior.curvature)))
+    variance = np.diag(np.linalg.pinv(curvature + prior.curvature))
     return ClimbedPose(
         rotation=rotation,
         move=move,

@@ -23,11 +23,23 @@ class FoundPoses:
     sigma_angstrom: FloatArray
     """(particle,), one deviation of a move along a random axis; NaN without the climb."""
 
+    evidence: FloatArray | None = None
+    """(particle,), log of how much likelier the prior of directions makes the images than any orientation does; NaN where no image
+    shows the particle, None where nothing was compared."""
+
     @classmethod
     def joined(cls, parts: list[Self]) -> Self:
         """Poses of several batches, one after another."""
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in cls.__slots__})
+        names = [name for name in cls.__slots__ if name != "evidence"]
+        known = None
+        if any(p.evidence is not None for p in parts):
+            known = np.concatenate(
+                [np.full(len(p.scores), np.nan) if p.evidence is None else p.evidence for p in parts]
+            )
+        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in names}, evidence=known)
 
     def select(self, rows: np.ndarray) -> Self:
         """Some of them, by mask or number."""
-        return type(self)(**{name: getattr(self, name)[rows] for name in self.__slots__})
+        names = [name for name in self.__slots__ if name != "evidence"]
+        known = None if self.evidence is None else self.evidence[rows]
+        return type(self)(**{name: getattr(self, name)[rows] for name in names}, evidence=known)

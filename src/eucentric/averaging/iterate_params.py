@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from eucentric.averaging.align_params import Search
+from eucentric.averaging.align_params import PriorOf, Search
 from eucentric.models.settings import Frozen
 
 
@@ -19,11 +19,23 @@ class IterateParams(Frozen):
     shift_angstrom: float = Field(
         default=20.0, ge=0, description="A; how far the given places may be off at first, along each axis"
     )
-    prior_deg: float = Field(
-        default=0.0, ge=0, description="degrees, one deviation of the given orientations; 0: they weigh nothing"
+    prior: PriorOf = Field(
+        default="none",
+        description="what of the given orientations is known: nothing, all, where z points to (normals of membranes), or the line "
+        "that z lies on (axes of filaments of unknown polarity). With the last two a global search stays within three deviations of "
+        "it, and any turn about it is tried",
+    )
+    prior_sigma_deg: float = Field(
+        default=10.0, gt=0, le=60, description="degrees, one deviation of what the prior is about"
     )
     prior_angstrom: float = Field(
         default=0.0, ge=0, description="A, one deviation of the given places; 0: they weigh nothing"
+    )
+    shift_along_angstrom: float = Field(
+        default=0.0,
+        ge=0,
+        description="A; how far the given places may be off along the axis of a prior of normals or axes; 0: half the rise of a "
+        "helix, or as far as elsewhere",
     )
     start_low_pass_angstrom: float = Field(
         default=40.0,

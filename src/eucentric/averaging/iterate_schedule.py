@@ -65,8 +65,10 @@ def next_search(params: IterateParams, history: Sequence[Round], pixel_size: flo
     """Settings of the next search from the rounds so far, the first of which is the start."""
     searched = [r for r in history if math.isfinite(r.change_deg)]
     common: dict[str, Any] = {
-        "prior_deg": params.prior_deg,
+        "prior": params.prior,
+        "prior_sigma_deg": params.prior_sigma_deg,
         "prior_angstrom": params.prior_angstrom,
+        "shift_along_angstrom": params.shift_along_angstrom,
         "kept": params.kept,
     }
     rounds = _GLOBAL_ROUNDS if params.search != "local" else 1

@@ -1,7 +1,7 @@
 """Orientation and place of every particle of a batch, compared with a reference."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from eucentric.averaging.align_candidates import (
     SharedGrid,
     Stage,
     first_candidates,
+    followed_up,
     narrowed,
     relative_rotations,
     search_stages,
 )
-from eucentric.averaging.align_climb import ClimbedPose, Prior, climb_pose
+from eucentric.averaging.align_climb import ClimbedPose, climb_pose
 from eucentric.averaging.align_params import AlignParams
+from eucentric.averaging.align_prior import Prior
 from eucentric.averaging.align_reference import AlignReference
 from eucentric.averaging.align_results import FoundPoses
 from eucentric.averaging.align_samples import VolumeSamples, image_samples
@@ -38,35 +40,35 @@ class _Search:
     given: FloatArray
     expected: tuple[FloatArray, FloatArray]
     """Rotations, and shifts in A, that priors are about."""
-    two_sided: bool
+    symmetry: str
     stages: list[Stage]
     volumes: list[VolumeSamples]
     """Of each stage."""
     relative: FloatArray
     """Turns tried from a given orientation; none in a global search."""
+    kept: int
+    """Orientations followed up from the first step."""
 
     def follow(self, number: int, found: Candidates | None) -> FoundPoses:
         """The pose of one particle; from the given one where no candidates are."""
-        params, batch = self.params, self.batch
+        params, batch, prior = self.params, self.batch, self.prior(number)
         if found is None:
-            given = self.given[number]
-            trials = given @ self.relative if params.search == "cone" else self.relative @ given
+            # a prior's cone stands still, and other searches go on from where the particle is by now
+            about = self.expected[0] if params.search == "global" else self.given
+            trials = self.relative @ about[number] if params.search == "local" else about[number] @ self.relative
             seen = self.volumes[0].of(batch, number)
-            found = first_candidates(self.reference, self.volumes[0], seen, trials, self.stages[0], params)
+            found = first_candidates(
+                self.reference, self.volumes[0], seen, trials, self.stages[0], params, prior, self.kept
+            )
         for stage, samples in zip(self.stages[1:], self.volumes[1:], strict=True):
-            found = narrowed(self.reference, samples, samples.of(batch, number), found, stage)
-        return _finished(batch, number, self.reference, found, self._prior(number), self.stages[-1], params)
+            found = narrowed(self.reference, samples, samples.of(batch, number), found, stage, prior)
+        return _finished(batch, number, self.reference, found, prior, self.stages[-1], params)
 
-    def _prior(self, number: int) -> Prior:
-        voxel, params = self.batch.voxel_size_angstrom, self.params
-        return Prior(
-            rotation=self.expected[0][number],
-            move=self.expected[1][number] / voxel,
-            per_rad2=1.0 / math.radians(params.prior_deg) ** 2 if params.prior_deg else 0.0,
-            per_voxel2=(voxel / params.prior_angstrom) ** 2 if params.prior_angstrom else 0.0,
-            axis_only=params.prior_of_axes,
-            two_sided=self.two_sided,
-        )
+    def prior(self, number: int) -> Prior:
+        """Of one particle."""
+        voxel = self.batch.voxel_size_angstrom
+        turn, move = self.expected[0][number], self.expected[1][number] / voxel
+        return Prior.of(self.params, turn, move, voxel, self.symmetry)
 
 
 def search_poses(
@@ -85,7 +87,7 @@ def search_poses(
     rotations : (particle, 3, 3), the given orientations; not needed for a global search
     symmetry : of the reference; orientations that it makes alike are tried once
     expected : rotations (particle, 3, 3) and shifts (particle, 3) in A that the priors of `params` are about; those given, and
-        none, where None. In a cone search, and after it, they are about the axes
+        none, where None. With a prior of directions a global search stays about them
 
     Raises
     ------
@@ -95,26 +97,39 @@ def search_poses(
     given = _checked(batch, reference, params, rotations)
     stages = search_stages(reference, params, batch.box_size)
     volumes = [VolumeSamples(batch.box_size, s.highest, batch.weight) for s in stages]
-    everywhere = params.search == "global"
+    everywhere, step = params.everywhere, stages[0].step_deg
+    relative = np.zeros((0, 3, 3)) if everywhere else relative_rotations(params, step, symmetry)
     search = _Search(
         batch=batch,
         reference=reference,
         params=params,
         given=given,
         expected=expected or (given, np.zeros((batch.count, 3))),
-        two_sided=symmetry.upper().startswith("D"),
+        symmetry=symmetry,
         stages=stages,
         volumes=volumes,
-        relative=np.zeros((0, 3, 3)) if everywhere else relative_rotations(params, stages[0].step_deg, symmetry),
+        relative=relative,
+        kept=followed_up(params, len(relative), step, symmetry),
     )
-    shared = SharedGrid(reference, volumes[0], stages[0], params, symmetry) if everywhere else None
+    # a prior of directions is told against all orientations
+    whole = params.search == "global"
+    shared = SharedGrid(reference, volumes[0], stages[0], params, symmetry) if whole else None
     numbers = np.unique(batch.particle)
     out = [_unseen(r) for r in given]
     for start in range(0, len(numbers), _CHUNK):
         some = numbers[start : start + _CHUNK]
-        first = [None] * len(some) if shared is None else shared.candidates([volumes[0].of(batch, i) for i in some])
-        for number, found in zip(some, _followed(search, some, list(first)), strict=True):
-            out[number] = found
+        first: list[Candidates | None] = [None] * len(some)
+        evidence = None
+        if shared is not None:
+            seen = [volumes[0].of(batch, i) for i in some]
+            priors = [search.prior(int(i)) for i in some]
+            if everywhere:
+                first = list(shared.candidates(seen, priors))
+            else:
+                evidence = shared.evidence(seen, priors)
+        for i, found in enumerate(_followed(search, some, first)):
+            told = None if evidence is None else evidence[i : i + 1]
+            out[some[i]] = replace(found, evidence=told)
     return FoundPoses.joined(out)
 
 
@@ -142,8 +157,10 @@ def _checked(
             f"{reference.box_size} voxels of {reference.voxel_size_angstrom:g} A; expected the same."
         )
     if rotations is None:
-        if params.search != "global":
-            raise InputError("A local search needs the orientations of the particles. Give them, or search globally.")
+        if not params.everywhere:
+            raise InputError(
+                "A local search needs the orientations of the particles, and so does a prior of them. Give them, or search globally."
+            )
         return np.tile(np.eye(3), (batch.count, 1, 1))
     if rotations.shape != (batch.count, 3, 3):
         raise ShapeError(f"{batch.count} particles were given with rotations of shape {rotations.shape}.")

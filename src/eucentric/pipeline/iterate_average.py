@@ -24,6 +24,7 @@ from eucentric.pipeline.align_parts import ReferenceMaps
 from eucentric.pipeline.average_files import FILES, caveats_of, finish_average, write_average
 from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob, list_of, open_particles
+from eucentric.pipeline.iterate_caveats import EVIDENCE, iterate_caveats, prior_caveats
 from eucentric.pipeline.iterate_job import IterateJob, IterateSettings, OnStep, filtered_references
 from eucentric.pipeline.iterate_start import start_map
 from eucentric.pipeline.iteration_files import Iteration, last_iteration, remove_iterations
@@ -133,6 +134,11 @@ def _opened(
 def _check_start(particles: ParticleSet, settings: IterateSettings, reference: Path | None) -> None:
     if particles.oriented:
         return
+    if settings.iterate.prior != "none":
+        raise InputError(
+            f"The particles have no orientations for --prior {settings.iterate.prior} to be about. Pick with `eucentric "
+            "pick-geometry`, or leave --prior out."
+        )
     if reference is None:
         raise InputError(
             "The particles have no orientations to make a start map from. Give a structure or map with --reference, and "
@@ -165,7 +171,7 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
         low_pass_angstrom=before.low_pass_angstrom,
         diameter_angstrom=min(before.diameter_angstrom, box * pixel),
     )
-    params = next_search(job.iterate, before.history, pixel)
+    params = _within_half_a_rise(next_search(job.iterate, before.history, pixel), job, before)
     number = before.history[-1].number + 1
     aligned = job.align(
         before.particles, references, pixel, box, params, on_step, f"iteration {number}", turn=before.turn
@@ -179,6 +185,8 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
     moved = before.particles.with_positions(before.particles.positions_angstrom + poses.shifts_angstrom)
     done = moved.with_rotations(poses.rotations).with_scores(poses.scores)
     done = done.with_column(SIGMA_DEG, poses.sigma_deg).with_column(SIGMA_ANGSTROM, poses.sigma_angstrom)
+    if poses.evidence is not None and EVIDENCE not in done.columns:  # later references were made under the prior
+        done = done.with_column(EVIDENCE, poses.evidence)
     this = Round(
         number=number,
         pixel_size_angstrom=pixel,
@@ -199,6 +207,14 @@ def _iterate(job: IterateJob, before: Iteration, on_step: OnStep | None) -> tupl
         helix=_known(result),
     )
     return after, result
+
+
+def _within_half_a_rise(params: AlignParams, job: IterateJob, before: Iteration) -> AlignParams:
+    """The settings of a search along filaments: a unit further on all is the same."""
+    helix = _with_helix(job.average, before).helix
+    if helix is None or params.shift_along_angstrom or not params.of_axes:
+        return params
+    return params.replace(shift_along_angstrom=0.5 * helix.rise_angstrom)
 
 
 def _known(result: AverageResult) -> tuple[float, float] | None:
@@ -231,7 +247,7 @@ def _finish(job: IterateJob, last: Iteration, run: ParticleRun, on_step: OnStep 
     params = _with_helix(job.average, last)
     result = average_of(aligned, params, job.halves)
     used = aligned.tilts_used > 0
-    caveats = _caveats(last, result, used)
+    caveats = iterate_caveats(last, result, used) + prior_caveats(job, last, used)
     about = write_average(output, replace(job.opened, particles=last.particles), result, params)
     caveats += caveats_of(about)
     values = {
@@ -245,16 +261,3 @@ def _finish(job: IterateJob, last: Iteration, run: ParticleRun, on_step: OnStep 
     return IteratedAverage(
         folder=output, result=result, particles=int(used.sum()), rounds=last.history, caveats=caveats
     )
-
-
-def _caveats(last: Iteration, result: AverageResult, used: np.ndarray) -> tuple[str, ...]:
-    out = []
-    if not used.all():
-        out.append(f"{int((~used).sum())} of {len(used)} particles lie in no image and were left out.")
-    resolution, start = result.correlation.resolution_angstrom, last.history[0].low_pass_angstrom
-    if not resolution < 0.95 * start:
-        out.append(
-            f"The halves agree to {resolution:.1f} A, no finer than the {start:.0f} A of the start map: they may agree on the start "
-            "map alone. Nothing here shows that the particles hold it."
-        )
-    return tuple(out)

@@ -81,6 +81,8 @@ class IterateJob:
         Priors are about the poses of the list that was opened, turned by `turn` (3, 3).
         """
         given = self.opened.particles
+        if turn is not None:
+            params = params.replace(own_axis=own_axis_of(turn))
         sampled = self.opened.params.replace(box_size=box, pixel_size_angstrom=pixel)
         whole = AlignPart(
             opened=replace(self.opened, params=sampled, pixel_size_angstrom=pixel, particles=particles),
@@ -91,6 +93,12 @@ class IterateJob:
             expected=None if turn is None else (given.positions_angstrom, given.rotations @ turn),
         )
         return align_parts(whole, self.executor, None if on_step is None else partial(on_step, what))
+
+
+def own_axis_of(turn: FloatArray) -> tuple[float, float, float]:
+    """Where z of the poses given points to in a reference that was turned by Q (3, 3): what lay at Q x lies at x."""
+    x, y, z = turn[2].tolist()
+    return x, y, z
 
 
 def filtered_references(
