@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eucentric.figures.canvas import scale_bar_length
 from eucentric.figures.curves import convergence_curve, signal_to_noise_curve
-from eucentric.figures.volume import central_slices, scale_bar_length, wedge_spectrum
+from eucentric.figures.volume import central_slices, wedge_spectrum
 from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
 from eucentric.models.tilt_series import CtfFit, FrameShifts, Tilt, TiltPose, TiltSeries, Tomogram

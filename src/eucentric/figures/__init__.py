@@ -5,8 +5,10 @@ from eucentric._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "alignment_overview": "overview",
         "axis_search": "alignment",
         "central_slices": "volume",
+        "compared_correlations": "overview",
         "correlation_curve": "curves",
         "defocus_and_astigmatism": "ctf_series",
         "equiphase_average": "ctf",
@@ -21,6 +23,12 @@ __getattr__, __dir__, __all__ = lazy_names(
         "thickness_profile": "ctf_series",
         "fourier_coverage": "volume",
         "frame_correlations": "motion",
+        "gallery": "slices",
+        "publication_figure": "publication",
+        "resolution_slices": "slices",
+        "scale_bar": "canvas",
+        "slice_picture": "slices",
+        "tilt_images": "slices",
         "frame_trajectories": "motion",
         "intensities": "alignment",
         "scores_against_tilt": "alignment",

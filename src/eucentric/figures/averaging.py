@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 
-from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, GREY, SECOND, decorate, new_figure
+from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, GREY, SECOND, decorate, new_figure, scale_bar
 from eucentric.typing import FloatArray
 
 _COLORS = (FIRST, SECOND, "#009e73", "#cc79a7", "#e69f00")
@@ -102,7 +102,11 @@ def map_pictures(volume: FloatArray, voxel_size_angstrom: float) -> Figure:
 
 
 def surface_views(
-    volume: FloatArray, level: float, colors: FloatArray | None = None, label: str = "local resolution (Å)"
+    volume: FloatArray,
+    level: float,
+    colors: FloatArray | None = None,
+    label: str = "local resolution (Å)",
+    voxel_size_angstrom: float | None = None,
 ) -> Figure:
     """A shaded surface of a map (z, y, x) at a level, seen from +z (y up), -y and +x (z up), so that its hand is right.
 
@@ -111,6 +115,7 @@ def surface_views(
     level : of the map's values
     colors : (z, y, x), what the surface is coloured by; grey where None
     label : of the colours
+    voxel_size_angstrom : for a scale bar; none is drawn where None
     """
     around = _around(volume > level)
     fine, shades = _enlarged(volume[around]), None
@@ -136,6 +141,10 @@ def surface_views(
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"from {name}", fontsize=9)
         axes.spines[:].set_visible(False)
+    if voxel_size_angstrom is not None:
+        rows, wide = fine.shape[1:]
+        unit = voxel_size_angstrom * volume[around].shape[0] / wide
+        scale_bar(grid[0], (-0.5, wide - 0.5), (-0.5, rows - 0.5), unit)
     if colors is not None:
         from matplotlib.cm import ScalarMappable
 

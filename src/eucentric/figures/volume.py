@@ -1,16 +1,13 @@
 """Pictures of a tomogram."""
 
-import math
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-_MARGIN = 0.05
+from eucentric.figures.canvas import scale_bar
 
 
 def central_slices(
@@ -39,10 +36,10 @@ def central_slices(
     )
     for place, image, across, up in places:
         axes = figure.add_subplot(place)
-        axes.imshow(image, cmap="gray", origin="lower", interpolation="antialiased", norm=_contrast(image, percentile))
+        axes.imshow(image, cmap="gray", origin="lower", interpolation="antialiased", norm=contrast(image, percentile))
         axes.set(xticks=[], yticks=[], xlabel=across, ylabel=up)
         if image is slice_z:
-            _scale_bar(axes, width, height, voxel_size_angstrom)
+            scale_bar(axes, (-0.5, width - 0.5), (-0.5, height - 0.5), voxel_size_angstrom)
     return figure
 
 
@@ -67,33 +64,19 @@ def wedge_spectrum(power_zx: NDArray[Any], voxel_size_angstrom: float) -> Figure
         origin="lower",
         aspect="equal",
         extent=(low_x, high_x, low_z, high_z),
-        norm=_contrast(image, 1.0),
+        norm=contrast(image, 1.0),
     )
     axes.set(xlabel="frequency along x (1/Å)", ylabel="frequency along z (1/Å)")
     return figure
 
 
-def scale_bar_length(width_angstrom: float) -> float:
-    """The largest of 1, 2, 5 times a power of ten (A) that is at most a quarter of the width."""
-    most = width_angstrom / 4
-    power = 10.0 ** math.floor(math.log10(most))
-    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= most * (1 + 1e-9))
-
-
-def _contrast(image: NDArray[Any], percentile: float) -> Normalize:
+def contrast(image: NDArray[Any], percentile: float) -> Normalize:
+    """Grey values such that this many percent of the pixels are darker than black, and as many brighter than white."""
     finite = image[np.isfinite(image)]
     if finite.size == 0:
         return Normalize(0.0, 1.0)
     low, high = np.percentile(finite, [percentile, 100.0 - percentile])
     return Normalize(float(low), float(high if high > low else low + 1.0))
-
-
-def _scale_bar(axes: Axes, width: int, height: int, voxel_size_angstrom: float) -> None:
-    length = scale_bar_length(width * voxel_size_angstrom)
-    left, bottom, thick = _MARGIN * width, _MARGIN * height, max(0.012 * height, 0.5)
-    axes.add_patch(Rectangle((left, bottom), length / voxel_size_angstrom, thick, color="white", ec="black", lw=0.5))
-    text = axes.text(left, bottom + 2 * thick, f"{length:g} Å", color="white", fontsize=9)
-    text.set_bbox({"facecolor": "black", "alpha": 0.5, "pad": 1.5, "edgecolor": "none"})
 
 
 def fourier_coverage(
