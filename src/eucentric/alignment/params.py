@@ -31,7 +31,7 @@ class AlignParams(Frozen):
     tracks: str | None = Field(
         default=None,
         description="file, or folder of files named after the series (.star, .fid, .mod), of tracks to be used instead of "
-        "those found: `align/tracks` after correction by hand",
+        "those found. Tracks that were corrected in the project (`curation/tracks`) go before it",
     )
     patch_angstrom: float = Field(
         default=400.0,

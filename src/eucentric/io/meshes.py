@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric.errors import FormatError
+from eucentric.errors import FormatError, ShapeError
+from eucentric.io.atomic import write_bytes_atomic
 from eucentric.io.particle_columns import need_file
 from eucentric.typing import FloatArray, PathLike
 
@@ -36,6 +37,40 @@ def read_mesh(path: PathLike) -> tuple[FloatArray, NDArray[np.int64]]:
     if not len(index) or index.min() < 0 or index.max() >= len(points) or not np.isfinite(points).all():
         raise FormatError(f"`{place}` has no faces, or faces and vertices that do not fit together.")
     return points, index
+
+
+def write_ply(path: PathLike, vertices: FloatArray, faces: NDArray[np.int64], *, comment: str = "") -> None:
+    """Write triangles as binary PLY, float32.
+
+    Parameters
+    ----------
+    vertices, faces : (n, 3) x, y, z and (m, 3) numbers of vertices
+    comment : for the header, one line
+
+    Raises
+    ------
+    ShapeError : no triangles, or corners that are no vertices
+    InputError, BackendError : the place cannot be written to, or the disk is full
+    """
+    if vertices.shape[1:] != (3,) or faces.shape[1:] != (3,) or not len(faces):
+        raise ShapeError(f"Vertices {vertices.shape} and faces {faces.shape} make no mesh; expected (n, 3) and (m, 3).")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise ShapeError(f"A face names vertex {faces.max()}, but there are {len(vertices)}.")
+    words = " ".join(comment.split()).encode("ascii", "replace").decode()
+    lines = [
+        "ply",
+        "format binary_little_endian 1.0",
+        *([f"comment {words}"] if words else []),
+        f"element vertex {len(vertices)}",
+        *(f"property float {a}" for a in "xyz"),
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header\n",
+    ]
+    rows = np.empty(len(faces), dtype=[("count", "u1"), ("corners", "<i4", 3)])
+    rows["count"], rows["corners"] = 3, faces
+    body = np.ascontiguousarray(vertices, dtype="<f4").tobytes() + rows.tobytes()
+    write_bytes_atomic(path, "\n".join(lines).encode("ascii") + body)
 
 
 def _obj(data: bytes) -> tuple[list[list[float]], list[list[int]]]:

@@ -19,7 +19,12 @@ _MISSING_PX = -1.0  # where PyTom's tables have no position
 
 
 def write_tracks(
-    path: PathLike, tracks: Tracks, acquisitions: Sequence[int], images: Sequence[str] | None = None
+    path: PathLike,
+    tracks: Tracks,
+    acquisitions: Sequence[int],
+    images: Sequence[str] | None = None,
+    *,
+    by_hand: NDArray[np.bool_] | None = None,
 ) -> None:
     """Write tracks as a STAR table that can be edited by hand: one row an observation.
 
@@ -28,10 +33,11 @@ def write_tracks(
     acquisitions : `Tilt.acquisition` of every tilt that `tracks.tilts` counts, so that rows find their images after tilts
         have been left out
     images : `Tilt.image` of the same, for the reader's eye
+    by_hand : (observation,) which of them a person set
 
     Raises
     ------
-    ShapeError : a track in a tilt without an acquisition, or images for other tilts
+    ShapeError : a track in a tilt without an acquisition, images for other tilts, or marks of other observations
     InputError, BackendError : the place cannot be written to, or the disk is full
     """
     if len(tracks) and (tracks.tilts.max() >= len(acquisitions) or tracks.tilts.min() < 0):
@@ -40,6 +46,8 @@ def write_tracks(
         )
     if images is not None and len(images) != len(acquisitions):
         raise ShapeError(f"{len(images)} images and {len(acquisitions)} acquisitions were given; expected as many.")
+    if by_hand is not None and by_hand.shape != (len(tracks),):
+        raise ShapeError(f"{by_hand.shape} marks were given for {len(tracks)} observations; expected as many.")
     order = np.lexsort((tracks.tilts, tracks.points))
     tilts = tracks.tilts[order]
     sigma = np.sqrt(np.maximum(np.diagonal(tracks.covariance, axis1=1, axis2=2)[order], 0.0))
@@ -55,6 +63,8 @@ def write_tracks(
     }
     if np.any(correlation):
         table[labels.TRACK_CORRELATION] = correlation.tolist()
+    if by_hand is not None:
+        table[labels.TRACK_BY_HAND] = by_hand[order].astype(int).tolist()
     if images is not None:
         table["rlnMicrographName"] = [images[t] for t in tilts]
     write_star(path, {_BLOCK: table})
@@ -98,6 +108,23 @@ def read_tracks(path: PathLike, acquisitions: Sequence[int]) -> Tracks:
     covariance = np.stack([np.stack([sigma_x**2, mixed], 1), np.stack([mixed, sigma_y**2], 1)], 1)
     positions = np.stack([_column(table, labels.TRACK_X, place), _column(table, labels.TRACK_Y, place)], axis=1)
     return Tracks(points=points, tilts=tilts, positions_angstrom=positions[keep], covariance=covariance[keep])
+
+
+def read_tracks_by_hand(path: PathLike) -> set[tuple[int, int]]:
+    """Observations of a table that a person set, each as its point and acquisition; none where it does not say.
+
+    Raises
+    ------
+    InputError : no such file
+    FormatError : a value that is no number
+    """
+    place = Path(path)
+    table = next(iter(read_star_text(place).values()))
+    names = (labels.TRACK_POINT, labels.ACQUISITION, labels.TRACK_BY_HAND)
+    if any(name not in table for name in names):
+        return set()
+    points, acquisitions, marks = (_column(table, name, place).astype(np.int64).tolist() for name in names)
+    return {(p, a) for p, a, mark in zip(points, acquisitions, marks, strict=True) if mark}
 
 
 def _column(table: dict[str, list[str | None]], name: str, place: Path) -> FloatArray:

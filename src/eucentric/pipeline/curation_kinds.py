@@ -10,6 +10,10 @@ from eucentric.pipeline.curation_picks import AddPick, DeletePick, MovePick
 from eucentric.pipeline.curation_ratings import RateTomogram
 from eucentric.pipeline.curation_tilts import ExcludeSeries, ExcludeTilt, IncludeSeries, IncludeTilt
 from eucentric.pipeline.explain import explain_validation_error, unknown_name
+from eucentric.pipeline.repair_drawn_edits import DRAWN_EDITS
+from eucentric.pipeline.repair_label_edits import LABEL_EDITS
+from eucentric.pipeline.repair_level_edits import LEVEL_EDITS
+from eucentric.pipeline.repair_track_edits import TRACK_EDITS
 
 _KINDS: tuple[type[Edit], ...] = (
     ExcludeTilt,
@@ -20,6 +24,10 @@ _KINDS: tuple[type[Edit], ...] = (
     DeletePick,
     MovePick,
     RateTomogram,
+    *TRACK_EDITS,
+    *LEVEL_EDITS,
+    *DRAWN_EDITS,
+    *LABEL_EDITS,
 )
 KINDS: dict[str, type[Edit]] = {str(kind.model_fields["kind"].default): kind for kind in _KINDS}
 """By what the field `kind` says."""

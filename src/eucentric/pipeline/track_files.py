@@ -6,6 +6,7 @@ from eucentric.errors import InputError
 from eucentric.io.tracks import read_marker_table, read_tracks, read_tracks_model, write_tracks, write_tracks_model
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.models.tracks import Tracks
+from eucentric.pipeline.repair_paths import track_file
 from eucentric.pipeline.store import ItemStore, StageStore
 
 _ENDINGS = (".star", ".fid", ".mod", ".txt")
@@ -14,11 +15,16 @@ _ENDINGS = (".star", ".fid", ".mod", ".txt")
 def given_track_file(setting: str | None, series: str, root: Path) -> Path | None:
     """The file of tracks that a person wants to be used for a series; None where there is none.
 
+    Tracks that were corrected in the project (`curation/tracks`) go before those of the setting.
+
     Parameters
     ----------
     setting : a file, or a folder with files named after the series; from the project's folder, or from where the program
         was started
     """
+    corrected = track_file(root, series)
+    if corrected.is_file():
+        return corrected
     if setting is None:
         return None
     place = next((p for p in (root / setting, Path(setting)) if p.exists()), None)

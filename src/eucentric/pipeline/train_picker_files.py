@@ -26,6 +26,12 @@ from eucentric.picking.learned.training_patches import LabelledVolume, PatchSour
 from eucentric.pipeline.blob_files import TomogramFile
 from eucentric.pipeline.learned_files import digest, grids_of, read_model, read_prepared, tomograms_to_use
 from eucentric.pipeline.particle_files import read_list, read_true_particles
+from eucentric.pipeline.repair_label_files import (
+    label_particles,
+    label_volume_files,
+    project_of_labels,
+    read_label_volume,
+)
 from eucentric.pipeline.reprojecting import refuse_to_replace
 from eucentric.pipeline.scene_files import read_species
 from eucentric.simulation.params import SimulationParams
@@ -53,8 +59,8 @@ class ModelMade:
 
 
 def read_labels(path: Path, target: Path) -> ParticleSet:
-    """Labelled particles: any list, those in voxels on the tomograms of the target, or the truth of a simulated series in the
-    frame of the project's own geometry.
+    """Labelled particles: any list, those in voxels on the tomograms of the target; painted volumes or a folder of them, a
+    particle for each piece; or the truth of a simulated series in the frame of the project's own geometry.
 
     Raises
     ------
@@ -63,6 +69,9 @@ def read_labels(path: Path, target: Path) -> ParticleSet:
     if path.suffix.lower() == ".json":
         table = target if target.suffix.lower() == ".star" else target / "reconstruct" / "tilt_series.star"
         found = read_true_particles(path, table if table.is_file() else None)
+    elif path.suffix.lower() == ".mrc" or (path.is_dir() and any(path.glob("*.mrc"))):
+        volumes = [read_label_volume(p, root=project_of_labels(p)) for p in label_volume_files(path)]
+        found = ParticleSet.concatenate([label_particles(volume) for volume in volumes])
     else:
         found = read_list(path, grids_of(target))
     unnamed = np.array([not str(kind) for kind in found.kinds])
@@ -147,7 +156,7 @@ def train_picker_files(
     }
     about = {
         **provenance,
-        "files": [_stamp(p) for p in (*labels, *negatives, *(one.path for one in tomograms))],
+        "files": [_stamp(p) for p in (*_single(labels), *negatives, *(one.path for one in tomograms))],
         "start": None if first is None else hashlib.sha256(model_to_bytes(first)).hexdigest(),
     }
     trained = _train(source, volumes, classes, params, output, about, provenance, seed, device, first, on_step)
@@ -323,6 +332,11 @@ def _drawn(trained: TrainedPicker, classes: Sequence[PickerClass]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def _single(paths: Sequence[Path]) -> list[Path]:
+    """Files, those of folders one by one."""
+    return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
 
 
 def _stamp(path: Path) -> tuple[str, int, float]:

@@ -1,5 +1,6 @@
 """Tilt-series alignment on disk."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from eucentric.io.warps import write_image_warp
 from eucentric.models.tilt_series import TiltPose, TiltSeries
 from eucentric.pipeline.aligning import Aligned, align_by_mass, align_series, nominal_axis, with_poses
 from eucentric.pipeline.images import read_images
+from eucentric.pipeline.repair_track_words import with_words_on_given
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore, StageStore
 from eucentric.pipeline.track_files import given_track_file, read_given_tracks, write_found_tracks
@@ -39,18 +41,26 @@ class AlignTiltSeries(ItemStage):
         if not series.tilts:
             return Outcome(series=series, caveats=("There are no images to align, only a finished tomogram.",))
         axis = nominal_axis(series)
+        path = given_track_file(params.tracks, series.name, store.root)
         if params.method == "none":
             poses = [t.pose or TiltPose(y_tilt_deg=t.nominal_tilt_deg, z_rot_deg=axis or 0.0) for t in series.tilts]
-            caveat = "The images were taken as aligned already, as asked for."
-            return Outcome(series=with_poses(series, poses), caveats=(caveat,))
+            caveats: tuple[str, ...] = ("The images were taken as aligned already, as asked for.",)
+            return Outcome(series=with_poses(series, poses), caveats=caveats + _unused(path, store, params))
         images = read_images(series, store, device)
         if params.method == "centre-of-mass":
             aligned = align_by_mass(series, images if series.optics is None else -images, axis)
+            aligned = replace(aligned, caveats=aligned.caveats + _unused(path, store, params))
         else:
-            path = given_track_file(params.tracks, series.name, store.root)
             tracks = None if path is None else read_given_tracks(path, series)
             aligned = align_series(series, images, params, axis_deg=axis, tracks=tracks, progress=store.progress)
+            aligned = aligned if path is None else with_words_on_given(aligned, path)
         return Outcome(series=write_aligned(aligned, store), metrics=aligned.metrics, caveats=aligned.caveats)
+
+
+def _unused(path: Path | None, store: ItemStore, params: AlignParams) -> tuple[str, ...]:
+    if path is None:
+        return ()
+    return (f"The tracks of `{store.relative(path)}` were not used: the method is {params.method}.",)
 
 
 def write_aligned(aligned: Aligned, store: ItemStore | StageStore) -> TiltSeries:

@@ -15,9 +15,11 @@ from eucentric.pipeline.aligning import Aligned, align_series, median_axis, nomi
 from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.images import read_images
 from eucentric.pipeline.records import Record
+from eucentric.pipeline.repair_track_words import with_words_on_given
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.pipeline.stages.align import write_aligned
 from eucentric.pipeline.store import ItemStore, StageStore
+from eucentric.pipeline.track_files import given_track_file, read_given_tracks
 
 _SAME_DEG = 1.0
 """Series whose microscopes named axes this near were taken at one magnification."""
@@ -110,7 +112,11 @@ def _align_again(task: _Again) -> Aligned | str:
     store = ItemStore(task.root, "axis", task.series.name)
     try:
         turned = with_turned_axis(task.series, task.axis_deg)
-        return align_series(turned, read_images(turned, store, device), task.params, axis_deg=task.axis_deg)
+        path = given_track_file(task.params.tracks, turned.name, store.root)
+        tracks = None if path is None else read_given_tracks(path, turned)
+        images = read_images(turned, store, device)
+        aligned = align_series(turned, images, task.params, axis_deg=task.axis_deg, tracks=tracks)
+        return aligned if path is None else with_words_on_given(aligned, path)
     except EucentricError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - the series has an alignment already, and the others go on
