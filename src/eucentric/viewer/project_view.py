@@ -183,7 +183,7 @@ def pick_files(root: Path) -> list[PickFile]:
     """Lists of particles of the project, `particles.star` of its folders."""
     found = []
     for stage in _PICKS:
-        for path in sorted((root / stage).glob("**/particles.star")):
+        for path in sorted((root / stage).glob("*/particles.star")):
             place = _allowed(root, path)
             if place is not None and not any(p.startswith(".") for p in path.relative_to(root).parts):
                 beside = _allowed(root, path.with_name("map.mrc"))

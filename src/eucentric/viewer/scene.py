@@ -74,8 +74,8 @@ def pick_layers(file: PickFile, particles: ParticleSet, address: str, visible: b
     """Points, and where the particles are turned their axes: z in the colour of the kind, x white and shorter."""
     known = particles.scores[np.isfinite(particles.scores)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 0.0)
-    # scores are written as float32: the least must not be cut off by rounding
-    limits = {"low": low - 1e-6 * max(abs(low), 1.0), "high": high if high > low else low + 1.0}
+    margin = 1e-4 * max(abs(low), abs(high), 1e-6)  # no rounding on the way may cut off the least or the best
+    limits = {"low": low - margin, "high": high + margin}
     points = {
         "type": "annotation",
         "name": f"{file.title}: points",

@@ -17,7 +17,7 @@ from eucentric.io.mrc import read_mrc
 from eucentric.models.particles import ParticleSet
 from eucentric.typing import FloatArray
 
-_MOST_TRIANGLES = 1_500_000
+_MOST_TRIANGLES = 400_000
 """Of all copies together: what software drawing bears."""
 _ONE_COPY = 6000
 
