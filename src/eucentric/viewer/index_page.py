@@ -51,7 +51,13 @@ def _row(root: Path, history: SeriesHistory, columns: list[tuple[str, str]], sta
         "name": history.name,
         "address": f"/tomogram/{quote(history.name, safe='')}",
         "picture": f"/pictures/series/{quote(history.name, safe='')}.png" if images_of(root, history.name) else None,
-        "state": f"failed in {failed}" if failed else f"{done[-1]} done" if done else "to do",
+        "state": "left out"
+        if "left out" in states.values()
+        else f"failed in {failed}"
+        if failed
+        else f"{done[-1]} done"
+        if done
+        else "to do",
         "failed": failed is not None,
         "tilts": "" if series is None else len(series.tilts),
         "excluded": "" if series is None else len(series.excluded),

@@ -6,11 +6,14 @@ them up among what the project has (`project_view`).
 
 from tornado.web import RequestHandler
 
+from eucentric.viewer.curate_handlers import EditHandler, LogHandler, NextHandler, UndoHandler
 from eucentric.viewer.index_page import IndexHandler
 from eucentric.viewer.layer_handlers import AnnotationHandler, MeshHandler
 from eucentric.viewer.neuroglancer_client import ClientHandler, EventsHandler
 from eucentric.viewer.particle_page import ParticleHandler, SliceHandler, ThumbnailHandler, TiltHandler
+from eucentric.viewer.slices_page import EditedPicksHandler, SlicePictureHandler, SlicesHandler
 from eucentric.viewer.static_files import StaticHandler
+from eucentric.viewer.tilts_page import TiltListHandler, TiltPictureHandler, TiltsHandler
 from eucentric.viewer.tomogram_page import PicksHandler, SceneHandler, TomogramHandler
 from eucentric.viewer.volume_handlers import ChunkHandler, ImageHandler, LevelHandler
 
@@ -35,4 +38,14 @@ ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (rf"/pictures/series/{NAME}\.png", ThumbnailHandler),
     (rf"/pictures/particle/{NAME}/{NAME}/{_COUNT}/(xy|xz|yz)\.png", SliceHandler),
     (rf"/pictures/particle/{NAME}/{NAME}/{_COUNT}/tilt/{_COUNT}\.png", TiltHandler),
+    (rf"/slices/{NAME}", SlicesHandler),
+    (rf"/api/slices/{NAME}/picks/{NAME}", EditedPicksHandler),
+    (rf"/pictures/slice/{NAME}/{NAME}/(xy|xz|zy)/{_COUNT}\.png", SlicePictureHandler),
+    (rf"/tilts/{NAME}", TiltsHandler),
+    (rf"/api/tilts/{NAME}", TiltListHandler),
+    (rf"/pictures/tilt/{NAME}/{_COUNT}\.jpg", TiltPictureHandler),
+    (r"/curation", LogHandler),
+    (r"/api/curation/edit", EditHandler),
+    (r"/api/curation/(undo|redo)", UndoHandler),
+    (r"/api/curation/next", NextHandler),
 ]

@@ -1,0 +1,187 @@
+"""`/tilts/SERIES`: the aligned images of a series one after another, their figures, and which are left out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tornado.web import HTTPError
+
+from eucentric.errors import EucentricError, InputError
+from eucentric.io.tilt_series import read_tilt_series
+from eucentric.models.tilt_series import Tilt, TiltSeries
+from eucentric.pipeline.curation_session import Curation
+from eucentric.pipeline.plan import read_exclusions
+from eucentric.pipeline.records import excluded_series, row_path
+from eucentric.pipeline.settings import Exclusion
+from eucentric.pipeline.steps import IMPORT_TABLE
+from eucentric.viewer.curate_handlers import next_steps
+from eucentric.viewer.handlers import ApiHandler, BaseHandler, PageHandler
+from eucentric.viewer.project_view import need_series, read_series, series_names
+from eucentric.viewer.site import Site
+from eucentric.viewer.tilts_images import aligned_image, read_tilt_image, tilt_picture
+
+_SAME_DEG = 0.01
+_EARLIER = ("reconstruct", "ctf", "axis", "align", "motion")
+REASONS = ("ice", "crack or hole", "drift", "out of focus", "dark or blocked", "charging", "poor alignment")
+"""Offered; any other may be written."""
+
+
+class TiltsHandler(PageHandler):
+    """The page."""
+
+    async def get(self, name: str) -> None:
+        names = await self.in_thread(lambda: (need_series(self.site.root, name), series_names(self.site.root))[1])
+        place = names.index(name)
+        self.page(
+            "tilts.html",
+            name=name,
+            previous=names[place - 1] if place else None,
+            next=names[place + 1] if place + 1 < len(names) else None,
+            reasons=REASONS,
+            values={"series": name},
+        )
+
+
+class TiltListHandler(ApiHandler):
+    """`/api/tilts/SERIES`: every tilt that was recorded, by angle."""
+
+    async def get(self, name: str) -> None:
+        self.send(await self.in_thread(tilt_list, self.site, name))
+
+
+def tilt_list(site: Site, name: str) -> dict[str, Any]:
+    """Tilts with their figures and state, and what undo would do.
+
+    Raises
+    ------
+    InputError : no such series
+    """
+    root = site.root
+    need_series(root, name)
+    every = read_tilt_series(root / IMPORT_TABLE, name, root)
+    series = read_series(root, name) or every
+    exclusions = [e for e in read_exclusions(root) if e.series == name]
+    used = {t.acquisition: t for t in series.tilts}
+    reasons = {e.tilt.acquisition: e.reason for e in (*every.excluded, *series.excluded)}
+    known = {t.acquisition: t for t in (*every.tilts, *(e.tilt for e in every.excluded))}
+    known |= {e.tilt.acquisition: e.tilt for e in series.excluded} | used
+    images = _images(root, name)
+    scopes = [f"tilts/{name}", f"series/{name}"]
+    rows = [
+        _row(
+            tilt,
+            number in used,
+            reasons.get(number),
+            _by_hand(exclusions, tilt),
+            number in images,
+            number in _numbers(every),
+        )
+        for number, tilt in known.items()
+    ]
+    return {
+        "tilts": sorted(rows, key=lambda row: (row["angle"], row["acquisition"])),
+        "left_out": excluded_series(exclusions).get(name),
+        "aligned": any(t.pose is not None for t in series.tilts),
+        "scopes": scopes,
+        **next_steps(Curation(root).log(), scopes),
+    }
+
+
+def _numbers(series: TiltSeries) -> set[int]:
+    return {t.acquisition for t in series.tilts}
+
+
+def _by_hand(exclusions: list[Exclusion], tilt: Tilt) -> Exclusion | None:
+    for entry in exclusions:
+        same_order = entry.acquisition is None or entry.acquisition == tilt.acquisition
+        if entry.angle is not None and same_order and abs(entry.angle - tilt.nominal_tilt_deg) < _SAME_DEG:
+            return entry
+    return None
+
+
+def _row(
+    tilt: Tilt, is_used: bool, reason: str | None, by_hand: Exclusion | None, has_image: bool, can_change: bool
+) -> dict[str, Any]:
+    if by_hand is not None:
+        state, why = "out", by_hand.reason
+    elif is_used:
+        state, why = "used", ""
+    else:  # a reason of a person who took the tilt back since stays in the tables until the next run
+        state, why = "stage", reason or ""
+    return {
+        "acquisition": tilt.acquisition,
+        "angle": round(tilt.nominal_tilt_deg, 2),
+        "dose": _number(tilt.pre_exposure, 1),
+        "state": state,
+        "reason": why,
+        "image": has_image,
+        "can_change": can_change,
+        "figures": _figures(tilt),
+    }
+
+
+def _figures(tilt: Tilt) -> list[float | None]:
+    """In the order of the page's columns; None where not known."""
+    motion = None
+    if tilt.motion is not None and len(tilt.motion.shifts_angstrom) > 1:
+        motion = float(np.linalg.norm(np.diff(tilt.motion.shifts_angstrom, axis=0), axis=1).sum())
+    pose, ctf = tilt.pose, tilt.ctf
+    shift = None if pose is None else float(np.hypot(pose.x_shift_angstrom, pose.y_shift_angstrom))
+    return [
+        _number(motion, 1),
+        _number(shift, 0),
+        _number(None if pose is None else pose.sigma_angstrom, 1),
+        _number(None if ctf is None else 0.5e-4 * (ctf.defocus_u_angstrom + ctf.defocus_v_angstrom), 2),
+        _number(None if ctf is None else ctf.max_resolution_angstrom, 1),
+    ]
+
+
+def _number(value: float | None, digits: int) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), digits)
+
+
+def _images(root: Path, name: str) -> dict[int, tuple[Tilt, float]]:
+    """By order of acquisition: the latest record of each tilt that has an image, and its pixel size, A; left-out ones too."""
+    found: dict[int, tuple[Tilt, float]] = {}
+    tables = [t for stage in _EARLIER for t in (row_path(root / stage, name), root / stage / "tilt_series.star")]
+    for table in (*tables, root / IMPORT_TABLE):
+        try:
+            series = read_tilt_series(table, name, root) if table.is_file() else None
+        except (EucentricError, OSError):
+            continue  # an earlier table still tells of the images
+        for tilt in () if series is None else (*series.tilts, *(e.tilt for e in series.excluded)):
+            held = found.get(tilt.acquisition)
+            if tilt.image is not None and (held is None or (held[0].pose is None and tilt.pose is not None)):
+                found[tilt.acquisition] = tilt, series.pixel_size_angstrom if series else 1.0
+    return found
+
+
+class TiltPictureHandler(BaseHandler):
+    """`/pictures/tilt/SERIES/ACQUISITION.jpg`: a tilt image as aligned, small."""
+
+    async def get(self, name: str, acquisition: str) -> None:
+        picture = await self.in_thread(tilt_jpeg, self.site, name, int(acquisition))
+        self.set_header("Content-Type", "image/jpeg")
+        self.set_header("Cache-Control", "private, max-age=60")
+        self.finish(picture)
+
+
+def tilt_jpeg(site: Site, name: str, acquisition: int) -> bytes:
+    """The picture of a tilt; 404 where it has no image.
+
+    Raises
+    ------
+    InputError : no such series, or an image outside of the project
+    """
+    need_series(site.root, name)
+    found = site.recent(lambda: _images(site.root, name), "tilt images", name)
+    if acquisition not in found:
+        raise HTTPError(404)
+    tilt, pixel = found[acquisition]
+    pose = tilt.pose or next((t.pose for t, _ in found.values() if t.pose is not None), None)
+    if tilt.pose is None and pose is not None:  # never aligned: turned as the others, not shifted
+        pose = type(pose)(y_tilt_deg=tilt.nominal_tilt_deg, z_rot_deg=pose.z_rot_deg)
+    try:
+        return tilt_picture(aligned_image(read_tilt_image(site.root, tilt), pose, pixel))
+    except OSError as error:
+        raise InputError(f"The image of the tilt at {tilt.nominal_tilt_deg:.1f} degrees cannot be read.") from error
