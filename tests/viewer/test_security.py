@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import socket
 
 import numpy as np
@@ -201,11 +200,11 @@ def test_links_out_of_the_project_are_not_followed(tmp_path, serve):
     write_particles(outside / "picks" / "particles.star", make_picks(("TS_01",)), "relion5")
     root = make_project(tmp_path / "project", ("TS_01",))
     tomograms = root / "reconstruct" / "tomograms"
-    os.symlink(outside / "TS_01_far.mrc", tomograms / "TS_01_far.mrc")
-    os.symlink(tomograms / "TS_01.mrc", tomograms / "TS_01_near.mrc")
-    os.symlink(outside / "picks", root / "pick" / "far")
+    (tomograms / "TS_01_far.mrc").symlink_to(outside / "TS_01_far.mrc")
+    (tomograms / "TS_01_near.mrc").symlink_to(tomograms / "TS_01.mrc")
+    (root / "pick" / "far").symlink_to(outside / "picks")
     (root / "segment").mkdir()
-    os.symlink(outside, root / "segment" / "labels")
+    (root / "segment" / "labels").symlink_to(outside)
     with pytest.raises(InputError, match="outside of the project"):
         inside_path(root.resolve(), tomograms / "TS_01_far.mrc")
     with serve(root) as viewer:
