@@ -11,6 +11,8 @@ from eucentric.viewer.index_page import IndexHandler
 from eucentric.viewer.layer_handlers import AnnotationHandler, MeshHandler
 from eucentric.viewer.neuroglancer_client import ClientHandler, EventsHandler
 from eucentric.viewer.particle_page import ParticleHandler, SliceHandler, ThumbnailHandler, TiltHandler
+from eucentric.viewer.repair_draw_page import DrawnHandler, LabelPictureHandler, RepairDrawHandler
+from eucentric.viewer.repair_tracks_page import RecordedPictureHandler, RepairTracksHandler, TracksHandler
 from eucentric.viewer.slices_page import EditedPicksHandler, SlicePictureHandler, SlicesHandler
 from eucentric.viewer.static_files import StaticHandler
 from eucentric.viewer.tilts_page import TiltListHandler, TiltPictureHandler, TiltsHandler
@@ -44,6 +46,12 @@ ROUTES: list[tuple[str, type[RequestHandler]]] = [
     (rf"/tilts/{NAME}", TiltsHandler),
     (rf"/api/tilts/{NAME}", TiltListHandler),
     (rf"/pictures/tilt/{NAME}/{_COUNT}\.jpg", TiltPictureHandler),
+    (rf"/repair/tracks/{NAME}", RepairTracksHandler),
+    (rf"/api/repair/tracks/{NAME}", TracksHandler),
+    (rf"/pictures/repair/tilt/{NAME}/{_COUNT}\.jpg", RecordedPictureHandler),
+    (rf"/repair/draw/{NAME}", RepairDrawHandler),
+    (rf"/api/repair/draw/{NAME}", DrawnHandler),
+    (rf"/pictures/repair/labels/{NAME}/(xy|xz|zy)/{_COUNT}\.png", LabelPictureHandler),
     (r"/curation", LogHandler),
     (r"/api/curation/edit", EditHandler),
     (r"/api/curation/(undo|redo)", UndoHandler),
