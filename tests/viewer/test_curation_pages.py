@@ -14,8 +14,15 @@ from small_project import PLACES_XYZ_ANGSTROM, SHAPE_ZYX, VOXEL_ANGSTROM
 
 from eucentric.io.particles import read_particles
 from eucentric.io.star import read_star_text
+from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
 from eucentric.pipeline.curation_log import read_log
+from eucentric.pipeline.curation_session import Curation
+from eucentric.pipeline.curation_tilts import ExcludeTilt
 from eucentric.pipeline.plan import read_exclusions
+from eucentric.pipeline.records import Record, write_record
+from eucentric.viewer.site import Site
+from eucentric.viewer.tilts_images import aligned_image, read_tilt_image
+from eucentric.viewer.tilts_page import tilt_list
 
 CURATED = "pick/both/particles_curated.star"
 ANGSTROM_AT_EDGE = 0.5 * VOXEL_ANGSTROM
@@ -306,3 +313,56 @@ def test_edits_of_wrong_form_are_refused(viewer):
         assert ask(viewer, "/api/curation/edit", body, **own) == 400
     assert ask(viewer, "/api/curation/undo", {"scopes": "all"}, **own) == 400
     assert read_log(viewer.site.root).entries == ()
+
+
+@pytest.mark.parametrize(("most", "half"), [(128, 6), (32, 3)])
+def test_a_tilt_is_shown_where_the_alignment_puts_the_specimen(project, most, half):
+    """Expected places come from turning points: what Rz and the shift of a pose do is undone by the picture."""
+    series = read_tilt_series(project / "align" / "tilt_series.star", "TS_01", project)
+    pixel, checked = VOXEL_ANGSTROM * max(1, 64 // most), 0
+    for tilt in series.tilts:
+        shown = aligned_image(read_tilt_image(project, tilt), tilt.pose, VOXEL_ANGSTROM, most=most)
+        rows, columns = shown.shape
+        angle = np.radians(tilt.pose.y_tilt_deg)
+        for x, y, z in PLACES_XYZ_ANGSTROM:
+            across = (np.cos(angle) * x + np.sin(angle) * z) / pixel + columns // 2
+            up = y / pixel + rows // 2
+            low_x, low_y = round(across) - half, round(up) - half
+            box = shown[max(low_y, 0) : low_y + 2 * half + 1, max(low_x, 0) : low_x + 2 * half + 1]
+            if box.shape != (2 * half + 1,) * 2 or not np.isfinite(box).all():  # beyond the edge of the image
+                continue
+            checked += 1
+            dark = np.clip(-0.35 - box, 0, None)
+            v, u = np.mgrid[: 2 * half + 1, : 2 * half + 1]
+            found = np.array([(dark * u).sum(), (dark * v).sum()]) / dark.sum() + [low_x, low_y]
+            np.testing.assert_allclose(found, [across, up], atol=0.35)
+    assert checked >= 10
+
+
+def test_a_tilt_that_was_taken_back_is_used_again_by_the_next_run(project):
+    site = Site(root=project)
+    record = Record(
+        stage="align",
+        series="TS_01",
+        outcome="done",
+        fingerprint="f",
+        upstream="u",
+        stage_version=1,
+        parameters={},
+        project={},
+        seed=0,
+        exclusions=({"series": "TS_01", "angle": 20.0, "acquisition": 3, "reason": "ice"},),
+    )
+    write_record(project / "align", record)
+    series = read_tilt_series(project / "reconstruct" / "tilt_series.star", "TS_01", project)
+    every = [read_tilt_series(project / "reconstruct" / "tilt_series.star", "TS_02", project)]
+    write_tilt_series_set(
+        project / "reconstruct" / "tilt_series.star", [series.without({3: "ice", 4: "dark"}), *every], project
+    )
+    states = {t["angle"]: (t["state"], t["reason"]) for t in tilt_list(site, "TS_01")["tilts"]}
+    assert states[20.0] == ("back", "")
+    assert states[40.0] == ("stage", "dark")
+    Curation(project).do(ExcludeTilt(series="TS_01", angle=20, reason="ice"))
+    states = {t["angle"]: (t["state"], t["reason"]) for t in tilt_list(site, "TS_01")["tilts"]}
+    assert states[20.0] == ("out", "ice")
+    assert states[0.0] == ("used", "")

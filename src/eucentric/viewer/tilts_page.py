@@ -1,5 +1,6 @@
 """`/tilts/SERIES`: the aligned images of a series one after another, their figures, and which are left out."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from eucentric.io.tilt_series import read_tilt_series
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.pipeline.curation_session import Curation
 from eucentric.pipeline.plan import read_exclusions
-from eucentric.pipeline.records import excluded_series, row_path
+from eucentric.pipeline.records import excluded_series, read_record, row_path
 from eucentric.pipeline.settings import Exclusion
 from eucentric.pipeline.steps import IMPORT_TABLE
 from eucentric.viewer.curate_handlers import next_steps
@@ -62,22 +63,24 @@ def tilt_list(site: Site, name: str) -> dict[str, Any]:
     series = read_series(root, name) or every
     exclusions = [e for e in read_exclusions(root) if e.series == name]
     used = {t.acquisition: t for t in series.tilts}
-    reasons = {e.tilt.acquisition: e.reason for e in (*every.excluded, *series.excluded)}
-    known = {t.acquisition: t for t in (*every.tilts, *(e.tilt for e in every.excluded))}
-    known |= {e.tilt.acquisition: e.tilt for e in series.excluded} | used
-    images = _images(root, name)
+    gone = {e.tilt.acquisition: e for e in (*every.excluded, *series.excluded)}
+    known = {t.acquisition: t for t in every.tilts} | {n: e.tilt for n, e in gone.items()} | used
+    images, before = _images(site, name), _left_out_before(root, name)
+    imported = {t.acquisition for t in every.tilts}
+    rows = []
+    for number, tilt in known.items():
+        by_hand = _of_tilt(exclusions, tilt)
+        if by_hand is not None:
+            state, why = "out", by_hand.reason
+        elif number in used:
+            state, why = "used", ""
+        elif _of_tilt(before, tilt) is not None:
+            state, why = "back", ""
+        else:
+            state, why = "stage", gone[number].reason if number in gone else ""
+        changes = number in imported
+        rows.append(_row(tilt) | {"state": state, "reason": why, "image": number in images, "can_change": changes})
     scopes = [f"tilts/{name}", f"series/{name}"]
-    rows = [
-        _row(
-            tilt,
-            number in used,
-            reasons.get(number),
-            _by_hand(exclusions, tilt),
-            number in images,
-            number in _numbers(every),
-        )
-        for number, tilt in known.items()
-    ]
     return {
         "tilts": sorted(rows, key=lambda row: (row["angle"], row["acquisition"])),
         "left_out": excluded_series(exclusions).get(name),
@@ -87,11 +90,13 @@ def tilt_list(site: Site, name: str) -> dict[str, Any]:
     }
 
 
-def _numbers(series: TiltSeries) -> set[int]:
-    return {t.acquisition for t in series.tilts}
+def _left_out_before(root: Path, name: str) -> list[Exclusion]:
+    """Tilts that the results of today were made without because of a person, whatever the plan says by now."""
+    found = (read_record(root / stage, name) for stage in _EARLIER)
+    return [Exclusion.model_validate(e) for record in found if record is not None for e in record.exclusions]
 
 
-def _by_hand(exclusions: list[Exclusion], tilt: Tilt) -> Exclusion | None:
+def _of_tilt(exclusions: list[Exclusion], tilt: Tilt) -> Exclusion | None:
     for entry in exclusions:
         same_order = entry.acquisition is None or entry.acquisition == tilt.acquisition
         if entry.angle is not None and same_order and abs(entry.angle - tilt.nominal_tilt_deg) < _SAME_DEG:
@@ -99,23 +104,11 @@ def _by_hand(exclusions: list[Exclusion], tilt: Tilt) -> Exclusion | None:
     return None
 
 
-def _row(
-    tilt: Tilt, is_used: bool, reason: str | None, by_hand: Exclusion | None, has_image: bool, can_change: bool
-) -> dict[str, Any]:
-    if by_hand is not None:
-        state, why = "out", by_hand.reason
-    elif is_used:
-        state, why = "used", ""
-    else:  # a reason of a person who took the tilt back since stays in the tables until the next run
-        state, why = "stage", reason or ""
+def _row(tilt: Tilt) -> dict[str, Any]:
     return {
         "acquisition": tilt.acquisition,
         "angle": round(tilt.nominal_tilt_deg, 2),
         "dose": _number(tilt.pre_exposure, 1),
-        "state": state,
-        "reason": why,
-        "image": has_image,
-        "can_change": can_change,
         "figures": _figures(tilt),
     }
 
@@ -140,20 +133,32 @@ def _number(value: float | None, digits: int) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), digits)
 
 
-def _images(root: Path, name: str) -> dict[int, tuple[Tilt, float]]:
+def _images(site: Site, name: str) -> dict[int, tuple[Tilt, float]]:
     """By order of acquisition: the latest record of each tilt that has an image, and its pixel size, A; left-out ones too."""
     found: dict[int, tuple[Tilt, float]] = {}
-    tables = [t for stage in _EARLIER for t in (row_path(root / stage, name), root / stage / "tilt_series.star")]
-    for table in (*tables, root / IMPORT_TABLE):
-        try:
-            series = read_tilt_series(table, name, root) if table.is_file() else None
-        except (EucentricError, OSError):
-            continue  # an earlier table still tells of the images
+    for stage in (*_EARLIER, None):
+        series = _read(site, name, stage)
         for tilt in () if series is None else (*series.tilts, *(e.tilt for e in series.excluded)):
             held = found.get(tilt.acquisition)
             if tilt.image is not None and (held is None or (held[0].pose is None and tilt.pose is not None)):
                 found[tilt.acquisition] = tilt, series.pixel_size_angstrom if series else 1.0
     return found
+
+
+def _read(site: Site, name: str, stage: str | None) -> TiltSeries | None:
+    """A series as a stage left it, or as imported; None where that cannot be read: another table still tells of the images."""
+    root = site.root
+    tables = (
+        [root / IMPORT_TABLE] if stage is None else [row_path(root / stage, name), root / stage / "tilt_series.star"]
+    )
+    for table in tables:
+        try:
+            if table.is_file():
+                found: TiltSeries = site.opened(table, partial(read_tilt_series, table, name, root), "tilts of", name)
+                return found
+        except (EucentricError, OSError):
+            continue
+    return None
 
 
 class TiltPictureHandler(BaseHandler):
@@ -174,7 +179,7 @@ def tilt_jpeg(site: Site, name: str, acquisition: int) -> bytes:
     InputError : no such series, or an image outside of the project
     """
     need_series(site.root, name)
-    found = site.recent(lambda: _images(site.root, name), "tilt images", name)
+    found = site.recent(lambda: _images(site, name), "tilt images", name)
     if acquisition not in found:
         raise HTTPError(404)
     tilt, pixel = found[acquisition]

@@ -8,7 +8,7 @@ const PLAY_MS = 120;
 const state = { tilts: [], at: 0, scopes: [], timer: null, leftOut: null };
 const current = () => state.tilts[state.at];
 const address = (tilt) => `/pictures/tilt/${part(values.series)}/${tilt.acquisition}.jpg`;
-const WORDS = { used: "used", out: "left out", stage: "left out by the program" };
+const WORDS = { used: "used", out: "left out", stage: "left out by the program", back: "taken back, used again by the next run" };
 const words = (tilt) => WORDS[tilt.state] + (tilt.reason ? `: ${tilt.reason}` : "");
 
 async function load() {
