@@ -20,6 +20,7 @@ _STAGES = ("reconstruct", "ctf", "align", "motion")
 _VOLUME_STAGES = ("reconstruct", "denoise", "fill-wedge")
 _VOLUME_ENDINGS = (".mrc", ".rec", ".ome.zarr", ".zarr")
 _LABELS = "segment"
+_PAINTED = "curation/labels"
 _MESH_ENDINGS = (".ply", ".obj", ".stl")
 _PICKS = ("pick", "extract", "average", "refine", "classify")
 _KEY = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -94,6 +95,7 @@ def volume_files(root: Path, name: str) -> list[VolumeFile]:
     """
     found = list(_tomograms(root, name))
     found += _of_series(root, root / _LABELS / "labels", name, "labels", "Labels")
+    found += _of_series(root, root / _PAINTED, name, "labels", "Painted labels")
     for folder in _map_back_folders(root):
         found += _of_series(root, folder, name, "image", f"Mapped back: {folder.relative_to(root).as_posix()}")
     return _with_keys(found)
