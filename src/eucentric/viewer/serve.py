@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tornado.httpserver import HTTPServer
-from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
 from eucentric.errors import InputError
@@ -83,8 +82,13 @@ def make_viewer(
     hosts = check_host(host, allow_remote)
     guard = Guard(hosts=hosts) if token is None else Guard(hosts=hosts, token=token)
     try:
-        sockets = bind_sockets(port, host)
-    except OSError as error:
-        raise InputError(f"Port {port} at {host} cannot be used: {error.strerror}. Leave --port out.") from error
-    bound: int = sockets[0].getsockname()[1]
-    return Viewer(site=Site(root=root, guard=guard, port=bound), host=host, port=bound, sockets=tuple(sockets))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        bound = socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"Port {port} at {host} cannot be used: {why}. Leave --port out to take a free one."
+        ) from error
+    bound.setblocking(False)
+    number: int = bound.getsockname()[1]
+    return Viewer(site=Site(root=root, guard=guard, port=number), host=host, port=number, sockets=(bound,))

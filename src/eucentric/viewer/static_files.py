@@ -1,7 +1,8 @@
 """Scripts and styles of the package, by name: a fixed list, so that no path is ever made from a request."""
 
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 
 from tornado.web import HTTPError
@@ -29,9 +30,12 @@ def own_files() -> dict[str, bytes]:
 @cache
 def static_files(package: str, folder: str) -> dict[str, bytes]:
     """Files of a folder of an installed package, by name."""
+    spec = find_spec(package)  # found without running it: the files are all that is needed of neuroglancer
+    if spec is None or not spec.submodule_search_locations:
+        return {}
     found = {}
-    for entry in files(package).joinpath(folder).iterdir():
-        if entry.is_file() and any(entry.name.endswith(ending) for ending in MEDIA):
+    for entry in sorted(Path(spec.submodule_search_locations[0], folder).iterdir()):
+        if entry.is_file() and entry.suffix in MEDIA:
             found[entry.name] = entry.read_bytes()
     return found
 

@@ -22,19 +22,40 @@ async function started() {
 const layers = () => [...client.layerManager.managedLayers];
 const isOver = (layer) => layer.layer?.type !== "image" || layer.name.startsWith("Mapped back");
 
+const inputs = new Map();
+
+/** A control for each layer; neuroglancer's own controls and ours stay in step. */
 function showLayers() {
   const volumes = document.getElementById("volumes");
   const others = document.getElementById("layers");
   for (const layer of layers()) {
+    if (inputs.has(layer.name)) {
+      inputs.get(layer.name).checked = layer.visible;
+      continue;
+    }
     const over = isOver(layer);
     const input = element("input", { type: over ? "checkbox" : "radio", name: over ? null : "volume", ".checked": layer.visible });
     input.addEventListener("change", () => {
-      if (!over) for (const other of layers()) if (!isOver(other)) other.setVisible(other === layer);
-      if (over) layer.setVisible(input.checked);
+      for (const other of layers()) {
+        if (other.name === layer.name) other.setVisible(input.checked);
+        else if (!over && !isOver(other)) other.setVisible(false);
+      }
     });
+    inputs.set(layer.name, input);
     (over ? others : volumes).append(element("label", {}, input, ` ${layer.name}`));
   }
   others.hidden = others.querySelector("label") === null;
+}
+
+/** Gives neuroglancer its state, again where a layer was lost on the way. */
+async function restore(state) {
+  for (let i = 0; i < 3; i += 1) {
+    client.state.restoreState(state);
+    await pause(0);
+    if (layers().length >= state.layers.length) return;
+    client.state.reset();
+  }
+  throw new Error("Neuroglancer did not take all layers. Load the page again.");
 }
 
 /** Moves to a place in A from the specimen centre. */
@@ -54,8 +75,9 @@ async function openClient() {
   const [state, found] = await Promise.all([get(`/api/tomograms/${part(given.series)}/scene?${query}`), started()]);
   client = found;
   voxel = state.dimensions.x[0] * 1e10;
-  client.state.restoreState(state);
+  await restore(state);
   showLayers();
+  client.layerManager.layersChanged.add(showLayers);
   client.position.changed.add(showPlace);
   showPlace();
   document.getElementById("centre").addEventListener("click", () => go([0, 0, 0]));
@@ -88,7 +110,7 @@ async function listPicks(key) {
   if (client) {
     const title = document.querySelector("#list option:checked").textContent.replace(/ \(\d+\)$/, "");
     for (const layer of layers()) if (layer.name.startsWith(`${title}: `)) layer.setVisible(true);
-    document.querySelectorAll("#layers input").forEach((input, i) => { input.checked = layers().filter(isOver)[i].visible; });
+    showLayers();
   }
 }
 
