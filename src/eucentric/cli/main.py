@@ -35,6 +35,7 @@ _MAPS = {
 _FILAMENTS_AND_CELLS = {
     "helix": ("helix_command", "Find rise and twist of a filament in its map."),
     "map-back": ("map_back_command", "Put maps back where their particles lie in tomograms."),
+    "correlate": ("correlate_command", "Register light microscopy to a tomogram or grid map by landmarks."),
     "project-map": ("project_map_command", "Project a map as picking templates, or write it for other programs."),
 }
 

@@ -6,7 +6,7 @@ from eucentric.pipeline.stages import STAGES, load_settings
 
 
 def model_of(command: str) -> type[BaseModel] | None:
-    """The settings class of a stage's command, of the simulator, of averaging, of maps or of learned picking; else None."""
+    """The settings class of a stage's command, of the simulator, of averaging, of maps, of learned picking and others; else None."""
     if command == "simulate":
         from eucentric.simulation.params import SimulationParams
 
@@ -15,6 +15,10 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.pipeline.live_params import LiveParams
 
         return LiveParams
+    if command == "correlate":
+        from eucentric.pipeline.correlate_params import CorrelateParams
+
+        return CorrelateParams
     if command in ("pick train", "pick apply"):
         from eucentric.picking.learned.params import PickerParams, PickerUse
 

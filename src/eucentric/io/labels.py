@@ -54,6 +54,13 @@ HEIGHT = "eucHeightAngst"
 ROLE = "eucRole"
 PARENT = "eucParent"
 IN_FIELD = "eucInField"
+LANDMARKS = {
+    "name": "eucLandmark",
+    **{f"{side}_{axis}": f"euc{side.title()}{axis.upper()}" for side in ("fluorescence", "target") for axis in "xyz"},
+}
+LANDMARK_ERROR = "eucLandmarkErrorAngst"
+LANDMARK_LEFT_OUT = "eucLandmarkLeftOutErrorAngst"
+LANDMARK_USED = "eucLandmarkUsed"
 TILTS_USED = "eucTiltsUsed"
 CLASS_PROBABILITY = "eucClassProbability"
 COMPONENT = "eucComponent"
@@ -152,6 +159,15 @@ MEANINGS: dict[str, str] = {
     TRACK_BY_HAND: "whether a person set the point: 1 yes, 0 no",
     LABEL_NUMBER: "number of a label in painted volumes",
     LABEL_NAME: "what the label means, in words",
+    LANDMARKS["name"]: "name of a landmark that is seen in two images",
+    **{
+        LANDMARKS[f"{side}_{axis}"]: f"{axis} of a landmark in the {words}, as it was given"
+        for side, words in (("fluorescence", "image that is registered"), ("target", "target"))
+        for axis in "xyz"
+    },
+    LANDMARK_ERROR: "distance of a registered landmark from its place in the target, A",
+    LANDMARK_LEFT_OUT: "the same where the other landmarks alone are fitted, A",
+    LANDMARK_USED: "whether a landmark counts: 1 yes, 0 found wrong",
     IN_FIELD: "whether it lies in the untilted field of view: 1 yes, 0 no",
     **dict(SPECIMEN.values()),
 }

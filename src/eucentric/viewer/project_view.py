@@ -13,6 +13,7 @@ from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.records import row_path
 from eucentric.pipeline.steps import IMPORT_TABLE
+from eucentric.viewer.correlative_layers import correlative_folders
 from eucentric.viewer.security import inside_path
 from eucentric.viewer.volumes import Kind
 
@@ -98,6 +99,8 @@ def volume_files(root: Path, name: str) -> list[VolumeFile]:
     found += _of_series(root, root / _PAINTED, name, "labels", "Painted labels")
     for folder in _map_back_folders(root):
         found += _of_series(root, folder, name, "image", f"Mapped back: {folder.relative_to(root).as_posix()}")
+    for folder in correlative_folders(root):
+        found += _of_series(root, folder, name, "image", f"Light: {folder.name}")
     return _with_keys(found)
 
 

@@ -1,0 +1,10 @@
+"""Light-microscope images that were registered to tomograms, as layers of the viewer."""
+
+from pathlib import Path
+
+from eucentric.pipeline.correlate_source import FOLDER, RECORD
+
+
+def correlative_folders(root: Path) -> list[Path]:
+    """Folders of the project's registrations, in order of name: in each `SERIES_CHANNEL.mrc` lies in the frame of that series."""
+    return sorted(p.parent for p in (root / FOLDER).glob(f"*/{RECORD}"))
