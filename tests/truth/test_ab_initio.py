@@ -5,7 +5,8 @@ import pytest
 import torch
 from imaged_blobs import DIAMETER, VOXEL, N, blobs, imaged, random_poses
 
-from eucentric.averaging.ab_initio import find_starts, selected_particles, start_detail
+from eucentric.averaging.ab_initio import find_starts, start_detail
+from eucentric.averaging.ab_initio_images import selected_particles
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.averaging.ab_initio_refine import InitialModel, refine_start
 from eucentric.averaging.particle_images import ParticleImages

@@ -7,7 +7,8 @@ import pytest
 import torch
 from imaged_blobs import VOXEL, N, blobs, imaged
 
-from eucentric.averaging.ab_initio import LikelyPoses, StartJob, selected_particles
+from eucentric.averaging.ab_initio import LikelyPoses, StartJob
+from eucentric.averaging.ab_initio_images import selected_particles
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.averaging.ab_initio_refine import refine_start
 from eucentric.averaging.conical_tilt import find_conical_starts, tilt_pairs

@@ -17,7 +17,7 @@ It is as right as the hand of the tilt geometry.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation as _ScipyRotation
 from torch import Tensor
 
+from eucentric.averaging.ab_initio_images import coarse_images, in_full_box, selected_particles
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.averaging.align_reference import AlignReference
 from eucentric.averaging.align_samples import VolumeSamples
@@ -165,6 +166,8 @@ class StartJob:
     """What all beginnings share."""
 
     images: ParticleImages
+    coarse: ParticleImages
+    """The same, without the fine detail that sums of beginnings do not need."""
     params: InitialModelParams
     detail: float
     volumes: VolumeSamples
@@ -190,6 +193,7 @@ class StartJob:
         step = min(math.degrees(detail / params.diameter_angstrom), 30.0)
         return cls(
             images=images,
+            coarse=coarse_images(images, detail),
             params=params,
             detail=detail,
             volumes=volumes,
@@ -264,14 +268,16 @@ class StartJob:
         )
 
     def sums(self, numbers: NDArray[np.int64], poses: LikelyPoses) -> tuple[Tensor, Tensor]:
-        """Finished data and weights of particles in their likely poses."""
-        voxel = self.images.voxel_size_angstrom
-        sums = FourierSums.empty(self.images.box_size, voxel, self.images.data.device)
-        some = selected_particles(self.images, numbers)
+        """Finished data and weights of particles in their likely poses; zero beyond the detail compared."""
+        voxel, n = self.images.voxel_size_angstrom, self.images.box_size
+        some = selected_particles(self.coarse, numbers)
+        # voxels of the full box: their length is that of its projections
+        sums = FourierSums.empty(some.box_size, voxel, some.data.device)
         for j in range(poses.shares.shape[1]):
             if poses.shares[:, j].any():
                 sums.add(some.moved(poses.moves[:, j] * voxel), poses.rotations[:, j], poses.shares[:, j])
-        return sums.finished()
+        data, weight = sums.finished()
+        return in_full_box(data, n), in_full_box(weight, n)
 
     def solved(self, data: Tensor, weight: Tensor) -> Tensor:
         """The masked map, its centre of mass in the middle."""
@@ -324,20 +330,3 @@ def particle_ball(n: int, voxel: float, diameter_angstrom: float) -> Float[Tenso
     """A soft ball that holds the particle, as far as the box allows an edge."""
     edge = min(2.0 * voxel, 0.5 * (n * voxel - diameter_angstrom))
     return ball_mask(n, voxel, diameter_angstrom, edge)
-
-
-def selected_particles(batch: ParticleImages, numbers: NDArray[np.int64]) -> ParticleImages:
-    """Some particles of a batch, numbered anew; `numbers` ascend."""
-    place = np.full(batch.count, -1)
-    place[numbers] = np.arange(len(numbers))
-    rows = np.flatnonzero(place[batch.particle] >= 0)
-    index = torch.from_numpy(rows).to(batch.data.device)
-    return replace(
-        batch,
-        data=batch.data[index],
-        weight=batch.weight[index],
-        particle=place[batch.particle[rows]],
-        tilt=batch.tilt[rows],
-        matrices=batch.matrices[rows],
-        count=len(numbers),
-    )

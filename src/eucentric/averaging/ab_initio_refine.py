@@ -14,7 +14,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from eucentric.averaging.ab_initio import StartModel, particle_ball, selected_particles
+from eucentric.averaging.ab_initio import StartModel, particle_ball
+from eucentric.averaging.ab_initio_images import selected_particles
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.averaging.align_params import AlignParams
 from eucentric.averaging.align_reference import AlignReference

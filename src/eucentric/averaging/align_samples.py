@@ -75,7 +75,7 @@ class VolumeSamples:
         grid = (good_size(2 * self.side),) * 3
         out = []
         for spectra in (batch.data[first:last], batch.weight[first:last].to(batch.data.dtype)):
-            cropped = _cropped(spectra, self.side)
+            cropped = cropped_spectra(spectra, self.side)
             volume = grid_to_volume(insert_slices(cropped, batch.matrices[first:last], grid), (self.side,) * 3)
             spectrum = torch.fft.rfftn(torch.fft.ifftshift(volume * self._ball)).reshape(-1)
             out.append(spectrum[self.samples.inside] * (self.samples.shares / self.side**3))
@@ -95,10 +95,10 @@ def _half_plane(n: int, highest: float, like: Tensor) -> tuple[Tensor, Tensor, T
     return fy.reshape(-1)[flat], fx.reshape(-1)[flat], flat, share
 
 
-def _cropped(spectra: Tensor, side: int) -> Tensor:
-    """The samples of lowest frequency of (image, n, n // 2 + 1)."""
-    n, half = spectra.shape[1], side // 2
+def cropped_spectra(spectra: Tensor, side: int) -> Tensor:
+    """The samples of lowest frequency of (..., n, n // 2 + 1)."""
+    n, half = spectra.shape[-2], side // 2
     if n == side:
         return spectra
-    rows = torch.cat([spectra[:, :half], spectra[:, n - half :]], dim=1)
+    rows = torch.cat([spectra[..., :half, :], spectra[..., n - half :, :]], dim=-2)
     return rows[..., : half + 1].contiguous()

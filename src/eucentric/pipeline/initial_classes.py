@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eucentric import __version__
-from eucentric.averaging.ab_initio import FEWEST, selected_particles
+from eucentric.averaging.ab_initio import FEWEST
 from eucentric.averaging.ab_initio_classes import ClassStarts, find_class_starts
+from eucentric.averaging.ab_initio_images import selected_particles
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.averaging.ab_initio_refine import InitialModel, refine_start
 from eucentric.averaging.classify_checks import Relation, caveats, relations
