@@ -199,3 +199,26 @@ def test_a_tomogram_of_512_512_128_with_300_picks_and_a_surface_is_soon_there(op
     keep_picture(page, "viewer-large")
     assert page.locator("#picks tbody tr").count() == 300
     assert frame.evaluate("() => viewer.layerManager.managedLayers.every(l => !l.visible || l.isReady())")
+
+
+@pytest.mark.slow
+def test_picks_are_coloured_and_left_out_by_score(open_page):
+    page, frame = open_tomogram(open_page, "?picks=pick-both&particle=3")
+    left, top, width, height = panels(frame)[0]
+
+    def middle(name):
+        image = picture_of(page, frame, name)
+        y, x = int(top + height / 2), int(left + width / 2)
+        return image[y - 4 : y + 5, x - 4 : x + 5].reshape(-1, 3)
+
+    def share(colours, colour):
+        return (np.abs(colours - colour).max(axis=1) < 12).sum()
+
+    page.get_by_label("pick/both: axes").uncheck()
+    assert share(middle("viewer-by-kind"), (230, 159, 0)) > 10
+    page.get_by_label("colour by score").check()
+    assert share(middle("viewer-by-score"), (72, 40, 120)) > 10  # the lowest of the three
+    slider = page.get_by_label("Least score")
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "0.207"
+    assert share(middle("viewer-least-score"), (72, 40, 120)) == 0

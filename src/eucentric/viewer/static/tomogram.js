@@ -82,17 +82,38 @@ async function openClient() {
   showPlace();
   document.getElementById("centre").addEventListener("click", () => go([0, 0, 0]));
   document.getElementById("full").addEventListener("click", () => frame.requestFullscreen());
-  document.getElementById("by-score")?.addEventListener("change", (event) => colourBy(event.target.checked));
+  document.getElementById("by-score")?.addEventListener("change", (event) => setControl("by_score", event.target.checked));
   document.documentElement.dataset.state = "loading";
   while (!client.isReady()) await pause(20);
   document.documentElement.dataset.state = "shown";
 }
 
-function colourBy(score) {
+/** Sets a control of the shaders of all layers whose names begin so. */
+function setControl(name, value, start = "") {
   for (const layer of layers()) {
-    const control = layer.layer?.annotationDisplayState?.shaderControls?.state?.get("by_score");
-    if (control) control.trackable.value = score;
+    const control = layer.layer?.annotationDisplayState?.shaderControls?.state?.get(name);
+    if (control && layer.name.startsWith(start)) control.trackable.value = value;
   }
+}
+
+const listTitle = () => document.querySelector("#list option:checked").textContent.replace(/ \(\d+\)$/, "");
+
+/** The slider goes in parts of the range of scores of the list. */
+function setUpLeast(scores) {
+  const least = document.getElementById("least");
+  if (!least) return;
+  const [low, high] = [Math.min(...scores), Math.max(...scores)];
+  least.disabled = !(high > low);
+  least.value = 0;
+  least.oninput = () => {
+    // from the end of the slider itself, so that nothing is left out at its start
+    const value = Number(least.value) === 0 ? low - 1e-4 * Math.max(Math.abs(low), Math.abs(high), 1e-6) : low + (least.value / 100) * (high - low);
+    const words = Number(least.value) === 0 ? "all" : value.toPrecision(3);
+    document.getElementById("least-shown").textContent = words;
+    least.setAttribute("aria-valuetext", words);
+    if (client) setControl("least_score", value, `${listTitle()}: `);
+  };
+  least.oninput();
 }
 
 async function listPicks(key) {
@@ -100,6 +121,7 @@ async function listPicks(key) {
   const more = document.getElementById("more");
   const { particles } = await get(`/api/tomograms/${part(given.series)}/picks/${part(key)}`);
   body.replaceChildren();
+  setUpLeast(particles.map((one) => one.score).filter((score) => score !== null));
   let shown = 0;
   more.onclick = () => {
     for (const one of particles.slice(shown, shown + rowsAtOnce)) body.append(pickRow(key, one));
@@ -108,8 +130,7 @@ async function listPicks(key) {
   };
   more.onclick();
   if (client) {
-    const title = document.querySelector("#list option:checked").textContent.replace(/ \(\d+\)$/, "");
-    for (const layer of layers()) if (layer.name.startsWith(`${title}: `)) layer.setVisible(true);
+    for (const layer of layers()) if (layer.name.startsWith(`${listTitle()}: `)) layer.setVisible(true);
     showLayers();
   }
 }
