@@ -55,7 +55,7 @@ def correlative_overlay(
         place.imshow(
             target.values, cmap="gray", extent=target.extent, origin="lower", vmin=low, vmax=max(high, low + 1e-6)
         )
-    low, high = np.percentile(light.values, (50, 99.7))
+    low, high = np.percentile(light.values, (50, 99.95))
     place.imshow(light.values, cmap=_LIGHT, extent=light.extent, origin="lower", vmin=low, vmax=max(high, low + 1e-6))
     for good, color, word in ((True, FIRST, "used"), (False, SECOND, "found wrong")):
         rows = np.flatnonzero(used == good)
@@ -77,8 +77,8 @@ def correlative_overlay(
     place.annotate(
         f"{length / 1e4:g} µm", (left, bottom - 0.5 * margin), xytext=(0, 4), textcoords="offset points", fontsize=8
     )
-    place.set_title(title, fontsize=9)
-    place.legend(fontsize=7, loc="upper right")
+    figure.suptitle(title, fontsize=9)
+    place.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.01), ncols=4, frameon=False)
     errors = np.linalg.norm(fixed - mapped, axis=1)
     bars.barh(np.arange(len(names)), errors / 10, color=np.where(used, FIRST, SECOND))
     bars.set_yticks(np.arange(len(names)), labels=list(names), fontsize=7 if len(names) <= _NAMED else 3)

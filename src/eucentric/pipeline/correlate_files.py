@@ -33,6 +33,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _FINER = 4
 _REACH = 4.0
 _MOST_VOXELS = 2**29
+_PICTURE_PX = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,7 +94,9 @@ def correlate_files(
     make_folder(folder)
     for volume, file, picture, channel in zip(volumes, files, pictures, source.image.channels, strict=True):
         write_mrc(file, volume, grid.voxel, labels=[f"fluorescence registered by {int(final.used.sum())} landmarks"])
-        _draw(picture, background, volume, grid, fit, final, pairs.names, f"{name}, {channel}")
+        written = Placed(values=volume.max(axis=0), extent=grid.extent())
+        light = _light_picture(source, source.image.channels.index(channel), whole, written, _places_of(fit)[:, :2])
+        _draw(picture, background, light, fit, final, pairs.names, f"{name}, {channel}")
     left = np.linalg.norm(fit.errors, axis=1)
     write_landmarks(folder / LANDMARKS, pairs, fit.used.tolist(), left, fit.left_out_errors)
     about = registration_values(name, target, source, params, fit, final, whole, beads, pairs, grid, caveats)
@@ -185,20 +188,36 @@ def _resampled(source: Source, channel: int, whole: Affine, grid: Grid, target: 
     return volume
 
 
+def _light_picture(source: Source, channel: int, whole: Affine, volume: Placed, around: FloatArray) -> Placed:
+    """The channel over all that a picture shows; of a registration in space only what was written."""
+    if len(whole.offset) == 3:
+        return volume
+    left, right, bottom, top = volume.extent
+    low = np.minimum(around.min(axis=0), [left, bottom])
+    high = np.maximum(around.max(axis=0), [right, top])
+    step = float((high - low).max()) / _PICTURE_PX
+    columns, rows = (int(n) for n in np.ceil((high - low) / step))
+    plane = source.image.values[channel].max(axis=0)
+    shown, _ = resample_affine(plane, source.spacing[:2], whole, (rows, columns), step, low + 0.5 * step)
+    return Placed(values=shown, extent=(low[0], low[0] + columns * step, low[1], low[1] + rows * step))
+
+
 def _draw(
     path: Path,
     background: Placed,
-    volume: NDArray[np.float32],
-    grid: Grid,
+    light: Placed,
     fit: LandmarkFit,
     final: LandmarkFit,
     names: tuple[str, ...],
     title: str,
 ) -> None:
-    light = Placed(values=volume.max(axis=0), extent=grid.extent())
-    mapped = final.transform(fit.moving)
-    fixed = fit.transform(fit.moving) + fit.errors
-    figure = correlative_overlay(background, light, names, fixed[:, :2], mapped[:, :2], fit.used, title=title)
+    mapped = final.transform(fit.moving)[:, :2]
+    figure = correlative_overlay(background, light, names, _places_of(fit)[:, :2], mapped, fit.used, title=title)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     write_bytes_atomic(path, buffer.getvalue())
+
+
+def _places_of(fit: LandmarkFit) -> FloatArray:
+    """(landmark, d) A, in the target."""
+    return np.asarray(fit.transform(fit.moving) + fit.errors)
