@@ -7,8 +7,8 @@ expectation and maximisation for a mixture [1]_ [2]_. Classes begin with parts o
 orientations.
 
 Maps share one scale, that of the particles, and the contrast of a particle of their kind is near 1 on it. A place without
-particle therefore speaks *against* a map, the more so the more the map foretells, and false picks end in a class of their own,
-whose map is faint. With contrasts left free they would fit each map equally ill.
+particle therefore speaks *against* a map, the more so the more the map foretells, and goes to a class whose map is faint, if
+there is one. With contrasts left free it would fit each map equally ill. A few strong outliers can take a class for themselves.
 
 .. [1] Scheres et al., Nat. Methods 4:27 (2007), doi:10.1038/nmeth992
 .. [2] Punjani et al., Nat. Methods 14:290 (2017), doi:10.1038/nmeth.4169
