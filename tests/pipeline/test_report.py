@@ -16,6 +16,7 @@ from eucentric.figures.volume import central_slices, wedge_spectrum
 from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
 from eucentric.models.tilt_series import CtfFit, FrameShifts, Tilt, TiltPose, TiltSeries, Tomogram
+from eucentric.pipeline.average_report import averaging_settings
 from eucentric.pipeline.records import COLLECTIVE, Record, row_path, write_record
 from eucentric.pipeline.stages.report import WriteReport, central_planes, page_names
 from eucentric.pipeline.store import StageStore
@@ -127,6 +128,10 @@ def test_all_series_have_pages_and_the_failed_one_says_why(tmp_path):
     page = read(tmp_path, "TS_01.html")
     for heading in ("Motion", "Alignment", "Excluded tilts", "Contrast transfer", "Tomogram"):
         assert f"<h2>{heading}</h2>" in page
+    # a list of the sections leads to each
+    links = re.findall(r'<a href="#(section-\d+)">([^<]*)</a>', page)
+    assert links == re.findall(r'<section id="(section-\d+)">\s*<h2>([^<]*)</h2>', page)
+    assert len(links) == 5
     assert "<td>40.00°</td><td>5</td><td>dark: 1 % of the mean intensity</td>" in page
     images = pictures(page)
     assert len(images) == 13
@@ -256,6 +261,51 @@ def test_methods_cite_in_order_and_only_what_ran():
     ]
     first_authors = ["Rubinstein", "Zheng", "Guckenberger", "Winkler", "Zheng", "Rohou", "Elferich", "Tegunov"]
     assert [re.match(r"\w+", text).group() for text in references] == first_authors
+
+
+def test_methods_tell_of_averages_as_they_were_made():
+    plain = {"average": {"symmetry": "C1"}, "extract": {"dose_weighting": False}, "resolution_angstrom": None}
+    whole = {
+        "average": {"symmetry": "D7"}, "iterated": True, "resolution_angstrom": 9.0, "sharpened": {"b_factor": 90.0},
+        "local_resolution": {"median_angstrom": 10.0},
+    }  # fmt: skip
+    paragraphs, _ = methods({"average": [plain]}, "1.2")
+    assert len(paragraphs) == 2
+    assert "radiation damage" not in paragraphs[1]
+    assert "symmetry" not in paragraphs[1]
+    text = " ".join(methods({"initial model": [{}], "average": [plain, whole], "classify": [{}]}, "1.2")[0])
+    for words in (
+        "without a reference",
+        "radiation damage",
+        "(D7)",
+        "its own reference",
+        "0.143",
+        "sharpened",
+        "in windows",
+        "classes",
+    ):
+        assert words in text
+    assert "filaments" not in text
+    assert "{" not in text
+    helical = methods({"average": [{"average": {"helical_rise_angstrom": 20.0}}]}, "1.2")
+    assert helical[1][1].startswith("He & Scheres")
+
+
+def test_settings_of_averages_are_found_in_a_project(tmp_path):
+    assert averaging_settings(tmp_path) == {}
+    files = {
+        "average/a/average.json": {"average": {"symmetry": "C2"}},
+        "average/a/iterations.json": {"rounds": [{"number": 0}, {"number": 1}]},
+        "average/b/average.json": {"average": {}},
+        "classify/c/classes.json": {"classify": {}},
+        "initial-model/d/initial_model.json": {"initial_model": {}},
+    }
+    for name, values in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(values))
+    found = averaging_settings(tmp_path)
+    assert [one["iterated"] for one in found["average"]] == [True, False]
+    assert {name: len(some) for name, some in found.items()} == {"initial model": 1, "average": 2, "classify": 1}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from matplotlib.collections import EllipseCollection
+from PIL import Image
 
 from eucentric.figures.canvas import new_figure
 from eucentric.figures.distributions import distribution
@@ -206,6 +208,26 @@ def test_bibtex_has_an_entry_for_each_reference():
     assert "author = {Fernandez and Li and Bharat and Agard}" in entries
     assert "doi = {10.1016/j.jsb.2015.08.008}" in entries
     assert entries.isascii()
+
+
+def test_pictures_keep_to_their_bytes_and_plots_to_their_lines():
+    figure, axes = new_figure()
+    axes.imshow(np.random.default_rng(0).normal(size=(300, 300)), cmap="gray")
+    large = picture("Noise", figure, 100, most_bytes=10**6)
+    small = picture("Noise", figure, 100, most_bytes=len(large.data) // 3)
+    assert len(small.data) <= len(large.data) // 3
+    sizes = [Image.open(io.BytesIO(p.data)).size for p in (large, small)]
+    assert sizes[0] == (700, 320)
+    assert sizes[1][0] >= 490
+    figure, axes = new_figure()
+    axes.plot([0, 1], [0, 1], color="#0072b2")
+    axes.add_collection(
+        EllipseCollection([1.0], [1.0], [0.0], units="xy", offsets=[(0.25, 0.75)], offset_transform=axes.transData)
+    )
+    plot = picture("Line", figure, 100)
+    drawn = np.asarray(Image.open(io.BytesIO(plot.data)).convert("RGB"), dtype=int).reshape(-1, 3)
+    assert (np.abs(drawn - [0, 114, 178]).max(axis=1) < 12).any()  # few colours, the same ones
+    assert [(c["x"], c["y"]) for c in plot.plotted[0]["curves"] if c["kind"] == "points"] == [([0.25], [0.75])]
 
 
 def test_stack_frames_share_a_window_and_keep_to_their_size():

@@ -48,6 +48,5 @@ __getattr__, __dir__, __all__ = lazy_names(
         "residuals_by_point": "alignment",
         "tracks_over_image": "alignment",
         "stack_frames": "movie",
-        "stack_movie": "movie",
     },
 )

@@ -120,7 +120,7 @@ def joined_halves(measured: ImageArray | NDArray[np.uint8], fitted: ImageArray |
 
 
 def spectrum_picture(
-    measured: NDArray[np.uint8], fitted: NDArray[np.uint8], *, size_px: int = 176, quality: int = 40
+    measured: NDArray[np.uint8], fitted: NDArray[np.uint8], *, size_px: int = 144, quality: int = 25
 ) -> bytes:
     """Measured (left half) against fitted spectrum (right half) as a small WebP, for a strip of many.
 

@@ -1,56 +1,17 @@
-"""A tilt series, or the layers of a tomogram, as a moving picture or as single ones."""
+"""Images of a tilt series, or layers of a tomogram, for a slider."""
 
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from eucentric.errors import ShapeError
-from eucentric.typing import FloatArray
 
 _QUALITIES = (60, 40, 25, 15, 8)
-_LABEL_PX = 15
 _SMALLEST_PX = 64
 _SAMPLED = 4  # frames that tell the size of all
-
-
-def stack_movie(
-    stack: NDArray[Any],
-    tilts_deg: FloatArray | None = None,
-    *,
-    size_px: int = 256,
-    milliseconds: int = 90,
-    percentile: float = 1.0,
-    most_bytes: int = 1_500_000,
-) -> bytes:
-    """Images of a stack one after the other, there and back, as an animated WebP that every browser plays.
-
-    Parameters
-    ----------
-    stack : (tilt, y, x), y up; NaN where an image holds nothing
-    tilts_deg : (tilt,), written into each frame
-    size_px : of the longer side of the frames; stacks that are smaller stay as they are
-    milliseconds : that each frame is shown
-    percentile : this many percent of a frame's pixels are darker than black, and as many brighter than white
-    most_bytes : frames are compressed, then made smaller, until the movie is no larger than this; none gets below 64 pixels
-
-    Raises
-    ------
-    ShapeError : not (tilt, y, x), or as many angles
-    """
-    if stack.ndim != 3 or min(stack.shape) < 1 or (tilts_deg is not None and len(tilts_deg) != len(stack)):
-        raise ShapeError(f"A stack of shape {stack.shape} was given; expected (tilt, y, x) and an angle for each tilt.")
-    while True:
-        frames = [_frame(image, size_px, percentile) for image in stack]
-        if tilts_deg is not None:
-            for frame, angle in zip(frames, tilts_deg, strict=True):
-                _label(frame, f"{angle:+.1f}°")
-        movie = _small_movie(frames, milliseconds, most_bytes)
-        size_px = int(0.7 * max(frames[0].size))
-        if len(movie) <= most_bytes or size_px < _SMALLEST_PX:
-            return movie
 
 
 def stack_frames(
@@ -95,26 +56,6 @@ def _still(image: Image.Image, quality: int) -> bytes:
     return target.getvalue()
 
 
-def _small_movie(frames: list[Image.Image], milliseconds: int, most_bytes: int) -> bytes:
-    """Frames there and back, at the best quality that is small enough, or the worst."""
-    both_ways = [*frames, *frames[-2:0:-1]]
-    sample = frames[:: max(1, len(frames) // _SAMPLED)]
-    movie = b""
-    for quality in _QUALITIES:
-        guess = len(_encoded(sample, quality, milliseconds)) * len(both_ways) / len(sample)
-        if guess > most_bytes and quality != _QUALITIES[-1]:
-            continue
-        movie = _encoded(both_ways, quality, milliseconds)
-        if len(movie) <= most_bytes:
-            break
-    return movie
-
-
-def _frame(image: NDArray[Any], size_px: int, percentile: float) -> Image.Image:
-    small = _shrunk(image, size_px)
-    return _grey(small, _window(small, percentile)).convert("RGB")
-
-
 def _shrunk(image: NDArray[Any], size_px: int) -> NDArray[np.float32]:
     """Means over boxes, the first row at the top as pictures have it; what is not known has the median."""
     values = np.asarray(image, dtype=np.float32)[::-1]
@@ -137,23 +78,3 @@ def _grey(values: NDArray[np.float32], window: tuple[float, float]) -> Image.Ima
     low, high = window
     grey = np.clip((values - low) / max(high - low, 1e-12), 0.0, 1.0)
     return Image.fromarray(np.round(255.0 * grey).astype(np.uint8))
-
-
-def _label(frame: Image.Image, text: str) -> None:
-    font = ImageFont.load_default(size=_LABEL_PX)
-    ImageDraw.Draw(frame).text((6, 4), text, fill="white", font=font, stroke_width=2, stroke_fill="black")
-
-
-def _encoded(frames: list[Image.Image], quality: int, milliseconds: int) -> bytes:
-    target = BytesIO()
-    frames[0].save(
-        target,
-        format="WEBP",
-        save_all=True,
-        append_images=frames[1:],
-        duration=milliseconds,
-        loop=0,
-        quality=quality,
-        method=2,
-    )
-    return target.getvalue()

@@ -213,13 +213,13 @@ def beam_directions(by_kind: Mapping[str, FloatArray]) -> Figure:
     return figure
 
 
-def slices_picture(slices: NDArray[np.uint8], *, enlarge: int = 2, quality: int = 60) -> bytes:
+def slices_picture(slices: NDArray[np.uint8], *, enlarge: int = 1, quality: int = 50) -> bytes:
     """The three slices of a pick below each other as a small WebP.
 
     Parameters
     ----------
     slices : (3, side, side) grey values, rows upwards
-    enlarge : screen pixels for each
+    enlarge : pixels for each; browsers smooth what they enlarge
     quality : of the compression, 0 to 100
     """
     side = slices.shape[1]

@@ -16,7 +16,9 @@ from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
 from eucentric.io.star import read_star
 from eucentric.pipeline.average_files import caveats_of
+from eucentric.pipeline.classify_files import SUMMARY as _CLASSES
 from eucentric.pipeline.half_maps import RECORD, read_about
+from eucentric.pipeline.initial_model_files import RECORD as _FIRST
 from eucentric.pipeline.map_measures import CURVES, LOCAL
 from eucentric.report.averaging_sections import AverageFiles, column, known_rounds
 from eucentric.typing import FloatArray
@@ -34,6 +36,20 @@ def average_mark(folder: Path) -> tuple[str, int, int]:
     """What tells whether an average changed: its record is written last."""
     stat = (folder / RECORD).stat()
     return folder.name, stat.st_size, stat.st_mtime_ns
+
+
+def averaging_settings(root: Path) -> dict[str, list[Mapping[str, Any]]]:
+    """What was set for first maps, averages and classes of a project, for the methods text; nothing of what was not done."""
+    averages: list[Mapping[str, Any]] = [
+        read_about(folder) | {"iterated": len(known_rounds(_json(folder / _ITERATIONS))) > 1}
+        for folder in average_folders(root)
+    ]
+    ran: dict[str, list[Mapping[str, Any]]] = {
+        "initial model": [_json(path) for path in sorted(root.glob(f"*/*/{_FIRST}"))],
+        "average": averages,
+        "classify": [_json(path) for path in sorted(root.glob(f"*/*/{_CLASSES}"))],
+    }
+    return {name: found for name, found in ran.items() if found}
 
 
 def read_average(folder: Path) -> AverageFiles:

@@ -65,6 +65,7 @@ def project_page(
     thumbnails: Mapping[str, Picture],
     outliers: Mapping[str, tuple[str, ...]],
     params: ReportParams,
+    averaging: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> ProjectPage:
     """What the page of the project shows, averages and files beside it aside.
 
@@ -74,10 +75,11 @@ def project_page(
     files : names of their pages
     thumbnails : of those that have a tomogram
     outliers : from `outliers_in_words`
+    averaging : settings of first maps, averages and classes, for the methods
     """
     stages = _stages(histories)
     columns = [(stage, name) for stage, name in QUALITY if any(name in h.metrics(stage) for h in histories)]
-    paragraphs, references = methods(_settings(histories), __version__)
+    paragraphs, references = methods({**_settings(histories), **(averaging or {})}, __version__)
     tables = [table for stage in stages if (table := _metric_table(stage, histories)) is not None]
     return ProjectPage(
         title=params.title,

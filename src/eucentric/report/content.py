@@ -165,24 +165,47 @@ class ProjectPage:
         return any(row.thumbnail is not None for row in self.rows)
 
 
-_GRAINY_BYTES = 45_000
-_GRAINY_QUALITY = 45
+_PICTURE_BYTES = 60_000
+_QUALITIES = (45, 30, 20)
+_SMALLER = (1.0, 0.85, 0.7)
+_COLORS = 128
+_LARGE_BYTES = 20_000
+_EFFORT = 40  # of lossless compression, 0 to 100
 
 
-def picture(title: str, figure: Figure, dots_per_inch: int, caption: str = "") -> Picture:
-    """A figure as WebP with its numbers: lines as they were drawn, or, where grain makes that large, with some loss.
+def picture(
+    title: str, figure: Figure, dots_per_inch: int, caption: str = "", *, most_bytes: int = _PICTURE_BYTES
+) -> Picture:
+    """A figure as WebP with its numbers. The same figure gives the same bytes.
 
-    The same figure gives the same bytes.
+    Plots keep their lines, in 128 colours where that is smaller. Figures with pictures in them are compressed with some loss where
+    that is smaller, then more, then made smaller, until they are no larger than `most_bytes` or 0.7 of their size.
     """
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=dots_per_inch, pil_kwargs={"compress_level": 1})
     drawn.seek(0)
     with Image.open(drawn) as opened:
         image = opened.convert("RGB")
-    data = _webp(image, lossless=True)
-    if len(data) > _GRAINY_BYTES:
-        data = min(data, _webp(image, quality=_GRAINY_QUALITY), key=len)
+    few = image.quantize(_COLORS, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    data = _webp(few.convert("RGB"), lossless=True, quality=_EFFORT)
+    if len(data) > _LARGE_BYTES:
+        # grids and shades may be larger in few colours than in all
+        data = min(data, _webp(image, lossless=True, quality=_EFFORT), key=len)
+    if any(axes.images for axes in figure.axes):
+        data = min(data, _lossy(image, most_bytes), key=len)
     return Picture(title=title, data=data, caption=caption, plotted=plotted_data(figure))
+
+
+def _lossy(image: Image.Image, most_bytes: int) -> bytes:
+    data = b""
+    for part in _SMALLER:
+        size = (round(image.width * part), round(image.height * part))
+        smaller = image if part == 1.0 else image.resize(size, Image.Resampling.LANCZOS)
+        for quality in _QUALITIES:
+            data = _webp(smaller, quality=quality)
+            if len(data) <= most_bytes:
+                return data
+    return data
 
 
 def slider(title: str, frames: Sequence[bytes], places: Sequence[str], caption: str = "") -> Slider:

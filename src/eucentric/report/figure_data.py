@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.collections import EllipseCollection, LineCollection, PathCollection
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -45,7 +45,7 @@ def _collections(axes: Axes) -> Iterator[dict[str, Any]]:
             x, y = np.asarray(drawn.get_offsets()).T
             ends = {"dx": _plain(np.ravel(drawn.U)), "dy": _plain(np.ravel(drawn.V))}
             yield {"kind": "arrows", "name": _name(drawn), "x": _plain(x), "y": _plain(y), **ends}
-        elif isinstance(drawn, PathCollection):
+        elif isinstance(drawn, (PathCollection, EllipseCollection)):
             points = np.ma.filled(np.ma.asarray(drawn.get_offsets(), dtype=np.float64), np.nan)
             if points.size:
                 yield {"kind": "points", "name": _name(drawn), "x": _plain(points[:, 0]), "y": _plain(points[:, 1])}

@@ -96,6 +96,27 @@ _SENTENCES: Mapping[str, str] = {
         "Particles were found by a convolutional network that draws a map of each kind {moebel}, with scores calibrated on what was "
         "held out of its training {platt}."
     ),
+    "initial model": (
+        "First maps were made from picks alone, without a reference, by stochastic gradient descent over all orientations {punjani}."
+    ),
+    "average": (
+        "Particles were averaged from the tilt images themselves {burt}, weighted for contrast transfer{dose} and noise{symmetry}."
+    ),
+    "average helix": "Helical symmetry was imposed on the average of filaments {he}.",
+    "average iterated": (
+        "Their orientations and places were refined by the likelihood of the tilt images {scheres_averaging}, each half of the "
+        "particles against its own reference {scheres_chen}."
+    ),
+    "average resolution": (
+        "Resolutions of averages are where the Fourier shell correlation of half maps falls below 0.143, corrected for the mask by "
+        "randomised phases {chen_noise}."
+    ),
+    "average sharpened": "Averages were sharpened for the fall of their amplitudes {rosenthal}.",
+    "average local": "Local resolution was measured by correlation of the half maps in windows {cardone}.",
+    "classify": (
+        "Particles were sorted into classes by maximum likelihood {scheres_averaging}, each compared with classes that it took no "
+        "part in."
+    ),
 }
 
 
@@ -114,6 +135,10 @@ def methods(stages: Mapping[str, Sequence[Mapping[str, Any]]], version: str) -> 
     for stage, settings in stages.items():
         for one in settings:
             said.update(_said(stage, one))
+    if groups := sorted(
+        {str((one.get("average") or {}).get("symmetry", "C1")) for one in stages.get("average", ())} - {"C1"}
+    ):
+        said["average"]["symmetry"] = f", some with symmetry imposed ({', '.join(groups)})"
     several = sum(key.split(" ")[0] == "reconstruct" for key in said) > 1
     for key, sentence in _SENTENCES.items():
         if key in said:
@@ -140,6 +165,8 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return _said_of_ctf(settings)
     if stage == "pick":
         return _said_of_picks(settings)
+    if stage == "average":
+        return _said_of_average(settings)
     if stage != "align":
         return {stage: {}}
     choice = settings.get("method", "projection")
@@ -160,6 +187,23 @@ def _said_of_picks(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if method == "network":
         return {"pick network": {}}
     return {"pick": {"decoys": _cut_off(settings)}}
+
+
+def _said_of_average(about: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Of the record of an average, with whether it was iterated."""
+    settings, extract = about.get("average") or {}, about.get("extract") or {}
+    words = {
+        "dose": ", radiation damage" if extract.get("dose_weighting", True) else "",
+        "symmetry": "",
+    }
+    found = {
+        "average helix": settings.get("helical_rise_angstrom"),
+        "average iterated": about.get("iterated"),
+        "average resolution": about.get("resolution_angstrom"),
+        "average sharpened": about.get("sharpened"),
+        "average local": about.get("local_resolution"),
+    }
+    return {"average": words} | {key: {} for key, known in found.items() if known}
 
 
 def _cut_off(settings: Mapping[str, Any]) -> str:

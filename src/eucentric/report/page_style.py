@@ -41,6 +41,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 70r
 h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; border-bottom: 1px solid var(--line); margin-top: 2.2rem; }
 a { color: var(--link); }
 :focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
+.sections { display: flex; flex-wrap: wrap; gap: 0.2rem 1.2rem; list-style: none; padding: 0; }
 table { border-collapse: collapse; } .wide { overflow-x: auto; margin: 0.8rem 0; }
 th, td { text-align: left; padding: 0.2rem 0.7rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 thead th { background: var(--band); } tbody th { font-weight: 600; }
@@ -62,6 +63,6 @@ figcaption, .title, .reading, .hint { color: var(--muted); } .reading { font-sty
 .strip img { display: block; width: 100%; } .strip b, .strip span { display: block; }
 .strip .marked { border-top-color: #d55e00; } .strip .mark, .caveats li, .outliers li li { color: var(--warn); }
 pre { overflow: auto; max-height: 24rem; background: var(--band); padding: 0.8rem; font-size: 0.85rem; }
-@media print { .controls, .files { display: none; } }
+@media print { .controls, .files, .sections { display: none; } }
 """
 )

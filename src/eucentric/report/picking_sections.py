@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import zip_longest
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from eucentric.figures.picking import beam_directions, picks_over_slabs, score_histograms, score_views, slices_picture
 from eucentric.picking.candidates import Candidates
@@ -20,6 +17,7 @@ from eucentric.typing import FloatArray
 METHOD, WEIGHT = "method", "false_weight"
 """Of picks without templates: kept with their candidates."""
 _TEMPLATES = "templates"
+_LAYERS_BYTES, _SCORES_BYTES = 75_000, 25_000
 _GROUPS = ("best", "worst kept", "best not kept")
 _BORDER = (
     "The worst that were kept and the best that were not, in turn, the nearest to the cut-off first. Good: the former still show "
@@ -137,7 +135,7 @@ def _pictures(
             "Means of layers, circles of the particles' size. Good: a dark body in most circles; bad: circles on gold, membranes "
             "or the carbon's edge, or many bodies without one."
         )
-        out.append(_photograph("Picks in the tomogram", figure, dpi, words))
+        out.append(picture("Picks in the tomogram", figure, dpi, words, most_bytes=_LAYERS_BYTES))
     out += _histograms(candidates, dpi, manner, weight)
     for number, name in enumerate(names):
         views = kept_curves(
@@ -158,7 +156,7 @@ def _pictures(
                 "Greatest score of the search at coarse sampling along z and along y; circles are picks, black was not searched. "
                 "Good: bright points on an even ground; bad: bright lines or patches, or points without a circle."
             )
-            out.append(_photograph(f"Scores of {name}", figure, dpi, words))
+            out.append(picture(f"Scores of {name}", figure, dpi, words, most_bytes=_SCORES_BYTES))
     directions = {
         name: candidates.beam_directions(number)
         for number, name in enumerate(names)
@@ -263,12 +261,3 @@ def _pick_tile(candidates: Candidates, row: int, group: int, planes: NDArray[np.
 def _tile(planes: NDArray[np.uint8], words: str, lines: tuple[str, ...], mark: str = "") -> Tile:
     shown = Picture(title=words, data=slices_picture(planes), media="image/webp")
     return Tile(picture=shown, lines=lines, mark=mark)
-
-
-def _photograph(title: str, figure: Figure, dots_per_inch: int, caption: str) -> Picture:
-    """A figure full of grain: a WebP takes a fifth of a PNG."""
-    drawn, target = BytesIO(), BytesIO()
-    figure.savefig(drawn, format="png", dpi=1.2 * dots_per_inch)
-    drawn.seek(0)
-    Image.open(drawn).convert("RGB").save(target, format="WEBP", quality=50, method=4)
-    return Picture(title=title, data=target.getvalue(), caption=caption, media="image/webp")

@@ -348,6 +348,84 @@ REFERENCES: Mapping[str, Reference] = {
         year=2015,
         doi="10.7554/eLife.06980",
     ),
+    "burt": Reference(
+        authors=("Burt", "others"),
+        title="An image processing pipeline for electron cryo-tomography in RELION-5",
+        journal="FEBS Open Bio",
+        volume="14",
+        pages="1788",
+        year=2024,
+        doi="10.1002/2211-5463.13873",
+    ),
+    "scheres_averaging": Reference(
+        authors=("Scheres", "Melero", "Valle", "Carazo"),
+        title="Averaging of electron subtomograms and random conical tilt reconstructions through likelihood optimization",
+        journal="Structure",
+        volume="17",
+        pages="1563",
+        year=2009,
+        doi="10.1016/j.str.2009.10.009",
+    ),
+    "scheres_chen": Reference(
+        authors=("Scheres", "Chen"),
+        title="Prevention of overfitting in cryo-EM structure determination",
+        journal="Nat. Methods",
+        volume="9",
+        pages="853",
+        year=2012,
+        doi="10.1038/nmeth.2115",
+    ),
+    "chen_noise": Reference(
+        authors=("Chen", "others"),
+        title=(
+            "High-resolution noise substitution to measure overfitting and validate resolution in 3D structure "
+            "determination by single particle electron cryomicroscopy"
+        ),
+        journal="Ultramicroscopy",
+        volume="135",
+        pages="24",
+        year=2013,
+        doi="10.1016/j.ultramic.2013.06.004",
+    ),
+    "he": Reference(
+        authors=("He", "Scheres"),
+        title="Helical reconstruction in RELION",
+        journal="J. Struct. Biol.",
+        volume="198",
+        pages="163",
+        year=2017,
+        doi="10.1016/j.jsb.2017.02.003",
+    ),
+    "rosenthal": Reference(
+        authors=("Rosenthal", "Henderson"),
+        title=(
+            "Optimal determination of particle orientation, absolute hand, and contrast loss in single-particle "
+            "electron cryomicroscopy"
+        ),
+        journal="J. Mol. Biol.",
+        volume="333",
+        pages="721",
+        year=2003,
+        doi="10.1016/j.jmb.2003.07.013",
+    ),
+    "cardone": Reference(
+        authors=("Cardone", "Heymann", "Steven"),
+        title="One number does not fit all: mapping local variations in resolution in cryo-EM reconstructions",
+        journal="J. Struct. Biol.",
+        volume="184",
+        pages="226",
+        year=2013,
+        doi="10.1016/j.jsb.2013.08.002",
+    ),
+    "punjani": Reference(
+        authors=("Punjani", "Rubinstein", "Fleet", "Brubaker"),
+        title="cryoSPARC: algorithms for rapid unsupervised cryo-EM structure determination",
+        journal="Nat. Methods",
+        volume="14",
+        pages="290",
+        year=2017,
+        doi="10.1038/nmeth.4169",
+    ),
 }
 
 

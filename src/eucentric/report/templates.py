@@ -157,7 +157,13 @@ _SERIES = """{% extends "base" %}
 {% endif %}
 {% if page.facts %}{{ part.facts(page.facts, "About " ~ page.name) }}{% endif %}
 {{ part.downloads(page.files) }}
+{% if page.sections | length > 1 %}
+<nav aria-label="Sections"><ul class="sections">
+{% for section in page.sections %}<li><a href="#section-{{ loop.index }}">{{ section.title }}</a></li>
+{% endfor %}</ul></nav>
+{% endif %}
 {% for section in page.sections %}
+<section id="section-{{ loop.index }}">
 <h2>{{ section.title }}</h2>
 <p class="reading">{{ section.reading }}</p>
 {% if section.caveats %}
@@ -200,6 +206,7 @@ _SERIES = """{% extends "base" %}
 </div>
 {% endfor %}
 {% for picture in section.pictures %}{{ part.plot(picture) }}{% endfor %}
+</section>
 {% endfor %}
 </main>
 {% endblock %}

@@ -18,7 +18,7 @@ from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series
 from eucentric.models.tilt_series import TiltSeries, Tomogram
-from eucentric.pipeline.average_report import average_folders, average_mark, read_average
+from eucentric.pipeline.average_report import average_folders, average_mark, averaging_settings, read_average
 from eucentric.pipeline.kept_picks import kept_folders, kept_mark
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
@@ -50,7 +50,7 @@ _NO_METRICS = "The stage's own figures; the page has no plots for it."
 class WriteReport(CollectiveStage):
     """Write the pages of the report."""
 
-    name, params, version, after = "report", ReportParams, 2, "reconstruct"
+    name, params, version, after = "report", ReportParams, 3, "reconstruct"
     runs_without_items = True
     shows_variants_of = ("reconstruct", PICK)
 
@@ -82,7 +82,10 @@ class WriteReport(CollectiveStage):
             if small is not None:
                 thumbnails[history.name] = small
         averages = _average_pages(store, params, files)
-        page_of_all = replace(project_page(histories, files, thumbnails, outliers, params), averages=averages)
+        page_of_all = replace(
+            project_page(histories, files, thumbnails, outliers, params, averaging_settings(store.root)),
+            averages=averages,
+        )
         _write_project(store, page_of_all, histories)
         failed = sum(h.failure is not None for h in histories)
         metrics = {"series": float(len(histories)), "failed": float(failed)}
