@@ -12,6 +12,7 @@ from browsing import keep_picture, serious_faults
 from PIL import Image
 from small_project import PLACES_XYZ_ANGSTROM, SHAPE_ZYX, VOXEL_ANGSTROM
 
+from eucentric.errors import InputError
 from eucentric.io.particles import read_particles
 from eucentric.io.star import read_star_text
 from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
@@ -20,7 +21,9 @@ from eucentric.pipeline.curation_session import Curation
 from eucentric.pipeline.curation_tilts import ExcludeTilt
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, write_record
+from eucentric.viewer.curate_handlers import do_edits
 from eucentric.viewer.site import Site
+from eucentric.viewer.slices_page import edited_picks, page_values
 from eucentric.viewer.tilts_images import aligned_image, read_tilt_image
 from eucentric.viewer.tilts_page import tilt_list
 
@@ -122,7 +125,7 @@ def test_picks_are_added_moved_deleted_and_taken_back(open_page, viewer):
     for words in ("Undone: added", "Undone: deleted", "Undone: moved"):
         page.locator("#undo").click()
         said(page, words)
-    assert page.locator("#undo").is_disabled()
+    page.wait_for_function("() => document.getElementById('undo').disabled")
     assert not (root / CURATED).exists()
     page.locator("#redo").click()
     said(page, "Done again: moved")
@@ -369,3 +372,38 @@ def test_a_tilt_that_was_taken_back_is_used_again_by_the_next_run(project):
     states = {t["angle"]: (t["state"], t["reason"]) for t in tilt_list(site, "TS_01")["tilts"]}
     assert states[20.0] == ("out", "ice")
     assert states[0.0] == ("used", "")
+
+
+def test_nothing_is_read_or_written_through_a_link_out_of_the_project(project, tmp_path):
+    site, outside = Site(root=project), tmp_path / "outside"
+    outside.mkdir()
+    (outside / "particles.star").write_bytes((project / "pick/both/particles.star").read_bytes())
+    (project / "pick/linked").symlink_to(outside)
+    pick = {"kind": "add-pick", "tomogram": "TS_01", "picks": "linked", "position": [0, 0, 0]}
+    with pytest.raises(InputError, match="leads there"):
+        edited_picks(site, "TS_01", "linked")
+    with pytest.raises(InputError, match="leads there"):
+        do_edits(site, pick)
+    (project / "curation").symlink_to(outside)
+    with pytest.raises(InputError, match="leads there"):
+        do_edits(site, RATE)
+    assert [p.name for p in outside.iterdir()] == ["particles.star"]
+
+
+def test_a_project_without_lists_can_be_picked_and_rated(project):
+    site = Site(root=project)
+    (project / "pick/both/particles.star").unlink()
+    values = page_values(site, "TS_01", None, None)
+    assert (values["lists"], values["values"]["list"]) == (["by-hand"], "by-hand")
+    assert edited_picks(site, "TS_01", "by-hand")["picks"] == []
+    made = do_edits(site, {"kind": "add-pick", "tomogram": "TS_01", "picks": "by-hand", "position": [0, 10, 0]})
+    assert made["written"] == ["pick/by-hand/particles_curated.star"]
+    assert [p["place"] for p in edited_picks(site, "TS_01", "by-hand")["picks"]] == [[0.0, 10.0, 0.0]]
+
+
+def test_several_edits_are_done_as_far_as_they_can_be(project):
+    site = Site(root=project)
+    about = {"kind": "delete-pick", "tomogram": "TS_01", "picks": "both"}
+    with pytest.raises(InputError, match=r"Edit 2 of 3, after which none was done: .*has no pick TS_01/9"):
+        do_edits(site, {"edits": [{**about, "pick": f"TS_01/{n}"} for n in (1, 9, 2)]})
+    assert [p["name"] for p in edited_picks(site, "TS_01", "both")["picks"]] == ["TS_01/2", "TS_01/3"]

@@ -1,13 +1,17 @@
 """`/api/curation/...`: edits from pages into the project's log and files; `/curation`: the log as a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eucentric.errors import InputError
+from eucentric.pipeline.curation_base import FOLDER, Edit
 from eucentric.pipeline.curation_kinds import edit_of
-from eucentric.pipeline.curation_log import Log
+from eucentric.pipeline.curation_log import LOG, Log
+from eucentric.pipeline.curation_pick_table import CURATED, ORIGINAL, PICKS, require_list_name
+from eucentric.pipeline.curation_picks import AddPick, DeletePick, MovePick, edited_lists
 from eucentric.pipeline.curation_session import Curated, Curation
 from eucentric.viewer.handlers import ApiHandler, PageHandler
+from eucentric.viewer.security import inside_path
 from eucentric.viewer.site import Site
 
 _MOST_EDITS = 2000
@@ -28,6 +32,23 @@ def _scopes(values: dict[str, Any]) -> list[str] | None:
     if not isinstance(scopes, list) or not all(isinstance(s, str) for s in scopes):
         raise InputError("`scopes` says what undo is about; expected a list of texts.")
     return scopes
+
+
+def need_own_folders(site: Site, lists: Iterable[str]) -> None:
+    """Edits are written into the project alone: a folder of it may be a link, but to no place elsewhere.
+
+    Raises
+    ------
+    InputError : a link that leads out of the project
+    """
+    folders = [site.root / FOLDER, *(site.root / PICKS / require_list_name(name) for name in lists)]
+    for path in (p for folder in folders for p in (folder, *(folder / file for file in (ORIGINAL, CURATED, LOG)))):
+        if path.is_symlink() or path.exists():
+            inside_path(site.root, path)
+
+
+def _lists_of(edits: Iterable[Edit]) -> set[str]:
+    return {edit.picks for edit in edits if isinstance(edit, AddPick | DeletePick | MovePick)}
 
 
 def _told(site: Site, made: Sequence[Curated]) -> dict[str, Any]:
@@ -61,6 +82,7 @@ def do_edits(site: Site, values: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(given, list) or not 0 < len(given) <= _MOST_EDITS:
         raise InputError(f"`edits` must be a list of 1 to {_MOST_EDITS} edits.")
     edits = [edit_of(one) for one in given]
+    need_own_folders(site, _lists_of(edits))
     curation, made = Curation(site.root), []
     for number, edit in enumerate(edits, start=1):
         try:
@@ -83,6 +105,7 @@ class UndoHandler(ApiHandler):
 def undo_or_redo(site: Site, action: str, scopes: Sequence[str] | None) -> dict[str, Any]:
     """Take back the latest edit, or bring it again; errors as `Curation.undo`."""
     curation = Curation(site.root)
+    need_own_folders(site, edited_lists(curation.log().entries))
     return _told(site, [curation.undo(scopes) if action == "undo" else curation.redo(scopes)])
 
 

@@ -11,6 +11,7 @@ from eucentric.io.particles import read_particles
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
+from eucentric.pipeline.curation_pick_table import CURATED, ORIGINAL
 from eucentric.pipeline.records import row_path
 from eucentric.pipeline.steps import IMPORT_TABLE
 from eucentric.viewer.correlative_layers import correlative_folders
@@ -185,14 +186,15 @@ def _unique_keys(titles: list[str]) -> list[str]:
 
 
 def pick_files(root: Path) -> list[PickFile]:
-    """Lists of particles of the project, `particles.star` of its folders."""
+    """Lists of particles of the project, `particles.star` of its folders; with the edits of a person first."""
     found = []
     for stage in _PICKS:
-        for path in sorted((root / stage).glob("*/particles.star")):
+        lists = (p for file in (CURATED, ORIGINAL) for p in (root / stage).glob(f"*/{file}"))
+        for path in sorted(lists, key=lambda p: (p.parent, p.name != CURATED)):
             place = _allowed(root, path)
             if place is not None and not any(p.startswith(".") for p in path.relative_to(root).parts):
                 beside = _allowed(root, path.with_name("map.mrc"))
-                title = path.parent.relative_to(root).as_posix()
+                title = path.parent.relative_to(root).as_posix() + (" (edited)" if path.name == CURATED else "")
                 found.append(PickFile(key=title, title=title, path=place, average=beside))
     keys = _unique_keys([f.title for f in found])
     return [PickFile(key=k, title=f.title, path=f.path, average=f.average) for k, f in zip(keys, found, strict=True)]

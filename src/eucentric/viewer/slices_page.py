@@ -14,7 +14,7 @@ from eucentric.pipeline.curation_session import Curation
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import excluded_series
 from eucentric.viewer.annotations import axis_length_angstrom
-from eucentric.viewer.curate_handlers import next_steps
+from eucentric.viewer.curate_handlers import need_own_folders, next_steps
 from eucentric.viewer.handlers import ApiHandler, BaseHandler, PageHandler
 from eucentric.viewer.project_view import find_volume, need_series, series_names, volume_files
 from eucentric.viewer.site import Site
@@ -23,6 +23,8 @@ from eucentric.viewer.volumes import Volume
 
 _MOST_SUMMED = 31
 _DEFAULT_DIAMETER = 150.0
+_FIRST_LIST = "by-hand"
+"""Offered where a project has no list; it begins with its first pick."""
 
 
 class SlicesHandler(PageHandler):
@@ -50,7 +52,7 @@ def page_values(site: Site, name: str, chosen: str | None, volume_key: str | Non
     names = series_names(root)
     need_series(root, name)
     volumes = [v for v in volume_files(root, name) if v.kind == "image"]
-    lists = list_names(root)
+    lists = list_names(root) or [_FIRST_LIST]
     place = names.index(name)
     shown = next((v for v in volumes if v.key == volume_key), volumes[0] if volumes else None)
     left_out = excluded_series(read_exclusions(root)).get(name)
@@ -66,7 +68,7 @@ def page_values(site: Site, name: str, chosen: str | None, volume_key: str | Non
             "series": name,
             "volumes": [_about(site, name, v.key) for v in volumes],
             "volume": None if shown is None else shown.key,
-            "list": chosen if chosen in lists else (lists[0] if lists else None),
+            "list": chosen if chosen in lists else lists[0],
         },
     }
 
@@ -125,6 +127,7 @@ def edited_picks(site: Site, name: str, picks: str) -> dict[str, Any]:
     InputError, FormatError : no such series, or a list that cannot be read
     """
     need_series(site.root, name)
+    need_own_folders(site, [picks])
     log = Curation(site.root).log()
     table = read_pick_table(site.root, picks)
     folded = picks_of(site.root, picks, log.done)

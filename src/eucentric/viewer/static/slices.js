@@ -90,7 +90,6 @@ function choose(pick, go = false) {
 
 /** Picks as they are saved. */
 async function load() {
-  if (state.list === null) return;
   try {
     const found = await get(`/api/slices/${part(values.series)}/picks/${part(state.list)}`);
     if (found.list !== state.list) return;
@@ -119,7 +118,6 @@ async function load() {
 const about = () => ({ tomogram: values.series, picks: state.list });
 
 async function add(place) {
-  if (state.list === null) return say("Begin a list first: give it a name.");
   const made = await edit({ kind: "add-pick", ...about(), position: place });
   if (made) state.chosen = made.edits[0].pick;
   await load();
@@ -285,6 +283,6 @@ document.addEventListener("keydown", (event) => {
   if (isTyping(event.target) || event.target instanceof HTMLCanvasElement || event.ctrlKey || event.altKey) return;
   if (event.key === "," || event.key === ".") slices.step(2, event.key === "." ? 1 : -1);
 });
-if (state.list !== null) byId("list").value = state.list;
+byId("list").value = state.list;
 open([0, 0, 0]);
 load();
