@@ -179,7 +179,8 @@ def _key(legend: SceneColors) -> list[str]:
     """A key of the colours; names that a command could not hold lose those characters."""
     if len(legend.legend) < 2:
         return []
-    entries = " ".join(f'{color}:"{_plain(value)}"' for value, color in legend.legend)
+    # a label ends at a space
+    entries = " ".join(f"{color}:{_plain(value).replace(' ', '_')}" for value, color in legend.legend)
     return [
         f"# colours: {_plain(legend.quantity)}",
         f"key {entries} colorTreatment {'distinct' if legend.scale is None else 'blended'}",
