@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -441,3 +443,36 @@ def test_the_report_says_which_series_are_left_out_and_why(project):
     assert "ice &lt;b&gt;thick&lt;/b&gt;" in row[: row.index("</tr>")]
     assert "Left out by hand: ice &lt;b&gt;thick&lt;/b&gt;" in own
     assert WriteReport.also_reads(project) == (("TS_02: ice <b>thick</b>", 0, 0),)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from toy_stages import TOYS
+from eucentric.pipeline.curation_ratings import RateTomogram
+from eucentric.pipeline.curation_session import Curation
+own = Curation(Path(sys.argv[1]), "ana", stages=TOYS)
+for i in range(100000):
+    own.do(RateTomogram(tomogram="TS_01", rating=i % 6, note=f"{i}"))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_loses_nothing_that_it_said(curation, environment):
+    for least in (3, 11, 24):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(curation.root)], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        with writer.stdout:
+            said = [int(writer.stdout.readline()) for _ in range(least)]
+            writer.kill()
+            said += [int(line) for line in writer.stdout.read().splitlines()]
+        writer.wait()
+        log = curation.log()
+        notes = [int(e.edit.note) for e in log.entries if e.edit.note.isdecimal()]
+        assert notes[-1] in (said[-1], said[-1] + 1)  # the last may be written and not yet said
+        curation.do(RateTomogram(tomogram="TS_01", rating=5, note=f"after {least}"))
+        assert read_ratings(curation.root / "curation" / "tomograms.star") == {"TS_01": 5}
+        numbers = [e.number for e in curation.log().entries]
+        assert numbers == sorted(set(numbers))
