@@ -90,8 +90,10 @@ def test_tables_that_cannot_be_made(tomogram, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "number"), [("13pf", 13), ("14pf", 14)])
-def test_real_microtubules_become_tubes_with_protofilaments(shared_data, tmp_path, monkeypatch, name, number):
+@pytest.mark.parametrize(
+    ("name", "number", "weights"), [("13pf", 13, "none"), ("13pf", 13, "noise"), ("14pf", 14, "noise")]
+)
+def test_real_microtubules_become_tubes_with_protofilaments(shared_data, tmp_path, monkeypatch, name, number, weights):
     """One microtubule in a tomogram: the average shows its protofilaments all around, and tubulin every 4 nm."""
     monkeypatch.chdir(tmp_path)
     volume = tifffile.imread(shared_data / "real" / "microtubules" / f"{name}_MT.tif").astype(np.float32)
@@ -112,7 +114,7 @@ def test_real_microtubules_become_tubes_with_protofilaments(shared_data, tmp_pat
         "140",
     ]
     assert run(
-        ["average", "picks.star", "--series", "seen/tilt_series.star", "--no-ctf", "--no-dose-weighting", "--tilt-weights", "none",
+        ["average", "picks.star", "--series", "seen/tilt_series.star", "--no-ctf", "--no-dose-weighting", "--tilt-weights", weights,
          "--box-size", "48", *helix, "--output", "average"]
     ) == 0  # fmt: skip
     told = json.loads((tmp_path / "average" / "average.json").read_text())["helix"]

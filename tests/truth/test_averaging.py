@@ -1,6 +1,7 @@
 """Particles cut from images and averaged: against a phantom whose projections are written down, with a CTF written here."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -449,6 +450,23 @@ def test_averages_of_halves_agree_as_far_as_they_are_true(scene):
         average_halves((sums[0], empty), AverageParams(), halves=halves, tilts_used=seen)
     with pytest.raises(InputError, match="does not fit"):
         average_halves((sums[0], sums[1]), AverageParams(mask_diameter_angstrom=280.0), halves=halves, tilts_used=seen)
+
+
+def test_what_noise_has_in_common_in_all_tilts_does_not_reach_the_map(scene):
+    series, places, turns, images = scene
+    source = prepare_series(images, series, ExtractParams(box_size=BOX, image_weights=False))
+    batch = source.particles(places[:3])
+    common = source.noise.parts[1]
+    assert float((batch.common - common).abs().max()) == 0.0
+    relative = source.noise.parts[0][:, :: source.params.padding, :: source.params.padding]
+    torch.testing.assert_close(relative * common, source.inverse_noise[:, ::2, ::2])
+    steep = torch.linspace(1.0, 30.0, BOX // 2 + 1)[None, None] * (common > 0)
+    steeper = replace(batch, data=batch.data * steep, weight=batch.weight * steep, common=common * steep)
+    sums = [FourierSums.empty(BOX, source.pixel_size_angstrom) for _ in range(2)]
+    sums[0].add(batch, turns[:3])
+    sums[1].add(steeper, turns[:3])
+    torch.testing.assert_close(sums[1].data, sums[0].data, rtol=1e-3, atol=1e-4 * float(sums[0].data.abs().max()))
+    torch.testing.assert_close(sums[1].weight, sums[0].weight, rtol=1e-3, atol=1e-4 * float(sums[0].weight.abs().max()))
 
 
 def test_batches_put_together_are_those_cut_together(scene):

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation as _ScipyRotation
 from scipy.special import logsumexp
 
 from eucentric.averaging.align_params import AlignParams
-from eucentric.averaging.align_prior import CONE, Prior, cone_rotations
+from eucentric.averaging.align_prior import CONE, Prior, cone_rotations, either_way
 from eucentric.averaging.align_reference import AlignReference
 from eucentric.averaging.align_samples import ParticleSamples, VolumeSamples
 from eucentric.geometry.so3 import local_rotations, sample_rotations
@@ -80,15 +80,18 @@ def search_stages(reference: AlignReference, params: AlignParams, box_size: int)
         step *= 0.5
 
 
-def relative_rotations(params: AlignParams, step: float, symmetry: str) -> FloatArray:
+def relative_rotations(params: AlignParams, step: float, symmetry: str) -> list[FloatArray]:
     """Turns to be tried from a given orientation: small ones in the specimen, or some of the reference about its axis.
+
+    Both directions of an axis are told apart by fine detail only, so that either has a list of its own.
 
     A search of all orientations stays within three deviations of a prior of directions.
     """
     if params.search == "local":
-        return local_rotations(params.reach_deg, step)
+        return [local_rotations(params.reach_deg, step)]
     reach = params.reach_deg if params.search == "cone" else CONE * params.prior_sigma_deg
-    return cone_rotations(params, symmetry, reach, step)
+    cone = cone_rotations(params, symmetry, reach, step)
+    return np.split(cone, 2) if either_way(params, symmetry) else [cone]
 
 
 def followed_up(params: AlignParams, trials: int, step: float, symmetry: str) -> int:

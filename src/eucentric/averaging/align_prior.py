@@ -152,10 +152,17 @@ def own_axes(params: AlignParams, symmetry: str) -> FloatArray:
     return np.asarray(np.concatenate([every, -every]) if params.prior == "axis" else every)
 
 
+def either_way(params: AlignParams, symmetry: str) -> bool:
+    """Whether the axis is of unknown sign, and particles look different upside down."""
+    own = own_axes(params, symmetry)[0]
+    return params.prior == "axis" and not (symmetry_rotations(symmetry) @ own @ own < -1.0 + 1e-6).any()
+
+
 def cone_rotations(params: AlignParams, symmetry: str, reach_deg: float, step_deg: float) -> FloatArray:
     """(n, 3, 3), turns of the reference that leave its own axis within a reach, none first.
 
-    Tilts of the axis on a square grid, each with all turns about it, and upside down too where the sign of the axis is not known.
+    Tilts of the axis on a square grid, each with all turns about it. Where the sign of the axis is not known, the second half of them
+    are the same upside down.
     """
     axes = own_axes(params, symmetry)
     own = axes[0]
@@ -172,10 +179,12 @@ def cone_rotations(params: AlignParams, symmetry: str, reach_deg: float, step_de
     tilts = _ScipyRotation.from_rotvec(np.deg2rad(grid) @ np.stack([first, second])).as_matrix()
     count = max(1, math.ceil(360.0 / order / step_deg - 1e-9))
     turns = _ScipyRotation.from_rotvec(2.0 * math.pi * np.arange(count)[:, None] / (count * order) * own).as_matrix()
-    if params.prior == "axis" and not (group @ own < -1.0 + 1e-6).any():
+    if either_way(params, symmetry):
         over = _ScipyRotation.from_rotvec(math.pi * first).as_matrix()
-        turns = np.concatenate([turns, turns @ over])
-    return np.asarray((tilts[:, None] @ turns).reshape(-1, 3, 3))
+        turns = np.stack([turns, turns @ over])
+    else:
+        turns = turns[None]
+    return np.asarray((tilts[:, None] @ turns[:, None]).reshape(-1, 3, 3))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,10 +65,13 @@ class FourierSums:
         factor = np.ones(batch.count) if shares is None else shares
         rows = np.flatnonzero(factor[batch.particle] > 0)
         grid = (self.data.shape[0],) * 3
+        alone = None if batch.common is None else torch.where(batch.common > 0, 1.0 / batch.common, 0.0)
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
             index = torch.from_numpy(some).to(self.data.device)
             share = torch.from_numpy(factor[batch.particle[some]]).to(batch.weight)[:, None, None]
+            if alone is not None:
+                share = share * alone
             self.data += insert_slices(batch.data[index] * share, matrices[some], grid)
             self.weight += insert_slices((batch.weight[index] * share).to(batch.data.dtype), matrices[some], grid)
         self.images += len(rows)

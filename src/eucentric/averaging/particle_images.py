@@ -51,6 +51,9 @@ class ParticleImages:
     count: int
     """Particles in the batch, those without an image too."""
     voxel_size_angstrom: float
+    common: Float[Tensor, "1 n half_n"] | None = None
+    """One over how noise depends on frequency in all tilts alike, about one, zero from Nyquist on: a factor of `data` and `weight`
+    that a map does not depend on. None: there is none."""
 
     @property
     def box_size(self) -> int:
@@ -77,6 +80,7 @@ class ParticleImages:
             matrices=np.concatenate([p.matrices for p in parts]),
             count=int(starts[-1]),
             voxel_size_angstrom=parts[0].voxel_size_angstrom,
+            common=parts[0].common,
         )
 
 
@@ -100,6 +104,20 @@ class SeriesNoise:
         """As :attr:`SeriesImages.inverse_noise`."""
         window = self._params.box_size * self._params.padding
         return _inverse_noise(self._images, self._geometry, self._params, window)
+
+    @cached_property
+    def parts(self) -> tuple[Float[Tensor, "tilt m half_m"], Float[Tensor, "1 n half_n"]]:
+        """One over the noise as product of what differs between tilts and of what all have in common, on the samples of a box.
+
+        What is in common is steep where images hold much of the same at coarse detail, as filaments do. Multiplied with a window
+        before the box is cut from it, it would bring strong shells into weak ones, and it does not tell which tilt counts more.
+        """
+        inside = self.inverse > 0
+        logs = torch.where(inside, self.inverse, 1.0).log().mean(0)
+        common = torch.where(inside[0], (logs - logs[inside[0]].mean()).exp(), 0.0)
+        step = self._params.padding
+        relative = torch.where(inside, self.inverse / torch.where(inside[0], common, 1.0), 0.0)
+        return relative, common[None, ::step, ::step].contiguous()
 
     @cached_property
     def usual(self) -> UsualPower | None:
@@ -162,7 +180,7 @@ class SeriesImages:
         data = torch.empty((len(tilt), n, n // 2 + 1), dtype=torch.complex64, device=self.images.device)
         weight = torch.empty((len(tilt), n, n // 2 + 1), dtype=torch.float32, device=self.images.device)
         starts = np.searchsorted(particle, np.arange(len(positions_angstrom) + 1))
-        inverse_noise, usual = self.inverse_noise, self.usual  # made once, before threads share them
+        (relative, common), usual = self.noise.parts, self.usual  # made once, before threads share them
 
         def fill(i: int) -> None:
             rows = slice(int(starts[i]), int(starts[i + 1]))
@@ -171,9 +189,9 @@ class SeriesImages:
                 return
             spectra = self._spectra(tilts, seen.pixels[tilts, i])
             transfer = self._transfer(tilts, seen.heights_angstrom[tilts, i])
-            noise = inverse_noise[torch.from_numpy(tilts).to(self.images.device)]
-            data[rows] = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra * (transfer * noise)), n))
-            weight[rows] = _coarser(transfer.square_().mul_(noise), n)
+            noise = relative[torch.from_numpy(tilts).to(self.images.device)]
+            data[rows] = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra * (transfer * noise)), n)).mul_(common)
+            weight[rows] = _coarser(transfer.square_().mul_(noise), n).mul_(common)
             if usual is not None:
                 at = self._places(seen.pixels[tilts, i])
                 share = usual.shares(self._windows(tilts, at, n)[0], tilts)
@@ -195,6 +213,7 @@ class SeriesImages:
             matrices=np.asarray(matrices[tilt]),
             count=len(positions_angstrom),
             voxel_size_angstrom=self.pixel_size_angstrom,
+            common=common,
         )
 
     def plain(
@@ -232,9 +251,13 @@ class SeriesImages:
         boxes = torch.fft.irfft2(projections, s=(n, n))
         padded[:, low : low + n, low : low + n] = torch.fft.fftshift(boxes, dim=(1, 2))
         spectra = torch.fft.rfft2(torch.fft.ifftshift(padded, dim=(1, 2)))
-        noise = self.inverse_noise[torch.from_numpy(tilts).to(self.images.device)]
-        spectra *= self._transfer(tilts, heights_angstrom).square_().mul_(noise)
-        out: Tensor = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra, s=(m, m)), n))
+        relative, common = self.noise.parts
+        spectra *= (
+            self._transfer(tilts, heights_angstrom)
+            .square_()
+            .mul_(relative[torch.from_numpy(tilts).to(self.images.device)])
+        )
+        out: Tensor = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra, s=(m, m)), n)).mul_(common)
         return out
 
     def _spectra(self, tilts: NDArray[np.int64], pixels: FloatArray) -> Complex[Tensor, "image m half_m"]:

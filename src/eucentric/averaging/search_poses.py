@@ -44,25 +44,30 @@ class _Search:
     stages: list[Stage]
     volumes: list[VolumeSamples]
     """Of each stage."""
-    relative: FloatArray
-    """Turns tried from a given orientation; none in a global search."""
+    relative: list[FloatArray]
+    """Turns tried from a given orientation, none in a global search; both directions of an axis apart."""
     kept: int
     """Orientations followed up from the first step."""
 
     def follow(self, number: int, found: Candidates | None) -> FoundPoses:
         """The pose of one particle; from the given one where no candidates are."""
         params, batch, prior = self.params, self.batch, self.prior(number)
+        followed: list[Candidates] = [] if found is None else [found]
         if found is None:
             # a prior's cone stands still, and other searches go on from where the particle is by now
-            about = self.expected[0] if params.search == "global" else self.given
-            trials = self.relative @ about[number] if params.search == "local" else about[number] @ self.relative
+            about = (self.expected[0] if params.search == "global" else self.given)[number]
             seen = self.volumes[0].of(batch, number)
-            found = first_candidates(
-                self.reference, self.volumes[0], seen, trials, self.stages[0], params, prior, self.kept
-            )
+            for turns in self.relative:
+                trials = turns @ about if params.search == "local" else about @ turns
+                followed.append(
+                    first_candidates(
+                        self.reference, self.volumes[0], seen, trials, self.stages[0], params, prior, self.kept
+                    )
+                )
         for stage, samples in zip(self.stages[1:], self.volumes[1:], strict=True):
-            found = narrowed(self.reference, samples, samples.of(batch, number), found, stage, prior)
-        return _finished(batch, number, self.reference, found, prior, self.stages[-1], params)
+            seen = samples.of(batch, number)
+            followed = [narrowed(self.reference, samples, seen, some, stage, prior) for some in followed]
+        return _finished(batch, number, self.reference, followed, prior, self.stages[-1], params)
 
     def prior(self, number: int) -> Prior:
         """Of one particle."""
@@ -98,7 +103,7 @@ def search_poses(
     stages = search_stages(reference, params, batch.box_size)
     volumes = [VolumeSamples(batch.box_size, s.highest, batch.weight) for s in stages]
     everywhere, step = params.everywhere, stages[0].step_deg
-    relative = np.zeros((0, 3, 3)) if everywhere else relative_rotations(params, step, symmetry)
+    relative = [] if everywhere else relative_rotations(params, step, symmetry)
     search = _Search(
         batch=batch,
         reference=reference,
@@ -109,7 +114,7 @@ def search_poses(
         stages=stages,
         volumes=volumes,
         relative=relative,
-        kept=followed_up(params, len(relative), step, symmetry),
+        kept=followed_up(params, sum(map(len, relative)), step, symmetry),
     )
     # a prior of directions is told against all orientations
     whole = params.search == "global"
@@ -173,13 +178,14 @@ def _finished(
     batch: ParticleImages,
     number: int,
     reference: AlignReference,
-    found: Candidates,
+    followed: list[Candidates],
     prior: Prior,
     stage: Stage,
     params: AlignParams,
 ) -> FoundPoses:
     voxel = batch.voxel_size_angstrom
     if not params.climb:
+        found = max(followed, key=lambda f: float(f.values[0]))
         return _pose(found.rotations[0], found.moves[0] * voxel, found.scores[0], math.nan, math.nan)
     seen = image_samples(batch, number, voxel / reference.low_pass_angstrom)
     climbed: list[ClimbedPose] = [
@@ -192,6 +198,7 @@ def _finished(
             reach_rad=math.radians(stage.step_deg),
             reach_voxels=max(1.0, stage.move_voxels),
         )
+        for found in followed
         for rotation, move in zip(found.rotations[:CLIMBED], found.moves[:CLIMBED], strict=True)
     ]
     best = max(climbed, key=lambda c: c.log_likelihood)
