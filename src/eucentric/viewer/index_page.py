@@ -11,8 +11,7 @@ from eucentric.pipeline.status import project_status
 from eucentric.pipeline.store import StageStore
 from eucentric.report.content import format_number, metric_label
 from eucentric.viewer.handlers import EnterHandler
-from eucentric.viewer.particle_page import images_of
-from eucentric.viewer.project_view import pick_files
+from eucentric.viewer.project_view import pick_files, tomogram_of
 
 
 class IndexHandler(EnterHandler):
@@ -50,7 +49,7 @@ def _row(root: Path, history: SeriesHistory, columns: list[tuple[str, str]], sta
     return {
         "name": history.name,
         "address": f"/tomogram/{quote(history.name, safe='')}",
-        "picture": f"/pictures/series/{quote(history.name, safe='')}.png" if images_of(root, history.name) else None,
+        "picture": f"/pictures/series/{quote(history.name, safe='')}.png" if tomogram_of(root, series) else None,
         "state": "left out"
         if "left out" in states.values()
         else f"failed in {failed}"

@@ -105,6 +105,11 @@ def volume_files(root: Path, name: str) -> list[VolumeFile]:
     return _with_keys(found)
 
 
+def tomogram_of(root: Path, series: TiltSeries | None) -> Path | None:
+    """The file of a series' tomogram, where there is one that may be shown."""
+    return None if series is None or series.tomogram is None else _allowed(root, root / series.tomogram.path)
+
+
 def _tomograms(root: Path, name: str) -> Iterator[VolumeFile]:
     folders = [root / stage for stage in _VOLUME_STAGES]
     folders += sorted(p.parent for p in root.glob("*/tomograms") if p.parent not in folders)
@@ -138,19 +143,22 @@ def _files_of(root: Path, folder: Path, name: str, endings: Iterable[str]) -> It
     """Files of a series, and what their names say further; not those of a series with a longer name."""
     if not folder.is_dir():
         return
-    longer = [other for other in series_names(root) if other.startswith(f"{name}_")]
+    longer: list[str] | None = None
     others = set()
     for path in sorted(folder.iterdir()):
         ending = next((e for e in endings if path.name.endswith(e)), None)
         if ending is None or path.name.startswith("."):
             continue
         stem = path.name.removesuffix(ending)
-        if any(stem == other or stem.startswith(f"{other}_") for other in longer):
-            continue
-        if stem == name or stem.startswith(f"{name}_"):
-            rest = stem[len(name) + 1 :]
-            if rest in others:  # the same as MRC and as OME-Zarr
+        if stem != name:
+            if not stem.startswith(f"{name}_"):
                 continue
+            if longer is None:  # the table of all series is read for files alone that may be another's
+                longer = [other for other in series_names(root) if other.startswith(f"{name}_")]
+            if any(stem == other or stem.startswith(f"{other}_") for other in longer):
+                continue
+        rest = stem[len(name) + 1 :]
+        if rest not in others:  # the same as MRC and as OME-Zarr
             others.add(rest)
             yield path, rest
 

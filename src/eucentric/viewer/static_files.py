@@ -53,5 +53,5 @@ class StaticHandler(BaseHandler):
     def get(self, name: str) -> None:
         content = self.content(name)
         self.set_header("Content-Type", MEDIA["." + name.rpartition(".")[2]])
-        self.set_header("Cache-Control", "private, max-age=3600, must-revalidate")
+        self.set_header("Cache-Control", "private, no-cache")
         self.finish(content)

@@ -154,7 +154,9 @@ class Volume:
         """True numbers: float32, or labels as whole numbers."""
         values = np.asarray(stored)
         if self.kind == "labels":
-            return np.clip(np.rint(np.nan_to_num(values.astype(np.float32))), 0, None).astype(self.dtype)
+            if values.dtype.kind == "f":
+                values = np.rint(np.nan_to_num(values.astype(np.float64)))
+            return np.asarray(np.clip(values, 0, np.iinfo(self.dtype).max), self.dtype)
         values = values.astype(np.float32)
         return values if (self.scale, self.offset) == (1.0, 0.0) else values * self.scale + np.float32(self.offset)
 
