@@ -13,6 +13,7 @@ from eucentric.pipeline.curation_picks import AddPick, DeletePick
 from eucentric.pipeline.curation_session import Curation
 from eucentric.pipeline.curation_tilts import ExcludeSeries
 from eucentric.pipeline.extract_series import list_of
+from eucentric.pipeline.learned_files import tomograms_to_use
 from eucentric.pipeline.plan import PLAN_FILE, read_exclusions
 from eucentric.pipeline.train_picker_files import read_labels
 
@@ -122,7 +123,11 @@ def test_particles_of_a_series_that_is_left_out_are_not_used(root):
     particles = read_particles(list_of(root))
     table = root / "ctf" / "tilt_series.star"
     assert np.unique(without_left_out(particles, table).tomograms).tolist() == ["TS_01"]
+    assert [one.name for one in tomograms_to_use(root, None)] == ["TS_01"]
+    assert len(tomograms_to_use(root / "reconstruct" / "tilt_series.star", None)) == 2  # a table that is named
     own.do(ExcludeSeries(series="TS_01"))
+    with pytest.raises(InputError, match="All tomograms of"):
+        tomograms_to_use(root, None)
     with pytest.raises(InputError, match="All particles lie in tilt series that are left out"):
         without_left_out(particles, table)
 

@@ -18,6 +18,7 @@ from eucentric.models.tomogram_frames import tomogram_name
 from eucentric.picking.blob_params import BlobParams
 from eucentric.picking.candidates import Candidates
 from eucentric.picking.pick_blobs import BlobPicks, pick_blobs
+from eucentric.pipeline.curation_lists import not_left_out
 from eucentric.pipeline.kept_picks import folder_to_keep, keep_pictures, write_picks_record
 from eucentric.pipeline.reprojecting import project_of, read_volume
 
@@ -97,7 +98,7 @@ def pick_blob_files(
     """
     parts, contaminated, figures = [], {}, {}
     folder = folder_to_keep(target, output)
-    for one in find_tomograms(target):
+    for one in not_left_out(find_tomograms(target), target):
         started = time.monotonic()
         volume, voxel = read_volume(one.path, None, device)
         z, y, x = volume.shape

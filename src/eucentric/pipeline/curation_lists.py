@@ -1,8 +1,10 @@
 """Which particles of a project are meant after curation, and what to say about them."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,14 @@ from eucentric.pipeline.particle_files import read_list
 from eucentric.pipeline.plan import PLAN_FILE, read_exclusions
 from eucentric.pipeline.records import excluded_series
 from eucentric.pipeline.steps import IMPORT_TABLE
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+_Named = TypeVar("_Named", bound=_HasName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +83,20 @@ def _edits(project: Path, path: Path) -> str:
     return (
         f" ({kinds['added']} added, {kinds['moved']} moved and {deleted} deleted by hand; {ORIGINAL} stays as it was)"
     )
+
+
+def not_left_out(found: Sequence[_Named], target: Path) -> list[_Named]:
+    """Tomograms of a project less those of tilt series that are left out by hand; of a table or file that is named itself, all.
+
+    Raises
+    ------
+    InputError : none is left
+    """
+    left_out = excluded_series(read_exclusions(target)) if target.is_dir() else {}
+    kept = [one for one in found if one.name not in left_out]
+    if not kept:
+        raise InputError(f"All tomograms of `{target}` are of tilt series that are left out by hand.")
+    return kept
 
 
 def without_left_out(particles: ParticleSet, table: Path) -> ParticleSet:

@@ -22,6 +22,7 @@ from eucentric.picking.learned.params import PickerClass
 from eucentric.picking.learned.prepare_volume import PreparedVolume, prepare_volume
 from eucentric.picking.learned.train_picker import PURPOSE
 from eucentric.pipeline.blob_files import TomogramFile, find_tomograms, slab_region
+from eucentric.pipeline.curation_lists import not_left_out
 from eucentric.pipeline.particle_files import Grids, read_list
 from eucentric.pipeline.reprojecting import read_volume
 
@@ -70,13 +71,13 @@ def classes_of(model: Model) -> tuple[tuple[PickerClass, ...], tuple[Calibration
 
 
 def tomograms_to_use(target: Path, only: Sequence[str] | None) -> list[TomogramFile]:
-    """Tomograms of a project, table or file, by names with wildcards.
+    """Tomograms of a project, table or file, by names with wildcards; of a project less the series that are left out by hand.
 
     Raises
     ------
     InputError : none of that name
     """
-    found = find_tomograms(target)
+    found = not_left_out(find_tomograms(target), target)
     if not only:
         return found
     chosen = [one for one in found if any(fnmatchcase(one.name, pattern) for pattern in only)]
