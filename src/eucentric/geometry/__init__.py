@@ -5,6 +5,7 @@ from eucentric._lazy import lazy_names
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
+        "Affine": "affine",
         "Rotation": "rotations",
         "rotation_x": "rotations",
         "rotation_y": "rotations",
