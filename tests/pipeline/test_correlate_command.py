@@ -15,6 +15,8 @@ from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries, Tomogram
 from eucentric.pipeline.plan import Plan, all_stages
 from eucentric.pipeline.status import project_status
+from eucentric.viewer.project_view import volume_files
+from eucentric.viewer.scene import image_layer
 
 VOXEL = 20.0
 SHAPE_ZYX = (20, 120, 160)  # 400 x 2400 x 3200 A
@@ -114,10 +116,13 @@ def test_a_spot_lies_where_it_is_in_the_tomogram(program, root, tmp_path, mirror
     assert "note:" not in out
     assert (root / "correlate" / "gfp" / "overlay_channel1.png").stat().st_size > 5000
     assert [r.folder for r in project_status(root).results] == ["correlate/gfp"]
-    # the viewer shows it
-    from eucentric.viewer.project_view import volume_files
-
-    assert [f.title for f in volume_files(root, "TS_01")][-1] == "Light: gfp, channel1"
+    # the viewer shows it, in colour over the tomogram
+    shown = volume_files(root, "TS_01")[-1]
+    assert shown.title == "Light: gfp, channel1"
+    shader, tomogram = (image_layer(f, "", (3.0, 9.0), True) for f in (shown, volume_files(root, "TS_01")[0]))
+    assert "emitRGBA" in shader["shader"]
+    assert shader["shaderControls"]["normalized"] == {"range": [3.0, 9.0]}
+    assert "emitGrayscale" in tomogram["shader"]
 
 
 def test_a_wrong_landmark_is_named_and_does_no_harm(program, root, tmp_path):

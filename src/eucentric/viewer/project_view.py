@@ -14,7 +14,7 @@ from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.curation_pick_table import CURATED, ORIGINAL
 from eucentric.pipeline.records import row_path
 from eucentric.pipeline.steps import IMPORT_TABLE
-from eucentric.viewer.correlative_layers import correlative_folders
+from eucentric.viewer.correlative_layers import LIGHT, correlative_folders
 from eucentric.viewer.security import inside_path
 from eucentric.viewer.volumes import Kind
 
@@ -101,7 +101,7 @@ def volume_files(root: Path, name: str) -> list[VolumeFile]:
     for folder in _map_back_folders(root):
         found += _of_series(root, folder, name, "image", f"Mapped back: {folder.relative_to(root).as_posix()}")
     for folder in correlative_folders(root):
-        found += _of_series(root, folder, name, "image", f"Light: {folder.name}")
+        found += _of_series(root, folder, name, "image", f"{LIGHT}{folder.name}")
     return _with_keys(found)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from eucentric.models.particles import ParticleSet
 from eucentric.viewer import annotations
+from eucentric.viewer.correlative_layers import LIGHT, LIGHT_COLOUR
 from eucentric.viewer.project_view import MeshFile, PickFile, VolumeFile
 from eucentric.viewer.volumes import Volume
 
@@ -44,14 +45,17 @@ _LABELS = "labels"
 
 
 def image_layer(file: VolumeFile, address: str, limits: tuple[float, float], visible: bool) -> dict[str, Any]:
-    """A volume in grey, or in colour over the others where it was put back into the tomogram."""
-    over = file.title.startswith("Mapped back")
+    """A volume in grey, or in colour over the others where it was put back into the tomogram or is light microscopy."""
+    mapped, light = file.title.startswith("Mapped back"), file.title.startswith(LIGHT)
+    controls: dict[str, Any] = {"normalized": {"range": [0.0, limits[1]] if mapped and limits[1] > 0 else list(limits)}}
+    if light:
+        controls["color"] = LIGHT_COLOUR
     return {
         "type": "image",
         "name": file.title,
         "source": f"zarr3://{address}",
-        "shader": _OVERLAY if over else _GREY,
-        "shaderControls": {"normalized": {"range": [0.0, limits[1]] if over and limits[1] > 0 else list(limits)}},
+        "shader": _OVERLAY if mapped or light else _GREY,
+        "shaderControls": controls,
         "opacity": 1.0,
         "visible": visible,
     }
