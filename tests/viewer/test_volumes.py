@@ -149,6 +149,15 @@ def test_limits_hold_nearly_all_and_ignore_what_is_no_number(tmp_path):
     assert high == pytest.approx(10 + 2.75 * 4, abs=1.0)
 
 
+def test_limits_of_a_volume_that_is_mostly_empty_are_of_what_it_holds(tmp_path):
+    values = np.zeros(SHAPE, np.float32)
+    values[30:33, 60:70, 30:40] = np.linspace(0.1, 5.0, 300).reshape(3, 10, 10)
+    write_mrc(tmp_path / "a.mrc", np.roll(values, -3, axis=0) + values, VOXEL)
+    assert open_volume(tmp_path / "a.mrc", "image", ChunkCache()).limits() == pytest.approx((0.0, 5.0), abs=1.7)
+    write_mrc(tmp_path / "a.mrc", np.zeros(SHAPE, np.float32), VOXEL)
+    assert open_volume(tmp_path / "a.mrc", "image", ChunkCache()).limits() == (0.0, 1.0)
+
+
 def test_points_hold_place_score_row_and_colour_of_their_kind():
     picks = make_picks(("TS_01",))
     info = annotations.annotation_info(picks, "points")

@@ -22,6 +22,8 @@ Plane = Literal["xy", "xz", "yz"]
 _THUMBNAIL_PIXELS = 240
 _THUMBNAIL_PLANES = 5
 _CUT_OUT_PIXELS = 96
+_SLICE_ANGSTROM = 40.0
+"""Thickness of a slice through a particle: thinner than what is picked, thick enough to see it above the noise."""
 _TILT_PERCENTILES = (0.5, 99.5)
 
 
@@ -68,19 +70,27 @@ def slice_through(
     ----------
     place_angstrom : (3,) x, y, z from the specimen centre
     half_angstrom : from the middle to the edge
+
+    Returns
+    -------
+    means over 40 A, or one plane of larger voxels; NaN outside of the volume
     """
     level = volume.levels[0]
     x, y, z = np.rint(frame_of(volume).to_index(place_angstrom[None])[0]).astype(int).tolist()
     half = max(int(np.ceil(half_angstrom / level.voxel_zyx_angstrom[0])), 4)
-    low = {"xy": (z, y - half, x - half), "xz": (z - half, y, x - half), "yz": (z - half, y - half, x)}[plane]
-    size = {"xy": (1, 0, 0), "xz": (0, 1, 0), "yz": (0, 0, 1)}[plane]
-    high = tuple(a + (1 if flat else 2 * half + 1) for a, flat in zip(low, size, strict=True))
-    box = volume.box(low, (high[0], high[1], high[2]))
-    whole = np.full([b - a for a, b in zip(low, high, strict=True)], np.nan, np.float32)
-    inner = tuple(slice(max(-a, 0), max(-a, 0) + n) for a, n in zip(low, box.shape, strict=True))
+    thin = int(0.5 * _SLICE_ANGSTROM / level.voxel_zyx_angstrom[0])
+    across = {"xy": 0, "xz": 1, "yz": 2}[plane]
+    widths = [thin if axis == across else half for axis in range(3)]
+    low = [n - w for n, w in zip((z, y, x), widths, strict=True)]
+    high = [n + w + 1 for n, w in zip((z, y, x), widths, strict=True)]
+    box = volume.box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    size = [2 * w + 1 for axis, w in enumerate(widths) if axis != across]
+    whole = np.full(size, np.nan, np.float32)
     if box.size:
-        whole[inner] = box
-    return whole.squeeze(axis=size.index(1))
+        starts = [max(-a, 0) for axis, a in enumerate(low) if axis != across]
+        mean = box.mean(axis=across)
+        whole[starts[0] : starts[0] + mean.shape[0], starts[1] : starts[1] + mean.shape[1]] = mean
+    return whole
 
 
 def places_in_tilts(root: Path, series: TiltSeries, place_angstrom: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:

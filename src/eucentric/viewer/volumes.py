@@ -181,6 +181,9 @@ class Volume:
         step_y, step_x = -(-rows // _SAMPLED_SIDE), -(-columns // _SAMPLED_SIDE)
         sampled = np.concatenate([self.plane(0, int(z))[::step_y, ::step_x].ravel() for z in planes])
         sampled = sampled[np.isfinite(sampled)]
+        filled = sampled[sampled != 0.0]
+        if 2 * filled.size < sampled.size:  # mostly empty, such as maps that were put back: what there is counts
+            sampled = np.append(filled, 0.0)
         if not sampled.size:
             return 0.0, 1.0
         low, high = (float(v) for v in np.percentile(sampled, _PERCENTILES))
