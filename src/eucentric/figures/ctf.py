@@ -120,7 +120,7 @@ def joined_halves(measured: ImageArray | NDArray[np.uint8], fitted: ImageArray |
 
 
 def spectrum_picture(
-    measured: NDArray[np.uint8], fitted: NDArray[np.uint8], *, size_px: int = 144, quality: int = 25
+    measured: NDArray[np.uint8], fitted: NDArray[np.uint8], *, size_px: int = 136, quality: int = 18
 ) -> bytes:
     """Measured (left half) against fitted spectrum (right half) as a small WebP, for a strip of many.
 

@@ -213,7 +213,7 @@ def beam_directions(by_kind: Mapping[str, FloatArray]) -> Figure:
     return figure
 
 
-def slices_picture(slices: NDArray[np.uint8], *, enlarge: int = 1, quality: int = 50) -> bytes:
+def slices_picture(slices: NDArray[np.uint8], *, enlarge: int = 1, quality: int = 38) -> bytes:
     """The three slices of a pick below each other as a small WebP.
 
     Parameters

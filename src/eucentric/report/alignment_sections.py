@@ -25,7 +25,7 @@ from eucentric.report.params import ReportParams
 from eucentric.report.sections import Curves, kept_curves
 from eucentric.typing import FloatArray
 
-_IMAGES_BYTES = 90_000
+_IMAGES_BYTES = 75_000
 _IMAGES_PX = 192
 
 

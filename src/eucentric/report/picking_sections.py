@@ -17,7 +17,7 @@ from eucentric.typing import FloatArray
 METHOD, WEIGHT = "method", "false_weight"
 """Of picks without templates: kept with their candidates."""
 _TEMPLATES = "templates"
-_LAYERS_BYTES, _SCORES_BYTES = 75_000, 25_000
+_LAYERS_BYTES, _SCORES_BYTES = 70_000, 20_000
 _GROUPS = ("best", "worst kept", "best not kept")
 _BORDER = (
     "The worst that were kept and the best that were not, in turn, the nearest to the cut-off first. Good: the former still show "
