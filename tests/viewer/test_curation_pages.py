@@ -13,6 +13,7 @@ from PIL import Image
 from small_project import PLACES_XYZ_ANGSTROM, SHAPE_ZYX, VOXEL_ANGSTROM
 
 from eucentric.errors import InputError
+from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
 from eucentric.io.star import read_star_text
 from eucentric.io.tilt_series import read_tilt_series, write_tilt_series_set
@@ -21,11 +22,13 @@ from eucentric.pipeline.curation_session import Curation
 from eucentric.pipeline.curation_tilts import ExcludeTilt
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, write_record
+from eucentric.viewer import slices_images
 from eucentric.viewer.curate_handlers import do_edits
 from eucentric.viewer.site import Site
 from eucentric.viewer.slices_page import edited_picks, page_values
 from eucentric.viewer.tilts_images import aligned_image, read_tilt_image
 from eucentric.viewer.tilts_page import tilt_list
+from eucentric.viewer.volumes import ChunkCache, open_volume
 
 CURATED = "pick/both/particles_curated.star"
 ANGSTROM_AT_EDGE = 0.5 * VOXEL_ANGSTROM
@@ -78,9 +81,12 @@ def saved(root):
 
 # planes, and where a middle of the volume is set before: every blob is alone in one of three slices
 @pytest.mark.slow
-@pytest.mark.parametrize(("plane", "through"), [("xy", 2), ("xz", 1), ("zy", 0)])
-def test_a_press_at_a_density_saves_its_place(open_page, viewer, plane, through):
-    """The hand: the blobs lie in three octants, no two mirror images of each other."""
+@pytest.mark.parametrize(
+    ("plane", "through", "most"), [("xy", 2, 2048), ("xz", 1, 2048), ("zy", 0, 2048), ("xy", 2, 40)]
+)
+def test_a_press_at_a_density_saves_its_place(open_page, viewer, monkeypatch, plane, through, most):
+    """The hand: the blobs lie in three octants, no two mirror images of each other. Also where pictures have means of blocks."""
+    monkeypatch.setattr(slices_images, "_MOST_PIXELS", most)
     page = slices_of(open_page)
     page.locator("#new-list").fill("mine")
     page.locator("#begin button").click()
@@ -407,3 +413,18 @@ def test_several_edits_are_done_as_far_as_they_can_be(project):
     with pytest.raises(InputError, match=r"Edit 2 of 3, after which none was done: .*has no pick TS_01/9"):
         do_edits(site, {"edits": [{**about, "pick": f"TS_01/{n}"} for n in (1, 9, 2)]})
     assert [p["name"] for p in edited_picks(site, "TS_01", "both")["picks"]] == ["TS_01/2", "TS_01/3"]
+
+
+@pytest.mark.parametrize(("plane", "axis", "shape"), [("xy", 0, (16, 22)), ("xz", 1, (8, 22)), ("zy", 2, (16, 8))])
+def test_a_large_slice_is_sent_in_blocks(project, monkeypatch, plane, axis, shape):
+    path = project / "reconstruct/tomograms/TS_01.mrc"
+    monkeypatch.setattr(slices_images, "_MOST_PIXELS", 22)
+    sent = slices_images.slice_picture(open_volume(path, "image", ChunkCache()), plane, 9, 3, (-1.0, 1.0))
+    image = np.asarray(Image.open(io.BytesIO(sent)), float)
+    assert image.shape == shape
+    mean = read_mrc(path)[0].astype(float).take([8, 9, 10], axis).mean(axis)
+    rows = mean.T if plane == "zy" else mean
+    # pixels go up from the last row; white is 2 and black -2, as the limits are widened by half on each side
+    expected = 255 * (rows[:3, :3].mean() + 2) / 4
+    assert image[-1, 0] == pytest.approx(expected, abs=1)
+    assert image[-6, 3] == pytest.approx(255 * (rows[15:18, 9:12].mean() + 2) / 4, abs=1)

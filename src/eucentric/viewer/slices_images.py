@@ -11,6 +11,9 @@ _AXIS = {"xy": 0, "xz": 1, "zy": 2}
 _WIDER = 0.5
 """How much further than nearly all grey values the picture reaches on each side: its contrast is set where it is shown."""
 
+_MOST_PIXELS = 2048
+"""Of a side of a picture; longer ones have means of blocks."""
+
 
 def slice_picture(volume: Volume, plane: str, index: int, summed: int, limits: tuple[float, float]) -> bytes:
     """A slice as PNG.
@@ -33,7 +36,16 @@ def slice_picture(volume: Volume, plane: str, index: int, summed: int, limits: t
     image = _mean(volume, axis, index, summed, count)
     low, high = limits
     margin = _WIDER * (high - low)
-    return grey_png(image.T if plane == "zy" else image, (low - margin, high + margin))
+    turned = image.T if plane == "zy" else image
+    factor = -(-max(turned.shape) // _MOST_PIXELS)
+    return grey_png(turned if factor == 1 else _in_blocks(turned, factor), (low - margin, high + margin))
+
+
+def _in_blocks(image: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
+    """Means of square blocks; the last ones repeat the edge where the image ends within them."""
+    whole = np.pad(image, [(0, -n % factor) for n in image.shape], mode="edge")
+    rows, columns = (n // factor for n in whole.shape)
+    return np.asarray(whole.reshape(rows, factor, columns, factor).mean(axis=(1, 3)), np.float32)
 
 
 def _mean(volume: Volume, axis: int, index: int, summed: int, count: int) -> NDArray[np.float32]:

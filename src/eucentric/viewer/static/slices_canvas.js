@@ -85,7 +85,12 @@ export class Slice {
     if (ready) {
       const context = this.base.getContext("2d");
       context.imageSmoothingEnabled = this.scale < 2;
-      context.drawImage(picture, 0, 0, this.base.width, this.base.height);
+      // voxels a pixel: large slices come in blocks, the last of which may reach beyond the volume
+      const wide = this.columns >= this.rows;
+      const block = Math.round(wide ? this.columns / picture.naturalWidth : this.rows / picture.naturalHeight);
+      const [width, height] = [picture.naturalWidth * block, picture.naturalHeight * block];
+      const [x, y] = [this.base.width / this.columns, this.base.height / this.rows];
+      context.drawImage(picture, 0, (this.rows - height) * y, width * x, height * y);
     }
     this.canvas.dataset.shown = ready ? `${this.index}` : "";
     this.paint();
