@@ -27,7 +27,7 @@ def curate(
     include: str | None = None,
     tilt: Annotated[float | None, Parameter(allow_leading_hyphen=True)] = None,
     acquisition: int | None = None,
-    rate: tuple[str, int] | None = None,
+    rate: Annotated[tuple[str, int] | None, Parameter(negative=())] = None,
     reason: str | None = None,
     picks: str | None = None,
     tomogram: str | None = None,
