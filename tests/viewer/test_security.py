@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import socket
 
 import numpy as np
@@ -11,6 +12,7 @@ from small_project import VOXEL_ANGSTROM, blob_volume, make_picks, make_project
 from eucentric.errors import InputError
 from eucentric.io.mrc import write_mrc
 from eucentric.io.particles import write_particles
+from eucentric.viewer.handlers import BaseHandler
 from eucentric.viewer.routes import ROUTES
 from eucentric.viewer.security import Guard, check_host, inside, inside_path
 
@@ -76,11 +78,35 @@ def test_whoever_has_the_token_is_answered(served, path):
     assert ask(served, path)[0] == 200
 
 
-def test_every_route_has_the_rules_of_the_base_handler():
-    from eucentric.viewer.handlers import BaseHandler
+GROUP = re.compile(r"\((?!\?)((?:[^()\\]|\\.)*)\)")
 
+
+def an_address(pattern):
+    """One that a route answers to."""
+
+    def fill(group):
+        words = ("TS_01", "1", *group[1].replace("\\d+", "1").replace("\\", "").split("|"))
+        return next(word for word in words if re.fullmatch(group[1], word))
+
+    path = GROUP.sub(fill, pattern).replace("\\.", ".")
+    assert re.fullmatch(pattern, path), pattern
+    return path
+
+
+def test_every_route_has_the_rules_of_the_base_handler():
+    own = {"BaseHandler", "EnterHandler", "EventsHandler"}  # tested above
     for pattern, handler in ROUTES:
         assert issubclass(handler, BaseHandler), pattern
+        assert {c.__name__ for c in handler.__mro__[:-2] if "prepare" in vars(c)} <= own, pattern
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, _ in ROUTES])
+def test_every_route_refuses_strangers_and_other_sites(served, pattern):
+    path, origin = an_address(pattern), f"http://127.0.0.1:{served.port}"
+    for method in ("GET", "POST", "PUT", "DELETE"):
+        assert ask(served, path, method, cookie=False, Origin=origin)[0] == 403
+        assert ask(served, path, method, Origin="http://evil.example")[0] == 403
+        assert ask(served, path, method, Host="evil.example", Origin="http://evil.example")[0] == 403
 
 
 def test_token_becomes_a_cookie_that_scripts_and_other_sites_do_not_have(served):
