@@ -141,7 +141,7 @@ def test_looking_hinders_no_run_and_changes_nothing(project):
     script = f"""
 import time
 from eucentric.pipeline.lock import lock_holder
-for _ in range(400):
+for _ in range(150):
     lock_holder({str(project)!r})
     time.sleep(0.001)
 """
