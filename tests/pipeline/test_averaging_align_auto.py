@@ -78,6 +78,7 @@ def project(tmp_path_factory):
     true = ParticleSet.build("TS_01", places, rotations=rotations, kinds="blob")
     turned = Rotation.from_rotvec(np.deg2rad(4.0) * rng.normal(size=(20, 3))).as_matrix() @ rotations
     given = true.with_rotations(turned).with_positions(places + rng.uniform(-6, 6, (20, 3)))
+    given = given.with_column("eucPriorEvidence", np.full(20, 99.0))  # of a search before
     write_particles(root / "true.star", true, "relion5")
     write_particles(root / "picks.star", given, "relion5")
     normals = (
@@ -120,6 +121,8 @@ def test_poses_given_become_those_that_are_true(project, done):
     assert header.voxel_size_angstrom[0] == pytest.approx(PIXEL)
     assert np.corrcoef(written.ravel(), particle().numpy().ravel())[0, 1] > 0.8
     assert {"rlnRandomSubset", "eucPoseSigmaDeg", "eucPoseSigmaAngst"} <= set(found.columns)
+    assert "eucPriorEvidence" in given.columns
+    assert "eucPriorEvidence" not in found.columns
 
 
 class Shared(InProcess):
@@ -229,7 +232,7 @@ def test_normals_alone_lead_to_the_poses_and_wrong_ones_are_told(project):
     made = iterate_average(project / "normals.star", project / "n", settings(**changes), device=CPU, reference=start)
     found = read_particles(made.folder / "particles.star")
     assert np.median(symmetric_angle_deg(found.rotations, true.rotations)) < 6.0
-    assert found.columns["eucPriorEvidence"].mean() > 1.0
+    assert 1.0 < found.columns["eucPriorEvidence"].mean() < 90.0
     assert not any("normals" in c for c in made.caveats)
     wrong = iterate_average(project / "inwards.star", project / "i", settings(**changes), device=CPU, reference=start)
     assert any("speak against the prior of normals" in c for c in wrong.caveats)
@@ -291,6 +294,8 @@ def test_the_command_goes_on_and_tells_every_round(program, project, done):
         (["--reference", "start.mrc"], "go with --auto"),
         (["--kind", "blob"], "go with --auto"),
         (["--search", "global"], "go with --auto"),
+        (["--auto", "--prior-sigma-deg", 5], "Say what is known: --prior orientation, normal or axis"),
+        (["--auto", "--prior", "orientation", "--shift-along-angstrom", 5], "Give --prior normal or axis"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(program, project, arguments, words):

@@ -11,6 +11,7 @@ from test_averaging_align_auto import project as project
 from eucentric.io.mrc import read_mrc, write_mrc
 from eucentric.io.particles import read_particles, write_particles
 from eucentric.models.particles import ParticleSet
+from eucentric.pipeline.initial_model_files import remove_stale
 
 FEW = ("--diameter-angstrom", 180, "--starts", 2, "--iterations", 6, "--rounds", 2, "--no-ctf", "--no-dose-weighting",
        "--shift-angstrom", 8, "--low-pass-angstrom", 36, "--device", "cpu")  # fmt: skip
@@ -51,6 +52,16 @@ def test_nothing_is_done_twice_and_nothing_replaced_unasked(program, project, ma
     assert "--overwrite" in err
 
 
+@pytest.mark.slow
+def test_a_map_of_a_run_before_goes_where_classes_are_made_in_its_place(program, project):
+    given = ("initial-model", project / "bare.star", *FEW, "--output", project / "again")
+    assert program(*given)[0] == 0
+    code, _, err = program(*given, "--classes", 2, "--overwrite")
+    assert code == 0, err
+    assert (project / "again" / "particles.star").exists()
+    assert not (project / "again" / "map.mrc").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -82,6 +93,15 @@ def test_wrong_input_is_told_in_words(program, project, arguments, words):
     assert code == 2
     assert words in err
     assert not (project / "no" / "map.mrc").exists()
+
+
+def test_what_an_earlier_run_left_is_taken_away(tmp_path):
+    for name in ("map.mrc", "class_1/map.mrc", "class_2/particles.star", "class_2/fsc.star", "class_2/own.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    remove_stale(tmp_path, [tmp_path / "class_1" / "map.mrc", tmp_path / "class_2" / "particles.star"])
+    left = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    assert left == ["class_1/map.mrc", "class_2/own.txt", "class_2/particles.star"]
 
 
 @pytest.mark.slow

@@ -213,3 +213,7 @@ def test_a_prior_of_what_was_not_given_is_refused(reference):
     rotations, shifts = random_poses(1, 11)
     with pytest.raises(InputError, match="prior of them"):
         search_poses(imaged(blobs(), rotations, shifts, 50.0), reference, NORMAL)
+    with pytest.raises(InputError, match="prior of them"):
+        search_poses(
+            imaged(blobs(), rotations, shifts, 50.0), reference, AlignParams(search="global", prior="orientation")
+        )

@@ -1,8 +1,9 @@
 """Settings of iterations to a map."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eucentric.averaging.align_params import PriorOf, Search
+from eucentric.errors import InputError
 from eucentric.models.settings import Frozen
 
 
@@ -52,3 +53,15 @@ class IterateParams(Frozen):
     kept: int = Field(
         default=48, ge=1, description="orientations that are followed up from the first step of a search, at most"
     )
+
+    @model_validator(mode="after")
+    def _of_a_prior(self) -> "IterateParams":
+        usual = type(self).model_fields["prior_sigma_deg"].default
+        if self.prior == "none" and self.prior_sigma_deg != usual:
+            raise InputError(
+                "--prior-sigma-deg says how well a prior is known, and none is given. Say what is known: --prior orientation, "
+                "normal or axis."
+            )
+        if self.shift_along_angstrom and self.prior not in ("normal", "axis"):
+            raise InputError("--shift-along-angstrom is along the axis of a prior. Give --prior normal or axis.")
+        return self

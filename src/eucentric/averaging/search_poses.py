@@ -162,7 +162,7 @@ def _checked(
             f"{reference.box_size} voxels of {reference.voxel_size_angstrom:g} A; expected the same."
         )
     if rotations is None:
-        if not params.everywhere:
+        if not params.everywhere or params.prior != "none":
             raise InputError(
                 "A local search needs the orientations of the particles, and so does a prior of them. Give them, or search globally."
             )

@@ -30,6 +30,7 @@ from eucentric.pipeline.initial_model_files import (
     doubts,
     lone_start,
     posed,
+    remove_stale,
     write_model,
 )
 from eucentric.pipeline.iterate_job import OnStep
@@ -93,6 +94,9 @@ def make_initial_model(
     halves = assign_halves(particles, 0.5 * job.params.box_size * job.pixel_size_angstrom, seed=params.seed)
     if params.classes > 1:
         about = make_class_models(output, job, images, particles, halves, params, on_step)
+        folders = [output / one["folder"] for one in about["classes"] if one["folder"] is not None]
+        written = [output / "particles.star", output / RECORD, *(f / name for f in folders for name in FILES)]
+        remove_stale(output, [list_of(target), *written])
         metrics = {"particles": float(about["particles"]), "evidence": about["held_out_evidence"][0]}
         run.finish([output / "particles.star", output / RECORD], metrics, about["caveats"])
         return InitialModelMade(folder=output, about=about, was_current=False)
@@ -113,6 +117,7 @@ def make_initial_model(
     about = {**about_model(found, params, job), **about_starts(starts)}
     about["caveats"] = [*doubts(found), *lone_start(evidence, params)]
     write_model(output, job, posed(particles, found, halves), found, about)
+    remove_stale(output, [list_of(target), *(output / name for name in FILES)])
     resolution = about["resolution_angstrom"]
     metrics = {"particles": float(about["particles"]), "evidence": evidence[0], "resolution_angstrom": resolution}
     run.finish([output / name for name in FILES], metrics, about["caveats"])

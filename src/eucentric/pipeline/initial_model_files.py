@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,15 @@ def write_list(output: Path, job: ParticleJob, particles: ParticleSet) -> None:
 def write_record(output: Path, about: dict[str, Any]) -> None:
     """`initial_model.json`."""
     write_text_atomic(output / RECORD, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def remove_stale(output: Path, kept: Collection[Path]) -> None:
+    """Take away maps and lists of an earlier run, as of classes that there are no more; all but those kept."""
+    stay = {path.resolve() for path in kept}
+    for folder in (output, *output.glob("class_*")):
+        for path in (folder / name for name in FILES):
+            if path.is_file() and path.resolve() not in stay:
+                path.unlink()
 
 
 def finite(value: float) -> float | None:

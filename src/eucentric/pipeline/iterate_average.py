@@ -97,7 +97,8 @@ def iterate_average(
         opened=opened, average=settings.average, iterate=settings.iterate, halves=halves, executor=executor
     )
     if last < 0:
-        listed = opened.particles.with_column(SUBSET, halves.astype(np.float64))
+        # what an earlier search said of another prior is not this one's
+        listed = opened.particles.without_column(EVIDENCE).with_column(SUBSET, halves.astype(np.float64))
         start_map(job, listed, reference, reference_pixel_size, on_step).write(folder / "000", mark, None)
         last = 0
     run = ParticleRun.begin(
