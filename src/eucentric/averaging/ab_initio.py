@@ -17,7 +17,7 @@ It is as right as the hand of the tilt geometry.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -181,6 +181,8 @@ class StartJob:
     @classmethod
     def of(cls, images: ParticleImages, params: InitialModelParams, detail_angstrom: float | None = None) -> "StartJob":
         """Compare in the detail of beginnings, or in another."""
+        # maps are weighed by the noise itself, and keep what all tilts share of it
+        images = replace(images, common=None)
         voxel, n = images.voxel_size_angstrom, images.box_size
         if params.diameter_angstrom > n * voxel:
             raise InputError(

@@ -59,10 +59,11 @@ def find_conical_starts(
     pairs, flat = tilt_pairs(images)
     used, held = drawn_particles(pairs, params)
     # sums keep all detail: with two images a particle, little is measured that could be given away
-    job = replace(StartJob.of(pairs, params), coarse=pairs)
+    job = StartJob.of(pairs, params)
+    job = replace(job, coarse=job.images)
     fine = max(_FINER * job.detail, params.low_pass_angstrom)
     level = StartJob.of(flat, params, fine)
-    level = replace(level, coarse=flat, moves=level.moves[np.abs(level.moves[:, 2]) < 1e-6])
+    level = replace(level, coarse=level.images, moves=level.moves[np.abs(level.moves[:, 2]) < 1e-6])
     # a step moves the rim by half the finer detail
     count = math.ceil(4.0 * math.pi * params.diameter_angstrom / fine)
     turns = rotation_z(np.arange(count) * 360.0 / count)
