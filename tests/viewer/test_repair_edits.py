@@ -1,9 +1,12 @@
 """What people set by hand between stages: checked, logged, written, undone; carried when the tomogram is made anew."""
 
+import json
+
 import numpy as np
 import pytest
 from small_project import NAMES, SHAPE_ZYX, VOXEL_ANGSTROM, make_series
 
+from eucentric.cli import main
 from eucentric.errors import FormatError, InputError
 from eucentric.io.meshes import read_mesh
 from eucentric.io.mrc import read_mrc, write_mrc
@@ -19,6 +22,8 @@ from eucentric.pipeline.levelling import SpecimenFindings, level_by
 from eucentric.pipeline.particle_files import Grids
 from eucentric.pipeline.repair_label_files import label_particles, label_volume_files, read_label_volume
 from eucentric.pipeline.repair_level_files import read_faces
+from eucentric.pipeline.repair_summary import refresh_repairs
+from eucentric.pipeline.stages.reconstruct import Reconstruct
 from eucentric.pipeline.train_picker_files import read_labels
 
 SERIES = NAMES[0]
@@ -252,3 +257,54 @@ def test_volumes_that_hold_no_labels_are_refused(tmp_path):
     write_mrc(tmp_path / "x.mrc", values, 10.0)
     with pytest.raises(FormatError, match="does not hold names"):
         read_label_volume(tmp_path / "x.mrc")
+
+
+def test_a_new_tomogram_takes_drawings_and_labels_along(project, do):
+    do("draw", shape="point", lines=[[[50.0, 60.0, 20.0]]])
+    do("paint", label=1, points=[[50.0, 60.0, 20.0]], radius=60.0, axis="y")
+    labels = project / "curation" / "labels" / f"{SERIES}.mrc"
+    before = labels.stat().st_mtime_ns
+    refresh_repairs(project)
+    assert labels.stat().st_mtime_ns == before
+    rotation, shift = level_anew(project)
+    Reconstruct().gather(project / "reconstruct", [SERIES])  # as a run does at its end
+    expected = (np.array([50.0, 60.0, 20.0]) - shift) @ rotation
+    points = read_particles(project / "curation" / "drawn" / "points.star")
+    assert points.positions_angstrom[0] == pytest.approx(expected, abs=1e-3)
+    painted = label_particles(
+        read_label_volume(labels)
+    ).positions_angstrom  # a plane on the grid of another may fall apart
+    assert np.abs(painted.mean(0) - expected).max() < 10.0
+
+
+def test_edits_from_a_file_and_what_is_set_by_hand_in_words(project, tmp_path, capsys):
+    def repair(*arguments):
+        return main.run(["repair", str(project), *map(str, arguments)]), *capsys.readouterr()
+
+    assert "Nothing is set by hand" in repair()[1]
+    some_tracks(project)
+    given = [
+        {"kind": "delete-track", "series": SERIES, "point": 1},
+        {"kind": "set-face-point", "series": SERIES, "face": "top", "position": [0, 0, 50]},
+        {"kind": "paint", "series": NAMES[1], "label": 3, "points": [[0, 0, 0]], "radius": 30},
+    ]
+    file = tmp_path / "edits.jsonl"
+    file.write_text("\n".join(map(json.dumps, given)))
+    code, out, _ = repair("--edits", file, "--json")
+    assert code == 0
+    assert "Deleted the track of point 1" in out
+    assert "2 tracks were corrected, 0 of their 10 places set by hand." in out
+    assert "They are used once the bottom is marked too." in out
+    assert f"{NAMES[1]}: Labels 3 are painted, with 1 strokes." in out
+    assert json.loads(out.strip().splitlines()[-1])["done"][0].startswith("deleted the track")
+    for content, words in (
+        ("{", "is not JSON"),
+        ('[{"kind": "draw"}]', "Edit 1"),
+        (json.dumps(given[0]), "Edit 1"),
+        ('{"kind": "paint", "series": "x", "label": 1, "points": [], "radius": 3}', "Edit 1"),
+    ):
+        file.write_text(content)
+        code, _, problem = repair("--edits", file)
+        assert code == 2
+        assert words in problem
+    assert repair("--edits", tmp_path / "none")[0] == 2

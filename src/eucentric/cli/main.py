@@ -117,6 +117,13 @@ def make_app() -> App:
         help_format="plaintext",
     )
     app.command(
+        "eucentric.cli.repair_command:repair",
+        name="repair",
+        help="Show, or make from a file, what is set by hand between stages: tracks, levels, drawings, labels.",
+        group=tools,
+        help_format="plaintext",
+    )
+    app.command(
         "eucentric.cli.reproject_command:reproject",
         name="reproject",
         help="Project a volume into images at any geometry.",

@@ -422,7 +422,9 @@ class MrcSlabWriter:
         ShapeError : the sections have another size, or are more than the file was to hold
         ProcessingError : values that are not numbers
         """
-        block = np.asarray(slab, dtype=np.float32)
+        given = np.asarray(slab)
+        whole = self._bytes is not None and self._bytes.keeps_bytes and given.dtype in (np.int8, np.uint8)
+        block = given if whole else given.astype(np.float32, copy=False)
         block = block[None] if block.ndim == 2 else block
         if block.ndim != 3 or block.shape[1:] != self._shape[1:] or self._written + len(block) > self._shape[0]:
             raise ShapeError(
@@ -430,9 +432,11 @@ class MrcSlabWriter:
             )
         if block.size == 0:
             return
-        low, high = finite_range(block, self._path)
         stored: NDArray[Any]
-        if self._bytes is not None:
+        low, high = (0.0, 0.0) if whole else finite_range(block, self._path)
+        if whole and int(block.min()) >= -127 and int(block.max()) <= 127:
+            stored = np.ascontiguousarray(block, np.int8)
+        elif self._bytes is not None:
             stored, clipped = self._bytes.encode(block)
             self._clipped += clipped
         elif self._number.kind == "i":

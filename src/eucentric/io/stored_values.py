@@ -45,6 +45,11 @@ class ByteScale:
         scale = float(f"{(high - low) / (2 * _BYTE_MAX):.9g}")
         return cls(scale=scale, offset=float(f"{(high + low) / 2:.9g}"))
 
+    @property
+    def keeps_bytes(self) -> bool:
+        """Whether a number of the file is the true value."""
+        return (self.scale, self.offset) == (1.0, 0.0)
+
     def encode(self, values: NDArray[np.float32]) -> tuple[NDArray[np.int8], int]:
         """The nearest bytes, and how many values lay more than half a step outside the limits and were clipped."""
         steps = np.rint((values - np.float32(self.offset)) / np.float32(self.scale))
@@ -111,6 +116,8 @@ def sums(values: NDArray[Any]) -> tuple[float, float]:
     """Sum and sum of squares in double precision, plane by plane: no second copy of a large slab."""
     total = squares = 0.0
     for plane in values:
+        if plane.dtype.kind in "iu" and not plane.any():
+            continue  # as most of a volume of labels
         line = plane.astype(np.float64).ravel()
         total += float(line.sum())
         squares += float(np.dot(line, line))

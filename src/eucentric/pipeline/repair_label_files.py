@@ -191,7 +191,7 @@ def read_label_volume(path: Path, tomogram: str | None = None, *, root: Path | N
     z, y, x = voxels.shape
     name = tomogram or tomogram_name(path.name)
     grid = TomogramFrame(voxel_size_angstrom=header.pixel_size_angstrom, size_xyz=(x, y, z))
-    key = _frame_key(header.labels)
+    key = frame_key(header.labels)
     if root is not None and key is not None:
         now = current_frame(root, name)
         if now.key != key:
@@ -206,7 +206,8 @@ def read_label_volume(path: Path, tomogram: str | None = None, *, root: Path | N
     )
 
 
-def _frame_key(header_labels: Iterable[str]) -> str | None:
+def frame_key(header_labels: Iterable[str]) -> str | None:
+    """The frame that a volume was painted in, by the labels of its header; None where they do not say."""
     found = (re.search(re.escape(_FRAME) + r"([0-9a-f]{12})", text) for text in header_labels)
     return next((match.group(1) for match in found if match), None)
 

@@ -22,7 +22,7 @@ _STAGES = ("reconstruct", "ctf", "align", "motion")
 _VOLUME_STAGES = ("reconstruct", "denoise", "fill-wedge")
 _VOLUME_ENDINGS = (".mrc", ".rec", ".ome.zarr", ".zarr")
 _LABELS = "segment"
-_PAINTED = "curation/labels"
+_PAINTED, _DRAWN = "curation/labels", "curation/drawn"
 _MESH_ENDINGS = (".ply", ".obj", ".stl")
 _PICKS = ("pick", "extract", "average", "refine", "classify")
 _KEY = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -211,7 +211,8 @@ def pick_files(root: Path) -> list[PickFile]:
 def mesh_files(root: Path, name: str) -> list[MeshFile]:
     """Surfaces of a series."""
     found = []
-    for path, rest in _files_of(root, root / _LABELS / "meshes", name, _MESH_ENDINGS):
+    drawn = _files_of(root, root / _DRAWN, name, _MESH_ENDINGS)
+    for path, rest in (*_files_of(root, root / _LABELS / "meshes", name, _MESH_ENDINGS), *drawn):
         place = _allowed(root, path)
         if place is not None:
             found.append(MeshFile(key="", title=f"Surface, {rest}" if rest else "Surface", path=place))

@@ -1,6 +1,6 @@
 """Reconstruction on disk: tomogram and halves, written by slabs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,6 +65,13 @@ class Reconstruct(ItemStage):
         del params
         path = levels_file(root, series)
         return (path,) if path.is_file() else ()
+
+    def gather(self, folder: Path, names: Sequence[str]) -> None:
+        """Bring what was drawn in earlier tomograms into the frames of these."""
+        if folder.name == self.name and names:
+            from eucentric.pipeline.repair_summary import refresh_repairs  # it knows all stages, this one too
+
+            refresh_repairs(folder.parent)
 
     def run(self, series: TiltSeries, params: ReconstructParams, store: ItemStore, device: torch.device) -> Outcome:
         """Reconstruct the sums, and the even and odd frames where they exist, at every pixel size."""
