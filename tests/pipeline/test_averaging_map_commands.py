@@ -162,9 +162,12 @@ def test_half_maps_with_values_that_are_no_numbers_are_refused(folder, tmp_path,
 
 
 def test_missing_halves_and_outputs_are_told_of(folder, tmp_path, capsys):
+    (tmp_path / "several" / "class_1").mkdir(parents=True)
+    (tmp_path / "several" / "class_1" / "half1.mrc").write_bytes(b"")
     for command, words in (
         (["sharpen", str(folder / "half1.mrc")], "--half2"),
         (["sharpen", str(tmp_path)], "no half1.mrc and half2.mrc"),
+        (["sharpen", str(tmp_path / "several")], "such as `"),
         (["sharpen", str(folder), "--half2", str(folder / "half2.mrc")], "Leave it out"),
         (["sharpen", str(folder / "half1.mrc"), "--half2", str(folder / "half2.mrc")], "--output"),
         (["sharpen", str(folder), "--overwrite", "--output", str(folder / "half1.mrc")], "is a file that is read"),

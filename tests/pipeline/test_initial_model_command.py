@@ -8,9 +8,11 @@ import torch
 from test_averaging_align_auto import PIXEL, particle
 from test_averaging_align_auto import project as project
 
+from eucentric.averaging.params import ExtractParams
 from eucentric.io.mrc import read_mrc, write_mrc
 from eucentric.io.particles import read_particles, write_particles
 from eucentric.models.particles import ParticleSet
+from eucentric.pipeline.extract_series import open_particles
 from eucentric.pipeline.initial_model_files import remove_stale
 
 FEW = ("--diameter-angstrom", 180, "--starts", 2, "--iterations", 6, "--rounds", 2, "--no-ctf", "--no-dose-weighting",
@@ -52,10 +54,30 @@ def test_nothing_is_done_twice_and_nothing_replaced_unasked(program, project, ma
     assert "--overwrite" in err
 
 
+@pytest.fixture
+def beyond(project):
+    """The list with two particles more, far outside of the field."""
+    inside = read_particles(project / "bare.star")
+    outside = ParticleSet.build("TS_01", np.array([[9000.0, 0.0, 0.0], [0.0, -9000.0, 0.0]]))
+    write_particles(project / "beyond.star", ParticleSet.concatenate([inside, outside]), "relion5")
+    return project / "beyond.star"
+
+
+def test_particles_that_are_not_seen_are_told_of(project, beyond):
+    table, cpu = project / "ctf" / "tilt_series.star", torch.device("cpu")
+    whole = {"box_size": 16, "ctf": False, "dose_weighting": False}
+    job = open_particles(beyond, ExtractParams(**whole), table=table, device=cpu)
+    assert len(job) == 20
+    assert job.caveats() == ("2 particles of the list are seen in no image and were left out.",)
+    assert open_particles(project / "bare.star", ExtractParams(**whole), table=table, device=cpu).caveats() == ()
+
+
 @pytest.mark.slow
-def test_a_map_of_a_run_before_goes_where_classes_are_made_in_its_place(program, project):
-    given = ("initial-model", project / "bare.star", *FEW, "--output", project / "again")
-    assert program(*given)[0] == 0
+def test_a_map_of_a_run_before_goes_where_classes_are_made_in_its_place(program, project, beyond):
+    given = ("initial-model", beyond, *FEW, "--output", project / "again")
+    code, out, err = program(*given)
+    assert code == 0, err
+    assert "2 particles of the list are seen in no image" in out
     code, _, err = program(*given, "--classes", 2, "--overwrite")
     assert code == 0, err
     assert (project / "again" / "particles.star").exists()

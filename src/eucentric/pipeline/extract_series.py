@@ -36,6 +36,8 @@ class ParticleJob:
     pixel_size_angstrom: float
     """Of the boxes."""
     device: torch.device
+    left_out: int = 0
+    """Particles of the list that too few images show."""
 
     def __len__(self) -> int:
         return len(self.particles)
@@ -52,6 +54,16 @@ class ParticleJob:
         """Series by series with the rows of their particles; only one series is held."""
         for name in self.particles.tomogram_names:
             yield self.open_series(name), np.flatnonzero(self.particles.tomograms == name)
+
+    def caveats(self) -> tuple[str, ...]:
+        """Told where particles of the list are left out."""
+        if not self.left_out:
+            return ()
+        least, some = self.params.min_tilts, self.left_out > 1
+        return (
+            f"{self.left_out} particle{'s' * some} of the list {'are' if some else 'is'} seen in "
+            f"{f'fewer than {least} images' if least > 1 else 'no image'} and {'were' if some else 'was'} left out.",
+        )
 
     def batches(self) -> Iterator[tuple[ParticleImages, NDArray[np.int64]]]:
         """Images of some particles after others, and their rows."""
@@ -105,6 +117,7 @@ def open_particles(
         params=params,
         pixel_size_angstrom=pixel,
         device=device,
+        left_out=len(particles) - len(kept),
     )
 
 

@@ -72,8 +72,10 @@ def open_half_maps(
         first, second, folder = target / "half1.mrc", target / "half2.mrc", target
         mask = mask or (target / "mask.mrc" if (target / "mask.mrc").is_file() else None)
         if not (first.is_file() and second.is_file()):
+            classes = sorted(found.parent.name for found in target.glob("class_*/half1.mrc"))
+            own = f", such as `{target / classes[0]}`" if classes else ""
             raise InputError(
-                f"`{target}` holds no half1.mrc and half2.mrc. Give the folder of an average, or both half maps."
+                f"`{target}` holds no half1.mrc and half2.mrc. Give the folder of an average{own}, or both half maps."
             )
         symmetry = symmetry or _symmetry_of(target)
     else:

@@ -178,6 +178,7 @@ def _about(
         "initial_model": params.model_dump(mode="json"),
         "table": str(job.table),
         "caveats": [
+            *job.caveats(),
             *_doubts(starts),
             *caveats(list(related)),
             *(f"Class {told['class']}: {words}" for told in classes for words in told["caveats"]),

@@ -115,7 +115,7 @@ def make_initial_model(
     found = refine_start(images, starts[0], halves, params, on_step=refining)
     evidence = [s.evidence for s in starts]
     about = {**about_model(found, params, job), **about_starts(starts)}
-    about["caveats"] = [*doubts(found), *lone_start(evidence, params)]
+    about["caveats"] = [*job.caveats(), *doubts(found), *lone_start(evidence, params)]
     write_model(output, job, posed(particles, found, halves), found, about)
     remove_stale(output, [list_of(target), *(output / name for name in FILES)])
     resolution = about["resolution_angstrom"]

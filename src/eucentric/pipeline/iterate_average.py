@@ -248,7 +248,7 @@ def _finish(job: IterateJob, last: Iteration, run: ParticleRun, on_step: OnStep 
     params = _with_helix(job.average, last)
     result = average_of(aligned, params, job.halves)
     used = aligned.tilts_used > 0
-    caveats = iterate_caveats(last, result, used) + prior_caveats(job, last, used)
+    caveats = job.opened.caveats() + iterate_caveats(last, result, used) + prior_caveats(job, last, used)
     about = write_average(output, replace(job.opened, particles=last.particles), result, params)
     caveats += caveats_of(about)
     values = {
