@@ -1,7 +1,6 @@
 """The averages of a project, read for the report."""
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eucentric.averaging.half_sets import SUBSET
-from eucentric.errors import EucentricError
+from eucentric.errors import EucentricError, FormatError
 from eucentric.io import labels
+from eucentric.io.curves import read_curves
 from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
 from eucentric.io.star import read_star
@@ -114,13 +114,10 @@ def _fsc(path: Path, notes: list[str]) -> Mapping[str, FloatArray]:
 
 
 def _curves(path: Path, notes: list[str]) -> Mapping[str, NDArray[Any]]:
-    if not path.is_file():
-        return {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {key: np.asarray(stored[key]) for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        notes.append(f"`{path.name}` cannot be read ({error}). Average again.")
+        return read_curves(path)
+    except FormatError as error:
+        notes.append(f"{error} Average again.")
         return {}
 
 

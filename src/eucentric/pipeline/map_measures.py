@@ -26,6 +26,7 @@ from eucentric.errors import InputError
 from eucentric.geometry.helix import Helix
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.io.atomic import atomic_path
+from eucentric.io.curves import read_curves
 from eucentric.io.mrc import write_mrc
 from eucentric.io.mtf import read_mtf
 from eucentric.models.particles import ParticleSet
@@ -108,7 +109,7 @@ def sharpen_files(
     if maps.folder is not None and path.parent.resolve() == maps.folder.resolve():
         note(maps.folder, sharpened=told_sharpening(made, params, mtf))
         known = maps.folder / CURVES
-        _write_curves(known, _read_curves(known) | _guinier(made))
+        _write_curves(known, read_curves(known) | _guinier(made))
     return Sharpened(path=path, result=made, correlation=correlation)
 
 
@@ -201,19 +202,12 @@ def _guinier(made: SharpenedMap) -> dict[str, FloatArray]:
 
 def add_curves(folder: Path, curves: dict[str, FloatArray]) -> None:
     """Put arrays beside those that the folder of an average keeps already."""
-    _write_curves(folder / CURVES, _read_curves(folder / CURVES) | curves)
+    _write_curves(folder / CURVES, read_curves(folder / CURVES) | curves)
 
 
 def _write_curves(path: Path, curves: dict[str, FloatArray]) -> None:
     with atomic_path(path) as passing, passing.open("wb") as file:
         np.savez_compressed(file, **curves)  # type: ignore[arg-type]
-
-
-def _read_curves(path: Path) -> dict[str, FloatArray]:
-    if not path.is_file():
-        return {}
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-        return {name: np.asarray(stored[name]) for name in stored.files}
 
 
 def _output(maps: HalfMaps, output: Path | None, usual: str) -> Path:

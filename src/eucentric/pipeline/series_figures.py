@@ -1,6 +1,5 @@
 """Figures of the tilt series of a project: images, alignment, contrast transfer."""
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from eucentric.errors import InputError
+from eucentric.errors import FormatError, InputError
 from eucentric.figures.ctf import spectra_with_models
 from eucentric.figures.ctf_series import defocus_and_astigmatism
 from eucentric.figures.overview import alignment_overview
 from eucentric.figures.slices import tilt_images
+from eucentric.io.curves import read_curves
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import CtfFit, TiltSeries
@@ -146,14 +146,10 @@ def chosen_series(target: Path, series: str | None, stages: Sequence[str]) -> tu
 
 def _kept(root: Path, stage: str, name: str) -> dict[str, NDArray[Any]]:
     """What a stage kept to be plotted; nothing where it kept none."""
-    path = root / stage / "curves" / f"{name}.npz"
-    if not path.is_file():
-        return {}
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {key: np.asarray(stored[key]) for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"`{path}` cannot be read ({error}). Run `eucentric {stage}` again.") from error
+        return read_curves(root / stage / "curves" / f"{name}.npz")
+    except FormatError as error:
+        raise FormatError(f"{error} Run `eucentric {stage}` again.") from error
 
 
 def _residuals(kept: Mapping[str, NDArray[Any]], count: int) -> FloatArray | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric.errors import EucentricError
+from eucentric.errors import EucentricError, FormatError
 from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
+from eucentric.io.curves import read_curves
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series
 from eucentric.models.tilt_series import TiltSeries, Tomogram
@@ -273,15 +273,10 @@ def _curves(
     store: StageStore, stage: str, name: str, notes: list[str], folder: str = "curves"
 ) -> dict[str, NDArray[Any]]:
     """What a stage kept to be plotted; nothing where it kept none."""
-    path = store.root / stage / folder / f"{name}.npz"
-    if not path.is_file():
-        return {}
     try:
-        # numpy leaves a file of its own opening open when it is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            return {key: np.asarray(stored[key]) for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        notes.append(f"`{stage}/{folder}/{path.name}` cannot be read ({error}). Run the stage again.")
+        return read_curves(store.root / stage / folder / f"{name}.npz")
+    except FormatError as error:
+        notes.append(f"{error} Run the stage again.")
         return {}
 
 
