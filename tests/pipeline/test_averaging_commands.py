@@ -205,3 +205,13 @@ def test_bad_settings_get_words_that_help(project, tmp_path, capsys):
     odd = _refused(capsys, *base, "--box-size", 33, *PLAIN)
     assert "`--box-size` is `33`" in odd
     assert "pydantic" not in odd
+
+
+@pytest.mark.parametrize("command", ["extract", "average"])
+def test_particles_outside_of_the_field_are_told_of(project, tmp_path, capsys, command):
+    outside = ParticleSet.build("A", np.array([[9000.0, 0.0, 0.0]]), rotations=np.eye(3)[None])
+    listing = _list(project, ParticleSet.concatenate([_particles(project), outside]), "beyond.star")
+    # the second time the folder holds them already
+    for _ in range(2):
+        assert run([command, str(listing), "--output", str(tmp_path / "out"), "--box-size", str(BOX), *PLAIN]) == 0
+        assert "1 particle of the list is seen in no image and was left out." in capsys.readouterr().out

@@ -70,7 +70,7 @@ class ParticleImages:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
-        """Particles of several batches, one after another."""
+        """Particles of several batches, one after another; `common` is the first's, by which sums divide all alike."""
         starts = np.cumsum([0, *(p.count for p in parts)])
         return cls(
             data=torch.cat([p.data for p in parts]),

@@ -81,7 +81,7 @@ def average(
     """
     # here, so that --help does not load torch
     from eucentric.compute.device import resolve_device
-    from eucentric.pipeline.average_files import average_list, caveats_of
+    from eucentric.pipeline.average_files import average_list
     from eucentric.pipeline.executors import shared_work
 
     del debug  # read by the program itself
@@ -133,7 +133,7 @@ def average(
         f"{made.particles} particles, {made.images} images: {words}. "
         f"{f'{made.folder} holds it already' if made.was_current else f'Wrote {made.folder}'}.\n"
     )
-    for caveat in caveats_of(made.about):
+    for caveat in made.caveats:
         sys.stdout.write(f"{caveat}\n")
     if as_json:
         shown = resolution if math.isfinite(resolution) else None

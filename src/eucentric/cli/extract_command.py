@@ -69,6 +69,8 @@ def extract(
         f"{'Kept' if made.was_current else 'Wrote'} {made.particles} particle{'s' * (made.particles != 1)} from "
         f"{made.images} images at {made.pixel_size_angstrom:g} A to {output}; their list is {made.table}.\n"
     )
+    for caveat in made.caveats:
+        sys.stdout.write(f"{caveat}\n")
     if as_json:
         show_json({"exit_code": 0, "table": str(made.table), "particles": made.particles, "images": made.images})
     return 0

@@ -50,6 +50,8 @@ class AverageMade:
     """As `average.json` holds it."""
     was_current: bool
     """Whether the folder held it already."""
+    caveats: tuple[str, ...]
+    """What the user should know of it."""
 
 
 def average_list(
@@ -81,7 +83,9 @@ def average_list(
     InputError : too few particles, poses or halves missing, masks that do not fit, files in the way
     """
     started = time.perf_counter()
-    job = _with_poses(open_particles(target, extract, table=table, device=device))
+    whole = open_particles(target, extract, table=table, device=device)
+    job = _with_poses(whole)
+    caveats = [*whole.caveats(), *_without_poses(len(whole) - len(job))]
     run = ParticleRun.begin(
         output,
         "average",
@@ -96,7 +100,7 @@ def average_list(
         given = None if mask is None else _read_mask(mask, job)
         result = average_job(job, params, mask=given, executor=executor, on_step=on_step)
         about = write_average(output, job, result, params)
-        finish_average(run, about)
+        finish_average(run, about, caveats)
     return AverageMade(
         folder=output,
         particles=int(about.get("particles", 0)),
@@ -105,7 +109,17 @@ def average_list(
         seconds=time.perf_counter() - started,
         about=about,
         was_current=run.is_current,
+        caveats=(*caveats, *caveats_of(about)),
     )
+
+
+def _without_poses(count: int) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"{count} particle{'s' * (count > 1)} without an orientation {'were' if count > 1 else 'was'} left out: `eucentric average "
+        "--auto` finds orientations."
+    ]
 
 
 def _with_poses(job: ParticleJob) -> ParticleJob:

@@ -82,6 +82,7 @@ def classify_list(
     names = ["particles.star", SUMMARY, *(f"class_{k + 1}.mrc" for k in range(params.classes))]
     refuse_to_replace([output / name for name in names], [target, *references], overwrite)
     job = open_particles(target, extract, table=table, device=device)
+    left_out = job.caveats()
     if len(job) < 2 * params.classes:
         raise InputError(
             f"{len(job)} particles are seen; expected {2 * params.classes} or more for {params.classes} classes of two halves."
@@ -104,7 +105,7 @@ def classify_list(
         ),
         found=found,
         relations=related,
-        caveats=(*caveats(list(related)), *_doubts(found, counts)),
+        caveats=(*left_out, *caveats(list(related)), *_doubts(found, counts)),
         seconds=time.perf_counter() - started,
     )
     _write(output, job, made, averages, tilts, focus, params)

@@ -41,6 +41,8 @@ class ParticlesExtracted:
     pixel_size_angstrom: float
     was_current: bool = False
     """Whether the folder held them already."""
+    caveats: tuple[str, ...] = ()
+    """What the user should know of them."""
 
 
 def extract_particles(
@@ -84,7 +86,7 @@ def extract_particles(
         overwrite=overwrite,
     )
     if run.is_current:
-        return _as_before(run, listing)
+        return _as_before(run, listing, job.caveats())
     number = _numbers(job.particles)
     names: list[str] = [""] * len(job)
     weights: list[str] = [""] * len(job)
@@ -128,11 +130,13 @@ def extract_particles(
     _write_table(listing, job, texts, form, premultiplied and params.ctf)
     write_star(optimisation, {"": {"rlnTomoParticlesFile": [str(listing)], "rlnTomoTomogramsFile": [str(job.table)]}})
     metrics: dict[str, float | None] = {"particles": len(job), "images": images, "pixel_size_angstrom": pixel}
-    run.finish([listing, optimisation], metrics)
-    return ParticlesExtracted(table=listing, particles=len(job), images=images, pixel_size_angstrom=pixel)
+    run.finish([listing, optimisation], metrics, job.caveats())
+    return ParticlesExtracted(
+        table=listing, particles=len(job), images=images, pixel_size_angstrom=pixel, caveats=job.caveats()
+    )
 
 
-def _as_before(run: ParticleRun, listing: Path) -> ParticlesExtracted:
+def _as_before(run: ParticleRun, listing: Path, caveats: tuple[str, ...]) -> ParticlesExtracted:
     """What the record of the folder tells."""
     found = run.metrics()
     return ParticlesExtracted(
@@ -141,6 +145,7 @@ def _as_before(run: ParticleRun, listing: Path) -> ParticlesExtracted:
         images=int(found["images"]),
         pixel_size_angstrom=found["pixel_size_angstrom"],
         was_current=True,
+        caveats=caveats,
     )
 
 
