@@ -78,7 +78,8 @@ def asked(monkeypatch):
     """Which series were aligned again, about which axis; the second alignment keeps the axis and marks the shifts."""
     calls = []
 
-    def again(series, images, params, *, axis_deg, progress=None):
+    def again(series, images, params, *, axis_deg, tracks=None, progress=None):
+        assert tracks is None
         calls.append((series.name, axis_deg, params.axis_search_deg, params.start))
         poses = [dataclasses.replace(p, x_shift_angstrom=9.0) for p in series.poses]
         return aligning.Aligned(
