@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from eucentric.cli import main
 from eucentric.errors import InputError
 from eucentric.viewer import neuroglancer_client
+from eucentric.viewer.index_page import state_words
 from eucentric.viewer.serve import make_viewer
 
 
@@ -44,6 +46,7 @@ def test_the_program_serves_until_it_is_interrupted_and_writes_nothing(project):
         (["PROJECT", "--host", "0.0.0.0"], "--allow-remote"),
         (["PROJECT", "--host", "0.0.0.0", "--allow-remote"], "every address"),
         (["PROJECT", "--port", "TAKEN"], "cannot be used"),
+        (["PROJECT", "--port", "99999"], "expected 0 (a free one) to 65535"),
     ],
 )
 def test_wrong_wishes_are_told_in_words(project, capsys, arguments, words):
@@ -69,6 +72,32 @@ def test_without_neuroglancer_the_extra_is_named(project, serve, monkeypatch):
                     text = error.read().decode()
             assert "eucentric[viz]" in text
             assert "<iframe" not in text
+
+
+def test_pages_of_a_series_lead_to_each_other(project, serve):
+    pages = ("/tomogram/", "/slices/", "/tilts/", "/repair/tracks/", "/repair/draw/")
+    with serve(project) as viewer:
+        for page in pages:
+            request = urllib.request.Request(viewer.address.rstrip("/") + page + "TS_01")
+            request.add_header("Cookie", f"{viewer.site.cookie}={viewer.site.guard.token}")
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                found = answer.read().decode().partition('<nav aria-label="Series"')[2].partition("</nav>")[0]
+            assert re.findall('href="([^"]*)TS_01"', found) == [one for one in pages if one != page]
+            assert re.findall('href="([^"]*)TS_02"', found) == [page]
+
+
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [
+        ({"motion": "done", "align": "done", "ctf": "waiting"}, "align done"),
+        ({"motion": "done", "align": "outdated"}, "align done, outdated"),
+        ({"motion": "done", "align": "failed", "ctf": "waiting"}, "failed in align"),
+        ({"motion": "left out", "align": "left out"}, "left out"),
+        ({"motion": "waiting"}, "to do"),
+    ],
+)
+def test_the_first_page_says_how_far_a_series_came(states, words):
+    assert state_words(states) == words
 
 
 def test_a_viewer_of_two_projects_keeps_their_cookies_apart(project):

@@ -12,7 +12,7 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.ome_zarr import read_ome_zarr
 from eucentric.io.ome_zarr_writer import write_ome_zarr
 from eucentric.models.particles import ParticleSet
-from eucentric.viewer import annotations, pictures, surfaces
+from eucentric.viewer import annotations, pictures, surfaces, tilts_images
 from eucentric.viewer.project_view import mesh_files, pick_files, volume_files
 from eucentric.viewer.scene import pick_layers
 from eucentric.viewer.site import Site
@@ -293,9 +293,9 @@ def test_cut_outs_of_tilts_have_the_particle_in_their_middle(tmp_path):
     root = make_project(tmp_path / "p", ("TS_01",)).resolve()
     series = read_series(root, "TS_01")
     for place in PLACES_XYZ_ANGSTROM:
-        pixels, visible = pictures.places_in_tilts(root, series, place)
+        pixels, visible = tilts_images.places_in_tilts(root, series, place)
         for tilt in np.flatnonzero(visible):
-            cut = pictures.tilt_cut_out(root, series.tilts[tilt], pixels[tilt], 4)
+            cut = tilts_images.tilt_cut_out(root, series.tilts[tilt], pixels[tilt], 4)
             y, x = np.mgrid[:9, :9] - 4
             weight = np.clip(-np.nan_to_num(cut) - 0.2, 0, None)
             middle = np.array([(weight * x).sum(), (weight * y).sum()]) / weight.sum()

@@ -9,7 +9,7 @@ from tornado.web import HTTPError
 from eucentric.errors import EucentricError, InputError
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.viewer import pictures
+from eucentric.viewer import pictures, tilts_images
 from eucentric.viewer.annotations import axis_length_angstrom
 from eucentric.viewer.handlers import BaseHandler, PageHandler
 from eucentric.viewer.layer_handlers import read_picks
@@ -93,7 +93,7 @@ def _tilts(root: Any, name: str, place: Any) -> tuple[list[dict[str, Any]], str 
     if series is None:
         return [], "The series has no images."
     try:
-        _, visible = pictures.places_in_tilts(root, series, place)
+        _, visible = tilts_images.places_in_tilts(root, series, place)
     except EucentricError as error:
         return [], str(error)
     shown = [
@@ -154,9 +154,9 @@ class TiltHandler(_PictureHandler):
         series: TiltSeries | None = site.recent(lambda: read_series(site.root, name), "tilts", name)
         if series is None or tilt >= len(series.tilts):
             raise HTTPError(404)
-        pixels, visible = pictures.places_in_tilts(site.root, series, particles.positions_angstrom[row])
+        pixels, visible = tilts_images.places_in_tilts(site.root, series, particles.positions_angstrom[row])
         if not visible[tilt]:
             raise InputError("This place lies outside of the image.")
         half = shown_half_angstrom(particles) / series.pixel_size_angstrom
-        cut = pictures.tilt_cut_out(site.root, series.tilts[tilt], pixels[tilt], half)
-        return pictures.grey_png(cut, pictures.tilt_limits(cut))
+        cut = tilts_images.tilt_cut_out(site.root, series.tilts[tilt], pixels[tilt], half)
+        return pictures.grey_png(cut, tilts_images.tilt_limits(cut))

@@ -1,30 +1,20 @@
-"""Grey pictures of what is asked for: small ones of tomograms, slices through a particle, its places in tilt images. y points up."""
+"""Grey pictures of what is asked for: small ones of tomograms, slices through a particle. y points up."""
 
-from pathlib import Path
 from typing import Literal
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric.errors import InputError
-from eucentric.io.movies import read_movie
-from eucentric.io.mrc import read_mrc
-from eucentric.io.warps import read_image_warp
-from eucentric.models.particle_projection import project_particles
-from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.models.tomogram_frames import TomogramFrame
 from eucentric.typing import FloatArray
-from eucentric.viewer.security import inside_path
 from eucentric.viewer.volumes import Volume
 
 Plane = Literal["xy", "xz", "yz"]
 _THUMBNAIL_PIXELS = 240
 _THUMBNAIL_PLANES = 5
-_CUT_OUT_PIXELS = 96
 _SLICE_ANGSTROM = 40.0
 """Thickness of a slice through a particle: thinner than what is picked, thick enough to see it above the noise."""
-_TILT_PERCENTILES = (0.5, 99.5)
 
 
 def grey_png(image: NDArray[np.float32], limits: tuple[float, float]) -> bytes:
@@ -91,52 +81,3 @@ def slice_through(
         mean = box.mean(axis=across)
         whole[starts[0] : starts[0] + mean.shape[0], starts[1] : starts[1] + mean.shape[1]] = mean
     return whole
-
-
-def places_in_tilts(root: Path, series: TiltSeries, place_angstrom: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(tilt, 2) pixels x, y of a place in the images of its series, and whether each lies in its image.
-
-    Raises
-    ------
-    InputError : a series that is not aligned, or a warp outside of the project
-    """
-    warp = None
-    if series.warp is not None:
-        warp = read_image_warp(inside_path(root, root / series.warp), [t.acquisition for t in series.tilts])
-    seen = project_particles(place_angstrom[None], series, warp)
-    return seen.pixels[:, 0], seen.visible[:, 0]
-
-
-def tilt_cut_out(root: Path, tilt: Tilt, pixel_xy: FloatArray, half_px: float) -> NDArray[np.float32]:
-    """A square about a pixel of a tilt's image, shrunk where it is large.
-
-    Raises
-    ------
-    InputError : no image, or one outside of the project
-    """
-    if tilt.image is None:
-        raise InputError(f"The tilt at {tilt.nominal_tilt_deg:.1f} degrees has no image yet.")
-    number, at, rest = tilt.image.partition("@")
-    numbered = bool(at) and number.isdigit()
-    path = inside_path(root, root / (rest if numbered else tilt.image))
-    stack = read_movie(path)[0] if path.suffix.lower() in (".tif", ".tiff") else read_mrc(path)[0]
-    section = int(number) - 1 if numbered else 0
-    if section >= len(stack):
-        raise InputError(f"`{path.name}` does not hold the image of the tilt at {tilt.nominal_tilt_deg:.1f} degrees.")
-    half = max(round(half_px), 4)
-    x, y = (int(v) for v in np.rint(pixel_xy))
-    rows, columns = stack.shape[1:]
-    whole = np.full((2 * half + 1, 2 * half + 1), np.nan, np.float32)
-    y0, y1, x0, x1 = max(y - half, 0), min(y + half + 1, rows), max(x - half, 0), min(x + half + 1, columns)
-    if y1 > y0 and x1 > x0:
-        whole[y0 - y + half : y1 - y + half, x0 - x + half : x1 - x + half] = stack[section, y0:y1, x0:x1]
-    return shrunk(whole, _CUT_OUT_PIXELS)
-
-
-def tilt_limits(image: NDArray[np.float32]) -> tuple[float, float]:
-    """Black and white of a cut-out."""
-    known = image[np.isfinite(image)]
-    if not known.size:
-        return 0.0, 1.0
-    low, high = np.percentile(known, _TILT_PERCENTILES)
-    return float(low), float(high)

@@ -75,6 +75,16 @@ def need_series(root: Path, name: str) -> str:
     return name
 
 
+def neighbours(root: Path, name: str) -> dict[str, str | None]:
+    """The series before (`previous`) and after (`next`); InputError where the project has no such series."""
+    names = series_names(root)
+    place = names.index(need_series(root, name))
+    return {
+        "previous": names[place - 1] if place else None,
+        "next": names[place + 1] if place + 1 < len(names) else None,
+    }
+
+
 def read_series(root: Path, name: str) -> TiltSeries | None:
     """A series as the furthest stage left it; None where no table can be read."""
     tables = [t for stage in _STAGES for t in (row_path(root / stage, name), root / stage / "tilt_series.star")]

@@ -19,7 +19,7 @@ from eucentric.typing import FloatArray
 from eucentric.viewer.curate_handlers import next_steps
 from eucentric.viewer.handlers import ApiHandler, BaseHandler, PageHandler
 from eucentric.viewer.pictures import shrunk
-from eucentric.viewer.project_view import need_series, read_series, series_names
+from eucentric.viewer.project_view import need_series, neighbours, read_series
 from eucentric.viewer.security import inside_path
 from eucentric.viewer.site import Site
 from eucentric.viewer.tilts_images import read_tilt_image, tilt_picture
@@ -32,13 +32,11 @@ class RepairTracksHandler(PageHandler):
     """The page."""
 
     async def get(self, name: str) -> None:
-        names = await self.in_thread(lambda: (need_series(self.site.root, name), series_names(self.site.root))[1])
-        place = names.index(name)
+        beside = await self.in_thread(neighbours, self.site.root, name)
         self.page(
             "repair_tracks.html",
             name=name,
-            previous=names[place - 1] if place else None,
-            next=names[place + 1] if place + 1 < len(names) else None,
+            **beside,
             values={"series": name},
         )
 

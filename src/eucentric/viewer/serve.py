@@ -17,6 +17,7 @@ from eucentric.viewer.security import MOST_BODY_BYTES, Guard, check_host
 from eucentric.viewer.site import Site
 
 LOOPBACK = "127.0.0.1"
+_MOST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,13 +82,14 @@ def make_viewer(
     root = find_project(project).resolve()
     hosts = check_host(host, allow_remote)
     guard = Guard(hosts=hosts) if token is None else Guard(hosts=hosts, token=token)
+    if not 0 <= port <= _MOST_PORT:
+        raise InputError(f"--port {port} is no port: expected 0 (a free one) to {_MOST_PORT}.")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         bound = socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or error
+    except OSError as error:
         raise InputError(
-            f"Port {port} at {host} cannot be used: {why}. Leave --port out to take a free one."
+            f"Port {port} at {host} cannot be used: {error.strerror or error}. Leave --port out to take a free one."
         ) from error
     bound.setblocking(False)
     number: int = bound.getsockname()[1]

@@ -16,7 +16,7 @@ from eucentric.pipeline.records import excluded_series
 from eucentric.viewer.annotations import axis_length_angstrom
 from eucentric.viewer.curate_handlers import need_own_folders, next_steps
 from eucentric.viewer.handlers import ApiHandler, BaseHandler, PageHandler
-from eucentric.viewer.project_view import find_volume, need_series, series_names, volume_files
+from eucentric.viewer.project_view import find_volume, need_series, neighbours, volume_files
 from eucentric.viewer.site import Site
 from eucentric.viewer.slices_images import slice_picture
 from eucentric.viewer.volumes import Volume
@@ -49,19 +49,16 @@ def page_values(site: Site, name: str, chosen: str | None, volume_key: str | Non
     InputError : no such series
     """
     root = site.root
-    names = series_names(root)
-    need_series(root, name)
+    beside = neighbours(root, name)
     volumes = [v for v in volume_files(root, name) if v.kind == "image"]
     lists = list_names(root) or [_FIRST_LIST]
-    place = names.index(name)
     shown = next((v for v in volumes if v.key == volume_key), volumes[0] if volumes else None)
     left_out = excluded_series(read_exclusions(root)).get(name)
     return {
         "name": name,
         "volumes": volumes,
         "lists": lists,
-        "previous": names[place - 1] if place else None,
-        "next": names[place + 1] if place + 1 < len(names) else None,
+        **beside,
         "left_out": left_out,
         "has_volume": shown is not None,
         "values": {

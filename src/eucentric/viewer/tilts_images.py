@@ -1,4 +1,6 @@
-"""Tilt images as the alignment puts them: the tilt axis upright, the same point of the specimen in the middle of each."""
+"""Tilt images: as the alignment puts them, the tilt axis upright and the same point of the specimen in the middle of each; and what
+lies about a particle in each, as recorded.
+"""
 
 from pathlib import Path
 
@@ -10,11 +12,15 @@ from scipy.ndimage import affine_transform
 from eucentric.errors import InputError
 from eucentric.io.movies import read_movie
 from eucentric.io.mrc import read_mrc
-from eucentric.models.tilt_series import Tilt, TiltPose
+from eucentric.io.warps import read_image_warp
+from eucentric.models.particle_projection import project_particles
+from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
+from eucentric.typing import FloatArray
 from eucentric.viewer.pictures import shrunk
 from eucentric.viewer.security import inside_path
 
 MOST_PIXELS = 640
+_CUT_OUT_PIXELS = 96
 _PERCENTILES = (0.5, 99.5)
 _QUALITY = 88
 
@@ -36,6 +42,47 @@ def read_tilt_image(root: Path, tilt: Tilt) -> NDArray[np.float32]:
     if section >= len(stack):
         raise InputError(f"`{path.name}` does not hold the image of the tilt at {tilt.nominal_tilt_deg:.1f} degrees.")
     return np.asarray(stack[section], dtype=np.float32)
+
+
+def places_in_tilts(root: Path, series: TiltSeries, place_angstrom: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(tilt, 2) pixels x, y of a place in the images of its series, and whether each lies in its image.
+
+    Raises
+    ------
+    InputError : a series that is not aligned, or a warp outside of the project
+    """
+    warp = None
+    if series.warp is not None:
+        warp = read_image_warp(inside_path(root, root / series.warp), [t.acquisition for t in series.tilts])
+    seen = project_particles(place_angstrom[None], series, warp)
+    return seen.pixels[:, 0], seen.visible[:, 0]
+
+
+def tilt_cut_out(root: Path, tilt: Tilt, pixel_xy: FloatArray, half_px: float) -> NDArray[np.float32]:
+    """A square about a pixel of a tilt's image as it was recorded, shrunk where it is large; NaN outside of the image.
+
+    Raises
+    ------
+    InputError : no image, or one outside of the project
+    """
+    image = read_tilt_image(root, tilt)
+    half = max(round(half_px), 4)
+    x, y = (int(v) for v in np.rint(pixel_xy))
+    rows, columns = image.shape
+    whole = np.full((2 * half + 1, 2 * half + 1), np.nan, np.float32)
+    y0, y1, x0, x1 = max(y - half, 0), min(y + half + 1, rows), max(x - half, 0), min(x + half + 1, columns)
+    if y1 > y0 and x1 > x0:
+        whole[y0 - y + half : y1 - y + half, x0 - x + half : x1 - x + half] = image[y0:y1, x0:x1]
+    return shrunk(whole, _CUT_OUT_PIXELS)
+
+
+def tilt_limits(image: NDArray[np.float32]) -> tuple[float, float]:
+    """Black and white of a tilt image, or of a part of one."""
+    known = image[np.isfinite(image)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = np.percentile(known, _PERCENTILES)
+    return float(low), float(high)
 
 
 def aligned_image(
@@ -69,8 +116,7 @@ def aligned_image(
 
 def tilt_picture(image: NDArray[np.float32]) -> bytes:
     """A JPEG with rows going up; nothing is middle grey."""
-    known = image[np.isfinite(image)]
-    low, high = (float(v) for v in np.percentile(known, _PERCENTILES)) if known.size else (0.0, 1.0)
+    low, high = tilt_limits(image)
     grey = np.clip((image - low) / max(high - low, 1e-30), 0.0, 1.0)
     pixels = np.rint(255.0 * np.where(np.isfinite(grey), grey, 0.5)).astype(np.uint8)
     return bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels[::-1]), level=_QUALITY))

@@ -17,7 +17,7 @@ from eucentric.pipeline.settings import Exclusion
 from eucentric.pipeline.steps import IMPORT_TABLE
 from eucentric.viewer.curate_handlers import next_steps
 from eucentric.viewer.handlers import ApiHandler, BaseHandler, PageHandler
-from eucentric.viewer.project_view import need_series, read_series, series_names
+from eucentric.viewer.project_view import need_series, neighbours, read_series
 from eucentric.viewer.site import Site
 from eucentric.viewer.tilts_images import aligned_image, read_tilt_image, tilt_picture
 
@@ -31,13 +31,11 @@ class TiltsHandler(PageHandler):
     """The page."""
 
     async def get(self, name: str) -> None:
-        names = await self.in_thread(lambda: (need_series(self.site.root, name), series_names(self.site.root))[1])
-        place = names.index(name)
+        beside = await self.in_thread(neighbours, self.site.root, name)
         self.page(
             "tilts.html",
             name=name,
-            previous=names[place - 1] if place else None,
-            next=names[place + 1] if place + 1 < len(names) else None,
+            **beside,
             reasons=REASONS,
             values={"series": name},
         )

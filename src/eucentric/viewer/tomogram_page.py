@@ -19,6 +19,7 @@ from eucentric.viewer.project_view import (
     VolumeFile,
     mesh_files,
     need_series,
+    neighbours,
     pick_files,
     volume_files,
 )
@@ -61,11 +62,12 @@ class TomogramHandler(PageHandler):
     """The page. `?picks=KEY&particle=N` opens it at a particle."""
 
     async def get(self, name: str) -> None:
-        await self.in_thread(need_series, self.site.root, name)
+        beside = await self.in_thread(neighbours, self.site.root, name)
         found = await self.in_thread(_find, self.site, name)
         self.page(
             "tomogram.html",
             name=name,
+            **beside,
             has_client=has_neuroglancer(),
             volumes=[file for file, _ in found.volumes],
             picks=[(file, len(particles)) for file, particles in found.picks],
