@@ -63,6 +63,8 @@ def test_edits_at_the_command_line(program, root):
         (["--undo", "--redo"], "Several things"),
         (["--exclude", "TS_01", "--rate", "TS_01", "3"], "Several things"),
         (["--tilt", "3"], "give --exclude SERIES"),
+        (["--exclude", "TS_01", "--acquisition", "2"], "give --tilt DEGREES"),
+        (["--include", "TS_01", "--reason", "thin"], "--reason belongs to"),
         (["--add", "0", "0", "0"], "--picks NAME --tomogram NAME"),
         (["--picks", "seven", "--tomogram", "TS_01"], "What is to be done"),
         (["--picks", "seven", "--tomogram", "TS_01", "--move", "TS_01/1"], "belong together"),

@@ -184,7 +184,7 @@ def test_ratings_are_a_table(curation):
         ),
         (AddPick(tomogram="TS_03", picks="seven", position=(0.0, 0.0, 0.0)), "TS_03 has no tomogram"),
         (AddPick(tomogram="TS_01", picks="../up", position=(0.0, 0.0, 0.0)), "cannot be the name of a list"),
-        (DeletePick(**LIST, pick="TS_01/9"), "has no pick TS_01/9 in TS_01; it has 3 picks there"),
+        (DeletePick(**LIST, pick="TS_01/9"), "has no pick TS_01/9 in TS_01; it has 3 there"),
         (DeletePick(tomogram="TS_02", picks="seven", pick="TS_01/1"), "has no pick TS_01/1 in TS_02"),
         (DeletePick(tomogram="TS_01", picks="nine", pick="TS_01/1"), "no list of picks called `nine`"),
         (MovePick(**LIST, pick="TS_01/1", position=(-100.0, 20.0, 30.0)), "lies at -100.0, 20.0, 30.0 A already"),

@@ -123,6 +123,10 @@ def _edits(
         found.append(edit_of({"kind": f"include-{end}", "series": include, **which}))
     if rate is not None:
         found.append(edit_of({"kind": "rate-tomogram", "tomogram": rate[0], "rating": rate[1], "note": reason or ""}))
+    if acquisition is not None and tilt is None:
+        raise InputError("--acquisition tells tilts of the same angle apart: give --tilt DEGREES with it.")
+    if reason is not None and exclude is None and rate is None:
+        raise InputError("--reason belongs to --exclude and --rate; other edits have none.")
     if tilt is not None and exclude is None and include is None:
         raise InputError("--tilt says which tilt of a series: give --exclude SERIES or --include SERIES with it.")
     return found

@@ -202,7 +202,7 @@ def _require_pick(edit: DeletePick | MovePick, place: Workplace) -> Pick:
     found = next((p for p in here if p.name == edit.pick), None)
     if found is None:
         raise InputError(
-            f"The list {edit.picks} has no pick {edit.pick} in {edit.tomogram}; it has {len(here)} picks there. "
+            f"The list {edit.picks} has no pick {edit.pick} in {edit.tomogram}; it has {len(here)} there. "
             "It may have been deleted, or the list made anew."
         )
     return found
