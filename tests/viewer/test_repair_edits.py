@@ -293,9 +293,9 @@ def test_edits_from_a_file_and_what_is_set_by_hand_in_words(project, tmp_path, c
     code, out, _ = repair("--edits", file, "--json")
     assert code == 0
     assert "Deleted the track of point 1" in out
-    assert "2 tracks were corrected, 0 of their 10 places set by hand." in out
+    assert "Its tracks are corrected: 0 of 10 places set by hand." in out
     assert "They are used once the bottom is marked too." in out
-    assert f"{NAMES[1]}: Labels 3 are painted, with 1 strokes." in out
+    assert f"{NAMES[1]}: Painted labels: 3; strokes 1." in out
     assert json.loads(out.strip().splitlines()[-1])["done"][0].startswith("deleted the track")
     for content, words in (
         ("{", "is not JSON"),

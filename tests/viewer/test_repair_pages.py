@@ -67,6 +67,7 @@ def attribute(page, selector, name):
 def test_a_point_that_is_dragged_stands_in_the_tracks_where_it_is_seen(open_page, project, seen):
     page = open_page(f"/repair/tracks/{SERIES}")
     until(page, lambda: page.locator("#rows tr").count() == 3)
+    assert not serious_faults(page)  # also before a point is chosen
     page.locator("#worst").click()
     until(page, lambda: attribute(page, "#holder canvas", "data-shown") == "3")
     assert "Point 1" in page.locator("#chosen").inner_text()

@@ -38,7 +38,7 @@ class Draw(PlacedEdit):
         """What was drawn."""
         count = sum(len(line) for line in self.lines)
         named = f" ({self.label})" if self.label else ""
-        return f"drew {self.shape} {self.number}{named} in {self.series}, {count} points in all"
+        return f"drew {self.shape} {self.number}{named} in {self.series}, {count} {'point' if count == 1 else 'points'} in all"
 
     def checked(self, place: Workplace) -> tuple[Self, Before]:
         """Inside of the tomogram, and enough of it to be what it is called."""

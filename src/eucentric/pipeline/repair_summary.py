@@ -106,23 +106,21 @@ def _scope(entry: Entry) -> tuple[str, str]:
 def _tracks(root: Path, series: str, done: tuple[Entry, ...]) -> str:
     table = corrected_tracks(root, series, done)
     hand = sum(row.by_hand for row in table.values())
-    return f"{len({p for p, _ in table})} tracks were corrected, {hand} of their {len(table)} places set by hand."
+    return f"Its tracks are corrected: {hand} of {len(table)} places set by hand."
 
 
 def _levels(root: Path, series: str, done: tuple[Entry, ...]) -> str:
     del root
     count = Counter(m.face for m in face_points(series, done).values())
     missing = [face for face in ("top", "bottom") if not count[face]]
-    words = f"{count['top']} points are marked on the top of the specimen and {count['bottom']} on its bottom."
+    words = f"Marked on the specimen: {count['top']} on its top, {count['bottom']} on its bottom."
     return words if not missing else f"{words} They are used once the {missing[0]} is marked too."
 
 
 def _drawn(root: Path, series: str, done: tuple[Entry, ...]) -> str:
     del root
     count = Counter(d.shape for d in drawings_of(series, done).values())
-    return (
-        f"{count['point']} groups of points, {count['filament']} filaments and {count['surface']} surfaces are drawn."
-    )
+    return f"Drawn: groups of points {count['point']}, filaments {count['filament']}, surfaces {count['surface']}."
 
 
 def _labels(root: Path, series: str, done: tuple[Entry, ...]) -> str:
@@ -130,7 +128,7 @@ def _labels(root: Path, series: str, done: tuple[Entry, ...]) -> str:
     strokes, names = strokes_of(series, done), label_names(done)
     used = sorted({s.label for s in strokes})
     told = ", ".join(f"{n} ({names[n]})" if n in names else str(n) for n in used)
-    return f"Labels {told} are painted, with {len(strokes)} strokes."
+    return f"Painted labels: {told}; strokes {len(strokes)}."
 
 
 _WORDS = {"tracks": _tracks, "levels": _levels, "drawn": _drawn, "labels": _labels}

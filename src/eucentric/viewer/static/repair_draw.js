@@ -138,9 +138,9 @@ function item(text, ...buttons) {
 function list() {
   byId("drawings").firstElementChild.replaceChildren(...state.drawings.map((one) => {
     const count = one.lines.reduce((sum, line) => sum + line.length, 0);
-    const what = one.shape === "surface" ? `${one.lines.length} contours` : `${count} points`;
+    const [number, noun] = one.shape === "surface" ? [one.lines.length, "contour"] : [count, "point"];
     const title = `${one.shape} ${one.number}${one.label ? ` (${one.label})` : ""}`;
-    return item(`${title}: ${what}`,
+    return item(`${title}: ${number} ${noun}${number === 1 ? "" : "s"}`,
       ["Go", `Go to ${title}`, () => slices.go(one.lines[0][0])],
       ["Delete", `Delete ${title}`, () => change({ kind: "delete-drawing", number: one.number })]);
   }));

@@ -125,11 +125,8 @@ function paintWay(context, point) {
 /** How far the chosen point lies from where it is expected, over the tilts. */
 function chart(point) {
   const holder = byId("chart");
-  if (!point) {
-    holder.replaceChildren();
-    holder.setAttribute("aria-label", "");
-    return;
-  }
+  holder.hidden = !point;
+  if (!point) return;
   const NS = "http://www.w3.org/2000/svg";
   const make = (name, attributes) => {
     const made = document.createElementNS(NS, name);
