@@ -58,6 +58,11 @@ def test_pages_open_without_a_fault_and_by_keyboard(open_page, viewer):
     page.keyboard.press("ArrowLeft")
     page.wait_for_url("**/particle/TS_01/pick-both/2")
     assert page.locator("tr", has_text="score").inner_text().split() == ["score", "0.5"]
+    page.locator("#in-slices").click()
+    page.wait_for_url("**/slices/TS_01?at=*")
+    page.locator("#told-z", has_text="Å").wait_for()
+    told = [float(page.locator(f"#told-{axis}").inner_text().removesuffix("Å")) for axis in "xyz"]
+    assert np.abs(np.array(told) - PLACES_XYZ_ANGSTROM[1]).max() <= 0.5 * VOXEL_ANGSTROM + 0.5
 
 
 def check_pick(page, frame, one, colour):

@@ -75,6 +75,7 @@ def test_a_point_that_is_dragged_stands_in_the_tracks_where_it_is_seen(open_page
     keep_picture(page, "repair-tracks")
     drag(page, on_image(page, seen[3, 1] + [70.0, 0.0]), on_image(page, seen[3, 1]))
     said(page, "Saved: set point 1")
+    said(page, "The next `eucentric run` uses it.")
     path = project / "curation" / "tracks" / f"{SERIES}.star"
     tracks = read_tracks(path, range(TILTS))
     moved = tracks.positions_angstrom[(tracks.points == 1) & (tracks.tilts == 3)][0]
@@ -106,6 +107,7 @@ def test_a_point_that_is_dragged_stands_in_the_tracks_where_it_is_seen(open_page
     said(page, "Saved: set point 3")
     new = read_tracks(path, range(TILTS))
     assert np.abs(new.positions_angstrom[new.points == 3][0] - [-150.0, 60.0]).max() < 0.5 * VOXEL_ANGSTROM
+    until(page, lambda: "point 3" in (attribute(page, "#undo", "title") or ""))
     for _ in range(4):
         before = page.locator("#undo").get_attribute("title")
         page.locator("#undo").click()
@@ -141,6 +143,10 @@ def tool(page, words):
 def test_a_brush_stroke_is_in_the_label_volume_where_it_was_painted(drawing, project):
     page = drawing
     place = PLACES_XYZ_ANGSTROM[0] * [1, 1, 0]
+    page.locator("#label").fill("500")
+    page.locator("#label").press("Tab")
+    said(page, "500 is not between 1 and 127: 127 is used.")
+    page.locator("#label").fill("1")
     page.locator("#radius").fill("45")
     tool(page, "paints a label")
     drag(page, in_slice(page, "xy", place), in_slice(page, "xy", np.add(place, [60.0, -80.0, 0.0])))

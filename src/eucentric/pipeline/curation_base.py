@@ -29,6 +29,9 @@ class Edit(Frozen):
     changes_plan: ClassVar[bool] = False
     """Whether it is written to `eucentric.toml`: no such edit is taken while another command holds the project."""
 
+    for_next_run: ClassVar[bool] = False
+    """Whether stages use it when they are run again, beside what the plan says."""
+
     @property
     def scope(self) -> str:
         """What the edit is about; a kind of thing first, then its names, such as `tilts/TS_01`."""

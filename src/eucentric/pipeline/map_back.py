@@ -114,7 +114,8 @@ def map_back_files(
         )
     if not particles.oriented:
         raise InputError(
-            f"The particles of `{listed}` have no orientations: a map cannot be turned to where it belongs."
+            f"The particles of `{listed}` have no orientations: a map cannot be turned to where it belongs. `eucentric average "
+            "--auto` finds them where a map is known, `eucentric initial-model` where none is."
         )
     volume, voxel = _masked(source, mask, device)
     array = volume.cpu().numpy().astype(np.float64)

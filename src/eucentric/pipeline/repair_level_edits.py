@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -33,6 +33,7 @@ class FacePoint:
 class SetFacePoint(PlacedEdit):
     """Mark a point on a face of the specimen, or move a mark."""
 
+    for_next_run: ClassVar[bool] = True
     kind: Literal["set-face-point"] = "set-face-point"
     face: Face = Field(description="top (larger z) or bottom")
     position: Position = Field(description="A: x, y and z from the specimen centre")
@@ -77,6 +78,7 @@ class SetFacePoint(PlacedEdit):
 class DeleteFacePoint(Edit):
     """Take a mark off a face of the specimen."""
 
+    for_next_run: ClassVar[bool] = True
     kind: Literal["delete-face-point"] = "delete-face-point"
     series: str = Field(description="name of the tilt series")
     number: int = Field(ge=1, description="of the mark")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ Table: TypeAlias = dict[tuple[int, int], Observation]
 
 
 class _OfTracks(Edit):
+    for_next_run: ClassVar[bool] = True
     series: str = Field(description="name of the tilt series")
 
     @property

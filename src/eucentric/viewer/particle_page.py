@@ -74,6 +74,7 @@ class ParticleHandler(PageHandler):
             "pictures": f"/pictures{here}{row + 1}/",
             "previous": f"{here}{row}{more}" if row > 0 else None,
             "next": f"{here}{row + 2}{more}" if row + 1 < len(particles) else None,
+            "slices": f"/slices/{quote(name, safe='')}?at={','.join(f'{v:.1f}' for v in place)}",
             "tomogram": f"/tomogram/{quote(name, safe='')}?picks={quote(key, safe='')}&particle={row + 1}",
             "tilts": tilts,
             "fault": fault,

@@ -10,12 +10,13 @@ function inTurn(work) {
   return done;
 }
 
+const nextRun = (made) => (made.for_next_run ? " The next `eucentric run` uses it." : "");
+
 /** Sends an edit; gives the server's answer, or null where it was refused (which is told). */
 export function edit(values) {
   return inTurn(async () => {
     const made = await send("/api/curation/edit", values);
-    const next = made.changes_plan ? " The next `eucentric run` uses it." : "";
-    say(`Saved: ${made.words}.${next}`);
+    say(`Saved: ${made.words}.${nextRun(made)}`);
     return made;
   });
 }
@@ -24,7 +25,7 @@ export function edit(values) {
 export function reverse(action, scopes) {
   return inTurn(async () => {
     const made = await send(`/api/curation/${action}`, { scopes });
-    say(`${action === "undo" ? "Undone" : "Done again"}: ${made.words}.`);
+    say(`${action === "undo" ? "Undone" : "Done again"}: ${made.words}.${nextRun(made)}`);
     return made;
   });
 }

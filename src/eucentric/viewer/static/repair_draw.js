@@ -363,3 +363,10 @@ fit();
 slices.go([0, 0, 0]);
 byId("radius").value = Math.round(5 * volume.voxel);
 load();
+for (const id of ["label", "radius"]) {
+  byId(id).addEventListener("change", ({ target }) => {
+    const given = target.value;
+    target.value = number(id, Number(target.min), Number(target.max));
+    if (Number(given) !== Number(target.value)) say(`${given || "Nothing"} is not between ${target.min} and ${target.max}: ${target.value} is used.`);
+  });
+}

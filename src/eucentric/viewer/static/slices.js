@@ -284,5 +284,6 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "," || event.key === ".") slices.step(2, event.key === "." ? 1 : -1);
 });
 byId("list").value = state.list;
-open([0, 0, 0]);
+const asked = (new URLSearchParams(location.search).get("at") ?? "").split(",").map(Number);
+open(asked.length === 3 && asked.every(Number.isFinite) ? asked : [0, 0, 0]);
 load();
