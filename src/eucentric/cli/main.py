@@ -22,6 +22,7 @@ Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucen
 _OWN_APPS = {"pick": "eucentric.cli.pick_app:app"}
 """Of stages with further commands below them, or options that are more than their settings."""
 _AVERAGING = {
+    "denoise": "Filter tomograms for the eye; average from the raw data.",
     "extract": "Cut particles from tilt images, for other programs.",
     "initial-model": "Make a first map from picks alone, without reference or orientations.",
     "average": "Average particles into a map, with its resolution.",

@@ -15,6 +15,10 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.pipeline.live_params import LiveParams
 
         return LiveParams
+    if command == "denoise":
+        from eucentric.denoising.params import DenoiseParams
+
+        return DenoiseParams
     if command == "correlate":
         from eucentric.pipeline.correlate_params import CorrelateParams
 
