@@ -69,6 +69,8 @@ class Series:
     truth: torch.Tensor
     """(z, y, x), protein bright."""
     voxel_size: float
+    halves: tuple[torch.Tensor, torch.Tensor] | None = None
+    """Images of the even and of the odd frames, whose sum `images` are."""
 
     def reconstruct(self, params: ReconstructParams, **keywords: Any) -> torch.Tensor:
         """The volume of a method, on the voxels of the truth."""
@@ -147,6 +149,7 @@ def practice_series(name: str = "TS_01", *, voxel_size: float = 8.0, planes: int
         ratio=ratio,
         truth=true_density(truth, folder / "structures", (planes, side, side), voxel_size),
         voxel_size=voxel_size,
+        halves=(even, odd),
     )
 
 

@@ -85,8 +85,6 @@ def test_without_halves_and_with_nan_borders_the_user_is_told(program, tmp_path)
     volume[:, :2], volume[:, :, -3:] = np.nan, np.nan
     content = (tmp_path / "a.mrc").read_bytes()
     (tmp_path / "a.mrc").write_bytes(content[: len(content) - len(raw)] + volume.tobytes())
-    code, out, err = program("denoise", tmp_path / "a.mrc", "--method", "gaussian")
-    assert code == 0, err
     code, out, err = program("denoise", tmp_path / "a.mrc", "--method", "nad", "--iterations", "4")
     assert code == 0, err
     assert "No halves" in out
