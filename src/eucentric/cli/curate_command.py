@@ -94,7 +94,7 @@ def curate(
         word = {"edit": "", "undo": "Undone: ", "redo": "Done again: "}[made.entry.action]
         sys.stdout.write(f"{word}{made.meant.words()}.\n")
         sys.stdout.writelines(f"Wrote {path}.\n" for path in made.written)
-        if made.meant.changes_plan or made.meant.for_next_run:
+        if made.meant.waits_for_run:
             sys.stdout.write(f"Next: eucentric run {project}\n")
     else:
         _show(curation, whole=log)

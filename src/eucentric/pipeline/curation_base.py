@@ -6,6 +6,7 @@ different scopes do not.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +34,20 @@ class Edit(Frozen):
     """Whether stages use it when they are run again, beside what the plan says."""
 
     @property
+    def waits_for_run(self) -> bool:
+        """Whether results do not follow it before the next run."""
+        return self.changes_plan or self.for_next_run
+
+    @property
+    @abstractmethod
     def scope(self) -> str:
         """What the edit is about; a kind of thing first, then its names, such as `tilts/TS_01`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def words(self) -> str:
         """The edit for people."""
-        raise NotImplementedError
 
+    @abstractmethod
     def checked(self, place: Workplace) -> tuple[Self, Before]:
         """The edit with all that it left open decided, and what it replaces.
 
@@ -48,14 +55,13 @@ class Edit(Frozen):
         ------
         InputError : it cannot be done: an unknown name, a number that does not fit, a thing that is so already
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(self, place: Workplace, entry: Entry, *, undone: bool) -> list[Path]:
         """Bring the files of the project into agreement, after the edit was done or undone; what was written.
 
         Called again after a crash: a second call changes nothing.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -41,9 +42,9 @@ class _OfPick(Edit):
         """`picks/<list>/<tomogram>`."""
         return f"picks/{self.picks}/{self.tomogram}"
 
+    @abstractmethod
     def change(self, entry: Entry) -> PickChange:
         """What the edit does to the list."""
-        raise NotImplementedError
 
     def settle(self, place: Workplace, entry: Entry, *, undone: bool) -> list[Path]:
         """Write the list with its edits; without any, only the original is left."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -25,13 +26,13 @@ class _OfPlan(Edit):
 
     changes_plan: ClassVar[bool] = True
 
+    @abstractmethod
     def meant(self, entry: Exclusion) -> bool:
         """Whether an entry of the plan is about the same tilt or series."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wanted(self) -> tuple[Exclusion, ...]:
         """Entries that the plan holds after the edit."""
-        raise NotImplementedError
 
     def now(self, place: Workplace) -> list[dict[str, Any]]:
         """What the plan holds about it."""

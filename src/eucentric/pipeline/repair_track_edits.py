@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeAlias
@@ -34,9 +35,9 @@ class _OfTracks(Edit):
         """`tracks/<series>`."""
         return f"tracks/{self.series}"
 
+    @abstractmethod
     def applied(self, table: Table) -> Table:
         """The table after it."""
-        raise NotImplementedError
 
     def table(self, place: Workplace) -> Table:
         """The table before it; what was found is kept first."""

@@ -59,7 +59,7 @@ def _told(site: Site, made: Sequence[Curated]) -> dict[str, Any]:
         "edits": [one.meant.model_dump(mode="json") for one in made],
         "words": made[-1].meant.words() if made else "",
         "written": list(files),
-        "for_next_run": any(one.meant.changes_plan or one.meant.for_next_run for one in made),
+        "for_next_run": any(one.meant.waits_for_run for one in made),
     }
 
 
