@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from eucentric.cli.options import SETTINGS, RunOptions, run_and_show, show_json, show_summary
+from eucentric.cli.restore_one import VOLUMES, OneTomogram, restore_one
 from eucentric.denoising.params import DenoiseParams
 from eucentric.errors import InputError
 from eucentric.pipeline.summary import RunSummary
 
 _DEFAULT = RunOptions()
-_VOLUMES = (".mrc", ".rec", ".map")
 
 
 def denoise(
@@ -25,13 +25,15 @@ def denoise(
     voltage: float | None = None,
     spherical_aberration: float | None = None,
     amplitude_contrast: float | None = None,
+    tilt_range: tuple[float, float] | None = None,
     settings: Annotated[DenoiseParams | None, SETTINGS] = None,
     options: RunOptions = _DEFAULT,
 ) -> int:
-    """Filter tomograms so that more is seen in them.
+    """Denoise tomograms by a network or a filter, so that more is seen in them.
 
-    Look at denoised tomograms, but average from the raw data: filters change what particles look like.
-    The strength follows the noise, which is measured where half volumes are; a project's raw tomograms stay as they are.
+    Look at denoised tomograms, but average from the raw data: denoising changes what particles look like.
+    The strength follows the noise, which is measured where half volumes are; a project's raw tomograms stay as they are. Beside the
+    result of a network lies `NAME_sigma.mrc`, the standard deviation of every voxel.
 
     Parameters
     ----------
@@ -51,6 +53,8 @@ def denoise(
         mm, for the same; 2.7 where not given
     amplitude_contrast
         part, for the same; 0.07 where not given
+    tilt_range
+        degrees, lowest and highest tilt of one tomogram, for networks; measured in it where not given
     """
     chosen = settings or DenoiseParams()
     optics = {
@@ -59,11 +63,16 @@ def denoise(
         "amplitude_contrast": amplitude_contrast,
     }
     optics = {name: value for name, value in optics.items() if value is not None}
-    if target.suffix.lower() in _VOLUMES:
+    if target.suffix.lower() in VOLUMES and chosen.method == "network":
+        from eucentric.pipeline.restore_files import denoise_by_network
+
+        one = OneTomogram(target, output, half1, half2, pixel_size, tilt_range)
+        return restore_one(one, "denoised", options, partial(denoise_by_network, use=chosen, model=chosen.model))
+    if target.suffix.lower() in VOLUMES:
         return _one_file(target, output, half1, half2, pixel_size, optics, chosen, options)
-    if half1 or half2 or pixel_size is not None or optics:
+    if half1 or half2 or pixel_size is not None or optics or tilt_range:
         raise InputError(
-            "--half1, --half2, --pixel-size and the microscope's options are for one tomogram; a project has its own."
+            "--half1, --half2, --pixel-size, --tilt-range and the microscope's options are for one tomogram; a project has its own."
         )
     from eucentric.pipeline.plan import all_stages
     from eucentric.pipeline.runner import run_stage

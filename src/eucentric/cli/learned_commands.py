@@ -2,8 +2,6 @@
 
 import dataclasses
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +9,12 @@ from cyclopts import Parameter
 
 from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.training_lines import shown_steps
 from eucentric.errors import InputError
 from eucentric.picking.learned.params import PickerParams, PickerUse
 
 if TYPE_CHECKING:
     from eucentric.pipeline.train_picker_files import ModelMade
-
-_QUIET = 60.0  # seconds between lines where the error channel is no terminal
 
 
 def train(
@@ -78,7 +75,7 @@ def train(
         if labels or negatives or target is not None:
             raise InputError("Give either a target with --labels, or --structure alone.")
         made = train_on_structures(
-            structure, output, params, device=where, start=start, seed=seed, overwrite=overwrite, on_step=_shown()
+            structure, output, params, device=where, start=start, seed=seed, overwrite=overwrite, on_step=shown_steps()
         )
         return _tell_model(made, as_json=as_json)
     if target is None or not labels:
@@ -99,7 +96,7 @@ def train(
         start=start,
         seed=seed,
         overwrite=overwrite,
-        on_step=_shown(),
+        on_step=shown_steps(),
     )
     return _tell_model(made, as_json=as_json)
 
@@ -289,22 +286,3 @@ def _table(target: Path, name: str, output: Path | None) -> Path:
 
 def _named(tomogram: str) -> None:
     sys.stderr.write(f"{tomogram}\n")
-
-
-def _shown() -> Callable[[int, int, float], None]:
-    """A line now and then: every second in a terminal, else every minute."""
-    every = 1.0 if sys.stderr.isatty() else _QUIET
-    began = before = time.monotonic()
-    first: int | None = None
-
-    def step(done: int, total: int, loss: float) -> None:
-        nonlocal before, first
-        first = done - 1 if first is None else first
-        now = time.monotonic()
-        if now - before >= every or done == total:
-            left = (now - began) / max(1, done - first) * (total - done)
-            end = "\r" if every < _QUIET and done < total else "\n"
-            sys.stderr.write(f"step {done} of {total}, loss {loss:.3f}, {left:.0f} s left  {end}")
-            before = now
-
-    return step

@@ -21,8 +21,11 @@ Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucen
 """
 _OWN_APPS = {"pick": "eucentric.cli.pick_app:app"}
 """Of stages with further commands below them, or options that are more than their settings."""
+_RESTORING = {
+    "denoise": "Denoise tomograms for the eye, by networks or filters; average from the raw data.",
+    "fill-wedge": "Fill the missing wedge of tomograms; average from the raw data.",
+}
 _AVERAGING = {
-    "denoise": "Filter tomograms for the eye; average from the raw data.",
     "extract": "Cut particles from tilt images, for other programs.",
     "initial-model": "Make a first map from picks alone, without reference or orientations.",
     "average": "Average particles into a map, with its resolution.",
@@ -103,7 +106,10 @@ def make_app() -> App:
         target = f"eucentric.cli.stage_commands:{entry.name}"
         # plain text: settings are many, and reading each as Markdown takes longer than all else
         app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
-    for order, (name, text) in enumerate(_AVERAGING.items(), start=len(STAGES)):
+    for name, text in _RESTORING.items():
+        target = f"eucentric.cli.{name.replace('-', '_')}_app:app"
+        app.command(target, name=name, help=text, group=stages, sort_key=len(STAGES))
+    for order, (name, text) in enumerate(_AVERAGING.items(), start=len(STAGES) + 1):
         module = name.replace("-", "_")
         target = f"eucentric.cli.{module}_command:{module}"
         app.command(target, name=name, help=text, group=stages, sort_key=order, help_format="plaintext")

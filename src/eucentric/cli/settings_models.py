@@ -15,10 +15,8 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.pipeline.live_params import LiveParams
 
         return LiveParams
-    if command == "denoise":
-        from eucentric.denoising.params import DenoiseParams
-
-        return DenoiseParams
+    if command.split(" ")[0] in ("denoise", "fill-wedge"):
+        return _restoring_model(command)
     if command == "correlate":
         from eucentric.pipeline.correlate_params import CorrelateParams
 
@@ -50,3 +48,17 @@ def model_of(command: str) -> type[BaseModel] | None:
         return SharpenParams if command == "sharpen" else LocalResolutionParams
     entry = next((e for e in STAGES if e.name == command), None)
     return None if entry is None else load_settings(entry)
+
+
+def _restoring_model(command: str) -> type[BaseModel]:
+    if command.endswith(" train"):
+        from eucentric.denoising.learned.params import RestorerTraining, WedgeTraining
+
+        return RestorerTraining if command.startswith("denoise") else WedgeTraining
+    if command.startswith("denoise"):
+        from eucentric.denoising.params import DenoiseParams
+
+        return DenoiseParams
+    from eucentric.denoising.restoring_params import FillWedgeParams
+
+    return FillWedgeParams

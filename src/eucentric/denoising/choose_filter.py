@@ -67,6 +67,8 @@ def prepare_filter(
     ------
     InputError : something needed is not given
     """
+    if params.method == "network":
+        raise InputError("A network is no filter. It is applied by `eucentric denoise --method network`.")
     if params.method in NEEDS_NOISE and noise is None:
         raise InputError(f"The method {params.method} needs to know the noise.")
     if params.method == "gaussian":

@@ -1,23 +1,28 @@
-"""Settings of the filters."""
+"""Settings of denoising, by filters or a network."""
 
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from eucentric.models.settings import Frozen
+from eucentric.denoising.learned.params import RestorerUse
 
-Method = Literal["gaussian", "median", "bilateral", "nad", "nlm", "wavelet", "deconvolve"]
+Method = Literal["network", "gaussian", "median", "bilateral", "nad", "nlm", "wavelet", "deconvolve"]
 Transfer = Literal["auto", "uncorrected", "flipped", "multiplied", "corrected"]
 
 
-class DenoiseParams(Frozen):
+class DenoiseParams(RestorerUse):
     """Everything a user may set, with unit, default and reason."""
 
     method: Method = Field(
-        default="wavelet",
-        description="gaussian: smooths all alike; median: drops lone extreme voxels; bilateral: smooths between voxels of like value; "
+        default="network",
+        description="network: what a network expects without the noise; gaussian: smooths all alike; median: drops lone extreme "
+        "voxels; bilateral: smooths between voxels of like value; "
         "nad: diffusion along edges and threads, for membranes and filaments; nlm: averages patches that look alike; "
         "wavelet: takes from every scale what its noise explains; deconvolve: fills in the contrast that defocus took",
+    )
+    model: str = Field(
+        default="shipped",
+        description="of network: a file that `eucentric denoise train` made; shipped: the general one that comes with the program",
     )
     strength: float = Field(
         default=1.0,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -30,13 +31,8 @@ def training_figure(
     count = 1 + len(names)
     figure = Figure(figsize=(4.2 * min(count, 3), 3.4 * -(-count // 3)), layout="constrained")
     axes = decorate(figure.add_subplot(-(-count // 3), min(count, 3), 1))
-    steps = np.arange(1, len(losses) + 1)
-    axes.plot(steps, losses, color="#c9d6e2", linewidth=0.8, label="each step")
-    width = max(1, len(losses) // _SMOOTH)
-    if len(losses) > width > 1:
-        mean = np.convolve(losses, np.full(width, 1.0 / width), mode="valid")
-        axes.plot(steps[width - 1 :], mean, color=FIRST, linewidth=1.4, label=f"mean of {width}")
-    axes.set(xlabel="step", ylabel="loss", title="Training", ylim=(0.0, None))
+    _draw_losses(axes, losses)
+    axes.set_ylim(0.0, None)
     axes.legend(frameon=False, fontsize=8)
     for number, name in enumerate(names):
         axes = decorate(figure.add_subplot(-(-count // 3), min(count, 3), 2 + number))
@@ -55,3 +51,34 @@ def training_figure(
         axes.set_ylim(0.0, 1.15 * max(claimed[-1], found[-1], 1.0))
         axes.legend(frameon=False, fontsize=8)
     return figure
+
+
+def judged_training_figure(losses: FloatArray, checks: Sequence[tuple[int, float]]) -> Figure:
+    """Losses by step, and those on what was held out, the least of which is kept.
+
+    Parameters
+    ----------
+    losses : (step,)
+    checks : step and loss where it was not trained
+    """
+    figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+    _draw_losses(decorate(figure.add_subplot(1, 2, 1)), losses)
+    axes = decorate(figure.add_subplot(1, 2, 2))
+    steps, values = np.array([c[0] for c in checks]), np.array([c[1] for c in checks])
+    axes.plot(steps, values, color=SECOND, linewidth=1.4, marker="o", markersize=3)
+    if len(values):
+        best = int(values.argmin())
+        axes.axvline(steps[best], color=GREY, linestyle=":", linewidth=1.0, label=f"kept: step {steps[best]}")
+        axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="step", ylabel="loss", title="Where it was not trained")
+    return figure
+
+
+def _draw_losses(axes: Axes, losses: FloatArray) -> None:
+    steps = np.arange(1, len(losses) + 1)
+    axes.plot(steps, losses, color="#c9d6e2", linewidth=0.8, label="each step")
+    width = max(1, len(losses) // _SMOOTH)
+    if len(losses) > width > 1:
+        mean = np.convolve(losses, np.full(width, 1.0 / width), mode="valid")
+        axes.plot(steps[width - 1 :], mean, color=FIRST, linewidth=1.4, label=f"mean of {width}")
+    axes.set(xlabel="step", ylabel="loss", title="Training")

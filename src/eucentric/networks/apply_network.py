@@ -20,6 +20,7 @@ def apply_network(
     volume: Float[Tensor, "channel z y x"],
     *,
     tile: int | None = None,
+    halo: int | None = None,
     half: bool = True,
     finish: Callable[[Float[Tensor, "out z y x"]], Float[Tensor, "result z y x"]] | None = None,
 ) -> Float[Tensor, "result z y x"]:
@@ -30,6 +31,7 @@ def apply_network(
     Parameters
     ----------
     tile : voxels along each edge of what a tile gives; from the free memory where None
+    halo : voxels around it that are read besides; the whole reach where None, and fewer for a result that is a little off near seams
     half : compute in bfloat16
     finish : done to each tile's result, such as a softmax over the channels
 
@@ -50,7 +52,7 @@ def apply_network(
             out.append(volume.new_empty((part.shape[0], *volume.shape[1:]), dtype=torch.float32))
         out[0][(slice(None), *where)] = part
 
-    visit_network(network, volume, keep, tile=tile, half=half)
+    visit_network(network, volume, keep, tile=tile, halo=halo, half=half)
     return out[0]
 
 
@@ -60,6 +62,7 @@ def visit_network(
     visit: Callable[[Float[Tensor, "out z y x"], tuple[slice, ...]], None],
     *,
     tile: int | None = None,
+    halo: int | None = None,
     half: bool = True,
 ) -> None:
     """As :func:`apply_network`, for results that are too large to be kept: each tile is shown with its place (z, y, x)."""
@@ -72,11 +75,11 @@ def visit_network(
     sizes = tuple(volume.shape[1:])
     pads = [-n % multiple for n in sizes]
     padded = functional.pad(volume, (0, pads[2], 0, pads[1], 0, pads[0]))
-    halo = multiple * -(-params.reach // multiple)
-    core = _tile_size(network, volume.device, halo) if tile is None else multiple * max(1, tile // multiple)
+    around = multiple * -(-(params.reach if halo is None else halo) // multiple)
+    core = _tile_size(network, volume.device, around) if tile is None else multiple * max(1, tile // multiple)
     network.eval()
     with torch.inference_mode():
-        for outer, inner, target in _tiles(tuple(padded.shape[1:]), core, halo):
+        for outer, inner, target in _tiles(tuple(padded.shape[1:]), core, around):
             part = padded[(slice(None), *outer)][None].contiguous(memory_format=torch.channels_last_3d)
             if half:
                 with half_precision(volume.device):

@@ -12,6 +12,10 @@ class UNetParams(Frozen):
     out_channels: int = Field(default=1, ge=1, description="volumes that come out")
     width: int = Field(default=16, ge=2, description="channels at full sampling; twice as many at each coarser level")
     levels: int = Field(default=3, ge=1, le=6, description="samplings, each half as fine as the one before")
+    normalise: bool = Field(
+        default=True,
+        description="batch normalisation; without it, strengths pass through as they are, as restoring a volume needs",
+    )
 
     @property
     def multiple(self) -> int:
@@ -37,3 +41,8 @@ class TrainingParams(Frozen):
         default=0.99, ge=0, lt=1, description="weights are averaged over some 1 / (1 - this) last steps"
     )
     checkpoint_steps: int = Field(default=100, ge=1, description="steps between what a stopped training goes on from")
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="where a training is judged on what was held out: checkpoints without betterment after which it ends; 0 never",
+    )

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -28,6 +28,10 @@ class TrainingState:
     averaged: dict[str, Tensor]
     optimizer: dict[str, Any]
     losses: list[float]
+    checks: list[tuple[int, float]] = field(default_factory=list)
+    """Step and loss on what was held out, from step 0 on."""
+    best: dict[str, Tensor] | None = None
+    """Averaged weights of the least of them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers and tensors, for `torch.save`."""
@@ -74,8 +78,11 @@ def train_network(
     state: TrainingState | None = None,
     on_checkpoint: Callable[[TrainingState], None] | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
+    judge: Callable[[nn.Module], float] | None = None,
 ) -> TrainingState:
     """Train a network in place; it ends with the averaged weights, ready for use.
+
+    Where it is judged, it ends with the best of the weights that were judged, those it began with among them.
 
     Parameters
     ----------
@@ -84,6 +91,8 @@ def train_network(
     state : of a training that was stopped
     on_checkpoint : told the state every ``params.checkpoint_steps``, at the end, and before a KeyboardInterrupt passes
     on_step : told the step, all steps and the loss
+    judge : network with averaged weights -> loss on what was held out, asked at the start and at every checkpoint; `params.patience`
+        checkpoints without betterment end the training
 
     Raises
     ------
@@ -94,6 +103,8 @@ def train_network(
     optimizer = torch.optim.AdamW(network.parameters(), lr=params.learning_rate, weight_decay=params.weight_decay)
     averaged = {name: value.detach().clone() for name, value in network.state_dict().items()}
     losses: list[float] = []
+    checks: list[tuple[int, float]] = []
+    best: dict[str, Tensor] | None = None
     first = 0
     if state is not None:
         try:
@@ -103,6 +114,7 @@ def train_network(
             raise InputError("The training that was stopped is of another network. Start anew.") from error
         averaged = {name: value.to(device) for name, value in state.averaged.items()}
         losses, first = list(state.losses), state.step
+        checks, best = [(int(n), float(v)) for n, v in state.checks], state.best
     done = first
 
     def now() -> TrainingState:
@@ -112,11 +124,37 @@ def train_network(
             averaged={name: value.clone() for name, value in averaged.items()},
             optimizer=copy.deepcopy(optimizer.state_dict()),
             losses=list(losses),
+            checks=list(checks),
+            best=best,
         )
 
+    def check() -> bool:
+        """Judge the averaged weights; whether the training should end."""
+        nonlocal best
+        if judge is None:
+            return False
+        copied = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        network.load_state_dict(averaged)
+        network.eval()
+        with torch.no_grad():
+            found = judge(network)
+        network.load_state_dict(copied)
+        network.train()
+        if best is None or found < min(value for _, value in checks):
+            best = {name: value.detach().clone() for name, value in averaged.items()}
+        checks.append((done, found))
+        return over()
+
+    def over() -> bool:
+        least = min(range(len(checks)), key=lambda n: checks[n][1]) if checks else 0
+        return 0 < params.patience <= len(checks) - 1 - least
+
     network.train()
+    ended = over() if checks else check()
     try:
         for step in range(first, params.steps):
+            if ended:
+                break
             for group in optimizer.param_groups:
                 group["lr"] = params.learning_rate * _schedule(step, params.steps)
             batch = {name: value.to(device) for name, value in batch_of(step).items()}
@@ -134,16 +172,20 @@ def train_network(
             done = step + 1
             if on_step is not None:
                 on_step(done, params.steps, value)
-            if on_checkpoint is not None and done % params.checkpoint_steps == 0 and done < params.steps:
-                on_checkpoint(now())
+            if done % params.checkpoint_steps == 0 and done < params.steps:
+                ended = check()
+                if on_checkpoint is not None:
+                    on_checkpoint(now())
     except KeyboardInterrupt:
         if on_checkpoint is not None:
             on_checkpoint(now())
         raise
+    if not ended and first < params.steps:
+        check()
     final = now()
     if on_checkpoint is not None:
         on_checkpoint(final)
-    network.load_state_dict(averaged)
+    network.load_state_dict(averaged if best is None else best)
     network.eval()
     return final
 

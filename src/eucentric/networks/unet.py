@@ -23,12 +23,13 @@ class UNet(nn.Module):
         self.params = params
         widths = [params.width * 2**level for level in range(params.levels)]
         self.down = nn.ModuleList(
-            _Block(params.in_channels if not level else wide, wide) for level, wide in enumerate(widths)
+            _Block(params.in_channels if not level else wide, wide, params.normalise)
+            for level, wide in enumerate(widths)
         )
         pairs = list(pairwise(widths))
         self.coarser = nn.ModuleList(nn.Conv3d(fine, coarse, 2, 2) for fine, coarse in pairs)
         self.finer = nn.ModuleList(nn.ConvTranspose3d(coarse, fine, 2, 2) for fine, coarse in pairs)
-        self.up = nn.ModuleList(_Block(2 * fine, fine) for fine, _ in pairs)
+        self.up = nn.ModuleList(_Block(2 * fine, fine, params.normalise) for fine, _ in pairs)
         self.head = nn.Conv3d(widths[0], params.out_channels, 1)
 
     def forward(self, volumes: Float[Tensor, "batch channel z y x"]) -> Float[Tensor, "batch out z y x"]:
@@ -58,12 +59,10 @@ class UNet(nn.Module):
 
 
 class _Block(nn.Sequential):
-    def __init__(self, channels: int, wide: int) -> None:
-        super().__init__(
-            nn.Conv3d(channels, wide, 3, padding=1, bias=False),
-            nn.BatchNorm3d(wide),
-            nn.SiLU(),
-            nn.Conv3d(wide, wide, 3, padding=1, bias=False),
-            nn.BatchNorm3d(wide),
-            nn.SiLU(),
-        )
+    def __init__(self, channels: int, wide: int, normalise: bool) -> None:
+        layers: list[nn.Module] = []
+        for width in (channels, wide):
+            layers.append(nn.Conv3d(width, wide, 3, padding=1, bias=not normalise))
+            layers += [nn.BatchNorm3d(wide)] if normalise else []
+            layers.append(nn.SiLU())
+        super().__init__(*layers)

@@ -22,7 +22,7 @@ from eucentric.fourier import exposure_weights
 from eucentric.geometry import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.optics.atoms import interaction_parameter
-from eucentric.optics.ctf import ctf_1d
+from eucentric.optics.ctf import ctf_1d, without_zeros
 from eucentric.typing import FloatArray
 
 Correction = Literal["none", "flip", "wiener"]
@@ -39,6 +39,8 @@ class BoxTransfer:
     """Standard deviation to give to the transform of white noise of unit variance a voxel."""
     coverage: Float[Tensor, "z y half_x"]
     """0 where no tilt measured (the missing wedge), 1 on the planes of the tilts."""
+    whole: Float[Tensor, "z y half_x"]
+    """As `signal`, had every direction been measured and the CTF kept its first peak beyond it: the mean of the tilts."""
 
     @classmethod
     def build(
@@ -78,6 +80,7 @@ class BoxTransfer:
         length = side * voxel_size
         shape = (side, side, side // 2 + 1)
         total, signal, variance = (torch.zeros(shape) for _ in range(3))
+        whole = torch.zeros(16 * side)
         # curves along the radius, read at the nearest of many samples
         fine = torch.linspace(0.0, float(radius.max()), 16 * side)
         place = (radius * ((len(fine) - 1) / float(radius.max()))).round().long()
@@ -95,15 +98,19 @@ class BoxTransfer:
             elif correction == "wiener":
                 weight = -weight * transfer * envelope
             electrons = part * float(doses[t]) * math.exp(-float(depths[t]))
+            whole -= weight.abs() * without_zeros(transfer) * envelope * damage / len(geometry)
             total += share
             signal += share * (weight * seen)[place]
             variance += (share * weight[place]) ** 2 / electrons
         norm = total.clamp_min(1.0)
         if correction == "wiener":  # the sum of squared CTFs, which the signal holds already
-            norm = signal.abs() + _WIENER_FLOOR * float(signal.abs().sum() / (total > 0).sum())
+            strongest = float(signal.abs().sum() / (total > 0).sum())
+            norm = signal.abs() + _WIENER_FLOOR * strongest
+            whole = whole / (whole.abs() + _WIENER_FLOOR * strongest)
         strength = 2.0 * interaction_parameter(optics.voltage_kv)
         return cls(
             signal=strength * signal / norm,
             noise=variance.sqrt() / norm / (voxel_size**2 * math.sqrt(side)),
             coverage=total.clamp_max(1.0),
+            whole=strength * whole[place],
         )

@@ -65,6 +65,14 @@ def ctf_1d(
     return -torch.sin(phase_aberration(frequency**2, defocus, optics, phase_shift_deg))
 
 
+def without_zeros(transfer: Float[Tensor, " radius"]) -> Float[Tensor, " radius"]:
+    """The size of a CTF from zero frequency on, up to its first peak, and that peak's beyond."""
+    strong = transfer.abs()
+    falling = (strong[1:] < strong[:-1]).nonzero()
+    first = int(falling[0]) if len(falling) else len(strong) - 1
+    return torch.where(torch.arange(len(strong), device=strong.device) <= first, strong, strong[first])
+
+
 def ctf_2d(
     shape: Sequence[int],
     spacing: float,

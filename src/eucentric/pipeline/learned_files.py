@@ -1,12 +1,8 @@
 """Learned picking on disk: what all its commands read and write."""
 
-import hashlib
-import importlib.resources
-import json
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +21,9 @@ from eucentric.pipeline.blob_files import TomogramFile, find_tomograms, slab_reg
 from eucentric.pipeline.curation_lists import not_left_out
 from eucentric.pipeline.particle_files import Grids, read_list
 from eucentric.pipeline.reprojecting import read_volume
+from eucentric.pipeline.shipped_model import SHIPPED, read_model_bytes
 
-SHIPPED = "shipped"
-"""Word for the model that comes with the program."""
+_PACKAGE = "eucentric.picking.learned"
 _SHIPPED_FILE = "object_picker.model"
 _ABOVE_SPECIMEN = 100.0  # A beyond the estimated faces of the specimen that are still looked at
 
@@ -40,19 +36,13 @@ def read_model(model: str) -> Model:
     InputError : no such file
     FormatError : something else than a picker's model
     """
-    if model == SHIPPED:
-        return model_from_bytes(shipped_bytes(), "the model that comes with the program", purpose=PURPOSE)
-    path = Path(model)
-    if not path.is_file():
-        raise InputError(
-            f"`{model}` does not exist. Train one with `eucentric pick train`, or give `--model {SHIPPED}`."
-        )
-    return model_from_bytes(path.read_bytes(), model, purpose=PURPOSE)
+    raw, name = read_model_bytes(model, _PACKAGE, _SHIPPED_FILE, "eucentric pick train")
+    return model_from_bytes(raw, name, purpose=PURPOSE)
 
 
 def shipped_bytes() -> bytes:
     """The file of the model that comes with the program, read when it is asked for."""
-    return (importlib.resources.files("eucentric.picking.learned") / _SHIPPED_FILE).read_bytes()
+    return read_model_bytes(SHIPPED, _PACKAGE, _SHIPPED_FILE, "eucentric pick train")[0]
 
 
 def classes_of(model: Model) -> tuple[tuple[PickerClass, ...], tuple[Calibration, ...]]:
@@ -165,8 +155,3 @@ def example_particles(
     if tomogram is not None and tomogram not in names:
         raise InputError(f"No tomogram is called {tomogram}. There are: {', '.join(names)}.")
     return ParticleSet.build(tomogram or names[0], [place])
-
-
-def digest(values: Any) -> str:
-    """Of what a training depends on."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,7 +1,6 @@
 """`eucentric pick train` on files: labels and tomograms, or structures alone, in; a model out."""
 
 import hashlib
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,17 +13,16 @@ import torch
 from eucentric import __version__
 from eucentric.errors import InputError
 from eucentric.figures.training import training_figure
-from eucentric.io.atomic import make_folder, write_bytes_atomic, write_text_atomic
+from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.models.particles import ParticleSet
-from eucentric.networks.model_file import Model, load_plain, model_to_bytes
-from eucentric.networks.train_network import TrainingState
+from eucentric.networks.model_file import Model, model_to_bytes
 from eucentric.picking.learned.calibrate import Calibration
 from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
 from eucentric.picking.learned.simulated_patches import SimulatedSource
 from eucentric.picking.learned.train_picker import TrainedPicker, hold_out, train_picker
 from eucentric.picking.learned.training_patches import LabelledVolume, PatchSource
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.learned_files import digest, grids_of, read_model, read_prepared, tomograms_to_use
+from eucentric.pipeline.learned_files import grids_of, read_model, read_prepared, tomograms_to_use
 from eucentric.pipeline.particle_files import read_list, read_true_particles
 from eucentric.pipeline.repair_label_files import (
     label_particles,
@@ -34,6 +32,7 @@ from eucentric.pipeline.repair_label_files import (
 )
 from eucentric.pipeline.reprojecting import refuse_to_replace
 from eucentric.pipeline.scene_files import read_species
+from eucentric.pipeline.training_file import TrainingFile, figure_png, stamp
 from eucentric.simulation.params import SimulationParams
 from eucentric.simulation.species import Species, procedural_macromolecule
 from eucentric.simulation.specimen import Specimen
@@ -156,7 +155,7 @@ def train_picker_files(
     }
     about = {
         **provenance,
-        "files": [_stamp(p) for p in (*_single(labels), *negatives, *(one.path for one in tomograms))],
+        "files": [stamp(p) for p in (*_single(labels), *negatives, *(one.path for one in tomograms))],
         "start": None if first is None else hashlib.sha256(model_to_bytes(first)).hexdigest(),
     }
     trained = _train(source, volumes, classes, params, output, about, provenance, seed, device, first, on_step)
@@ -246,7 +245,7 @@ def train_on_structures(
     source = SimulatedSource(specimens, class_of, classes, params, AugmentParams(), seed=seed, count=count)
     first = None if start is None else read_model(start)
     provenance = {"structures": [str(path) for path in structures], "start": start}
-    stamps = {**provenance, "files": [_stamp(p) for p in structures]}
+    stamps = {**provenance, "files": [stamp(p) for p in structures]}
     held = source.held_out(_CALIBRATING_BOXES)
     trained = _train(source, held, classes, params, output, stamps, provenance, seed, device, first, on_step)
     caveats = ["The scores are calibrated on simulated boxes: real tomograms may hold more, or less, that looks alike."]
@@ -273,20 +272,7 @@ def _train(
     on_step: Callable[[int, int, float], None] | None,
 ) -> TrainedPicker:
     """Train, or go on where the same training was stopped."""
-    mark = digest([about, params.model_dump(), [c.model_dump() for c in classes], seed, __version__])
-    stopped = output.with_name(output.name + ".training")
-    make_folder(output.parent)
-
-    def checkpoint(now: TrainingState) -> None:
-        buffer = io.BytesIO()
-        torch.save({"mark": mark, "state": now.to_dict()}, buffer)
-        write_bytes_atomic(stopped, buffer.getvalue())
-
-    state = None
-    if stopped.is_file():
-        values = load_plain(stopped.read_bytes(), str(stopped), "a state of a training")
-        if values.get("mark") == mark:
-            state = TrainingState.from_dict(values["state"])
+    kept = TrainingFile(output, [about, params.model_dump(), [c.model_dump() for c in classes], seed, __version__])
     trained = train_picker(
         source,
         classes,
@@ -296,11 +282,11 @@ def _train(
         calibrate_on=volumes,
         start=first,
         provenance={"eucentric": __version__, **provenance},
-        state=state,
-        on_checkpoint=checkpoint,
+        state=kept.load(),
+        on_checkpoint=kept.save,
         on_step=on_step,
     )
-    stopped.unlink(missing_ok=True)
+    kept.done()
     return trained
 
 
@@ -329,16 +315,9 @@ def _drawn(trained: TrainedPicker, classes: Sequence[PickerClass]) -> bytes:
         [held.true for held in trained.held_out],
         [calibration.cutoff for calibration in trained.calibrations],
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _single(paths: Sequence[Path]) -> list[Path]:
     """Files, those of folders one by one."""
     return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-
-
-def _stamp(path: Path) -> tuple[str, int, float]:
-    found = path.stat()
-    return path.name, found.st_size, found.st_mtime

@@ -139,6 +139,55 @@ class SubvolumeDataset(Dataset[dict[str, Tensor]]):
         volumes = self._volumes(world, turn, middle, transfer, int(rng.integers(2**62)))
         return {**volumes, **self._truth(world, turn, middle)}
 
+    def restorations(self, index: int, views: int = 1) -> list[dict[str, Tensor]]:
+        """A place of a specimen as it was and as tilt series show it, to train what restores tomograms; no labels.
+
+        Each view is another tilt series of the same matter turned onto other axes, a dictionary of
+
+        - `half1`, `half2`: as in an item, never standardised
+        - `signal`: what both halves have in common, without noise
+        - `whole`: the same, had every direction been measured and the CTF kept its first peak beyond it
+        - `wedge`: float32 on the samples of an rfftn, as in an item
+        """
+        rng = np.random.default_rng([self._seed, index, 14])
+        world = self._worlds[int(rng.integers(len(self._worlds)))]
+        turn, middle = _turn(self.params.turn, rng), world.random_place(rng)
+        side, voxel = self._side, self.params.voxel_size_angstrom
+        potential = density_transform(world.bodies_near(turn, middle, 0.5 * side * voxel), side, voxel)
+        found = []
+        for view in range(views):
+            transfer = self._transfer(int(rng.integers(self.params.series)))
+            seen = torch.fft.rfftn(_onto_axes(torch.fft.irfftn(potential, s=(side,) * 3), rng)) if view else potential
+            halves = self._halves(seen * transfer.signal, transfer, int(rng.integers(2**62)))
+            found.append(
+                {
+                    "half1": halves[0],
+                    "half2": halves[1],
+                    "signal": self._cut(torch.fft.irfftn(seen * transfer.signal, s=(side,) * 3)),
+                    "whole": self._cut(torch.fft.irfftn(seen * transfer.whole, s=(side,) * 3)),
+                    "wedge": self._wedge(transfer),
+                }
+            )
+        return found
+
+    def _halves(self, signal: Tensor, transfer: BoxTransfer, seed: int) -> list[Tensor]:
+        generator = seeded_generator(seed)
+        shape = (self._side,) * 3
+        halves = []
+        for _ in range(2):
+            white = torch.fft.rfftn(torch.randn(shape, generator=generator))
+            halves.append(self._cut(torch.fft.irfftn(signal + transfer.noise * white, s=shape)))
+        return halves
+
+    def _wedge(self, transfer: BoxTransfer) -> Tensor:
+        size = self.params.box_size
+        coverage = torch.fft.fftshift(transfer.coverage, dim=(0, 1))
+        whole = torch.nn.functional.interpolate(
+            coverage[None, None], size=(size, size, size // 2 + 1), mode="trilinear", align_corners=True
+        )[0, 0]
+        out: Tensor = torch.fft.ifftshift(whole, dim=(0, 1))
+        return out
+
     def _volumes(
         self, world: "_World", turn: FloatArray, middle: FloatArray, transfer: BoxTransfer, seed: int
     ) -> dict[str, Tensor]:
@@ -146,26 +195,16 @@ class SubvolumeDataset(Dataset[dict[str, Tensor]]):
         shape = (side, side, side)
         reach = 0.5 * side * params.voxel_size_angstrom
         potential = density_transform(world.bodies_near(turn, middle, reach), side, params.voxel_size_angstrom)
-        generator = seeded_generator(seed)
-        signal = potential * transfer.signal
-        halves = []
-        for _ in range(2):
-            white = torch.fft.rfftn(torch.randn(shape, generator=generator))
-            halves.append(self._cut(torch.fft.irfftn(signal + transfer.noise * white, s=shape)))
+        halves = self._halves(potential * transfer.signal, transfer, seed)
         if params.standardised:
             mean = 0.5 * (halves[0] + halves[1])
             scale = mean.std().clamp_min(1e-20)
             halves = [(half - mean.mean()) / scale for half in halves]
-        size = params.box_size
-        coverage = torch.fft.fftshift(transfer.coverage, dim=(0, 1))
-        whole = torch.nn.functional.interpolate(
-            coverage[None, None], size=(size, size, size // 2 + 1), mode="trilinear", align_corners=True
-        )[0, 0]
         return {
             "half1": halves[0],
             "half2": halves[1],
             "clean": self._cut(torch.fft.irfftn(potential, s=shape)),
-            "wedge": torch.fft.ifftshift(whole, dim=(0, 1)),
+            "wedge": self._wedge(transfer),
         }
 
     def _cut(self, volume: Tensor) -> Tensor:
@@ -321,6 +360,13 @@ class _World:
         )[0, 0, :size, :size, :size]
         owner = nearest.reshape(shape).repeat(2, 0).repeat(2, 1).repeat(2, 2)[:size, :size, :size]
         return np.asarray(np.clip(grid.numpy(), -_FARTHEST, _FARTHEST), dtype=np.float64), owner
+
+
+def _onto_axes(volume: Tensor, rng: np.random.Generator) -> Tensor:
+    """One of the 48 ways to lay a cube onto its axes, mirrored ones among them."""
+    out = volume.permute(*(int(axis) for axis in rng.permutation(3)))
+    mirrored = [axis for axis in range(3) if rng.random() < 0.5]
+    return out.flip(mirrored) if mirrored else out
 
 
 def _turn(kind: str, rng: np.random.Generator) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Filters as a stage: denoised tomograms of a project beside the raw ones."""
+"""Denoising as a stage: denoised tomograms of a project beside the raw ones."""
 
 from pathlib import Path
 
@@ -10,47 +10,58 @@ from eucentric.denoising.params import DenoiseParams, Transfer
 from eucentric.errors import InputError
 from eucentric.models.tilt_series import TiltSeries, Tomogram
 from eucentric.pipeline.denoise_files import VolumeSource, write_denoised
-from eucentric.pipeline.records import read_record
+from eucentric.pipeline.recorded_transfer import recorded_transfer
+from eucentric.pipeline.restore_files import denoise_by_network, restore_bytes
+from eucentric.pipeline.restore_stage import half_files, model_files, model_path, restore_source, restored_outcome
 from eucentric.pipeline.stage import ItemStage, Outcome
 from eucentric.pipeline.store import ItemStore
-from eucentric.reconstruction.params import ReconstructParams
 
 _LOW_TILT_DEG = 20.0
-_CORRECTIONS: dict[str, Transfer] = {
-    "none": "uncorrected",
-    "flip": "flipped",
-    "multiply": "multiplied",
-    "wiener": "corrected",
-}
 
 
 class DenoiseTomograms(ItemStage):
-    """Filter tomograms for the eye. Runs when it is asked for; no other stage reads what it writes unless told to."""
+    """Denoise tomograms for the eye. Runs when it is asked for; no other stage reads what it writes unless told to."""
 
-    name, params, version, after = "denoise", DenoiseParams, 1, "reconstruct"
+    name, params, version, after = "denoise", DenoiseParams, 2, "reconstruct"
+
+    def reads(self, series: str, params: DenoiseParams, root: Path) -> tuple[Path, ...]:
+        """The model, where it is a file."""
+        del series
+        return model_files(params.model, root) if params.method == "network" else ()
 
     def peak_bytes(self, series: TiltSeries, params: DenoiseParams) -> int:
-        """The volume as float32, and what the filter holds beside it."""
+        """The volume as float32, and what the filter or network holds beside it."""
         voxels = 0 if series.tomogram is None else int(np.prod(series.tomogram.shape_zyx))
+        if params.method == "network":
+            return restore_bytes(voxels)
         return 2**29 + 4 * voxels + filter_bytes(params.method, voxels)
 
     def run(self, series: TiltSeries, params: DenoiseParams, store: ItemStore, device: torch.device) -> Outcome:
-        """Filter the tomogram; the result has its name, and takes its place in the table."""
+        """Denoise the tomogram; the result has its name, and takes its place in the table."""
         tomogram = series.tomogram
         if tomogram is None:
             raise InputError(f"{series.name} has no tomogram to denoise. Run `eucentric reconstruct` first.")
+        if params.method == "network":
+            made = denoise_by_network(
+                restore_source(series, tomogram, store),
+                store.output("tomograms", f"{series.name}.mrc"),
+                params,
+                model_path(params.model, store.root),
+                device=device,
+                seed=store.seed,
+                on_progress=lambda part: store.progress(part, "network"),
+            )
+            return restored_outcome(series, tomogram, made, store)
         caveats: tuple[str, ...] = ()
         contrast = None
         if params.method == "deconvolve":
             contrast, caveats = _contrast(series, tomogram, params, store.root)
-        halves = [None if half is None else store.resolve(half) for half in (tomogram.half1, tomogram.half2)]
-        if not all(half is not None and half.is_file() for half in halves):
-            halves = [None, None]
-        made = write_denoised(
+        half1, half2 = half_files(tomogram, store)
+        filtered = write_denoised(
             VolumeSource(
                 path=store.resolve(tomogram.path),
-                half1=halves[0],
-                half2=halves[1],
+                half1=half1,
+                half2=half2,
                 voxel_size_angstrom=tomogram.voxel_size_angstrom,
             ),
             store.output("tomograms", f"{series.name}.mrc"),
@@ -61,11 +72,13 @@ class DenoiseTomograms(ItemStage):
             on_progress=lambda part: store.progress(part, params.method),
         )
         written = Tomogram(
-            path=store.relative(made.path),
+            path=store.relative(filtered.path),
             voxel_size_angstrom=tomogram.voxel_size_angstrom,
             shape_zyx=tomogram.shape_zyx,
         )
-        return Outcome(series=series.replace(tomogram=written), metrics=made.figures, caveats=(*caveats, *made.caveats))
+        return Outcome(
+            series=series.replace(tomogram=written), metrics=filtered.figures, caveats=(*caveats, *filtered.caveats)
+        )
 
 
 def _contrast(
@@ -86,7 +99,7 @@ def _contrast(
     transfer: Transfer = params.transfer
     caveats: tuple[str, ...] = ()
     if transfer == "auto":
-        transfer, caveats = _recorded_transfer(series, tomogram, root)
+        transfer, caveats = recorded_transfer(series, tomogram, root)
     if transfer == "corrected":
         caveats = (*caveats, "The contrast transfer is undone already: only the filter against noise was applied.")
     made = Transferred(
@@ -100,17 +113,3 @@ def _contrast(
         transfer=transfer,
     )
     return made, caveats
-
-
-def _recorded_transfer(series: TiltSeries, tomogram: Tomogram, root: Path) -> tuple[Transfer, tuple[str, ...]]:
-    """By the record beside the tomogram."""
-    folder = (root / tomogram.path).parent.parent
-    record = read_record(folder, series.name)
-    if record is None or record.stage != "reconstruct":
-        return "uncorrected", (
-            "How the tomogram was reconstructed is not recorded; its contrast transfer was taken as uncorrected. "
-            "Give --transfer where it is not.",
-        )
-    settings = ReconstructParams.model_validate(record.parameters)
-    used = settings.resolved(has_ctf=series.has_ctf, has_halves=series.has_halves)
-    return ("corrected" if used.method == "ctf" else _CORRECTIONS[used.ctf_correction]), ()

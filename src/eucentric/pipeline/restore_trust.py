@@ -1,0 +1,142 @@
+"""What is said of how far a restored tomogram may be trusted: figures, curves for the report, and sentences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from eucentric.compute.seeds import seeded_generator
+from eucentric.denoising.learned.params import RestorerUse
+from eucentric.denoising.learned.restore_volume import Restored, apply_in_tiles
+from eucentric.denoising.learned.restorer import Restorer
+from eucentric.denoising.learned.standardise import measure_scale
+from eucentric.denoising.trust.half_agreement import measure_half_agreement
+from eucentric.denoising.trust.invented_power import check_invention
+
+_BLOCKS = 12
+_WITHHELD_BLOCKS = 6
+_EATEN = 0.5  # of the signal's amplitude
+_MADE_UP = 0.5  # of the power that a network adds
+_PICTURE_PIXELS = 384
+
+Told = tuple[dict[str, float], dict[str, Any], list[str]]
+"""Figures, arrays and caveats."""
+Measured = Callable[[tuple[int, int, int]], Tensor]
+
+
+def trust_of_halves(
+    restored: Restored, halves: tuple[Tensor, ...], measured: Measured, voxel: float, *, weighed: bool
+) -> Told:
+    """Agreement of what was made of two halves with the halves and with each other.
+
+    Parameters
+    ----------
+    weighed : whether what the network took is given back from the raw tomogram
+    """
+    one, two = restored.outputs
+    found = measure_half_agreement(one, two, halves[0], halves[1], measured, voxel, count=_BLOCKS)
+    figures = {
+        "raw_agreement_angstrom": found.raw_angstrom,
+        "restored_agreement_angstrom": found.output_angstrom,
+        "wedge_agreement_angstrom": found.wedge_angstrom,
+    }
+    raw, kept = found.raw.numpy(), found.kept.numpy()
+    told = np.isfinite(kept) & (raw > 0.3)
+    caveats = []
+    if told.any():
+        figures["signal_kept"] = float(np.average(kept[told], weights=raw[told]))
+    eaten = told & (kept + 2.0 * found.kept_sigma.numpy() < _EATEN)
+    if eaten.any() and not weighed:
+        finest = 1.0 / float(found.frequency.numpy()[eaten].min())
+        caveats.append(
+            f"From {finest:.0f} A on, less than half of the signal that the halves have in common is left. Look at the raw tomogram "
+            "for such detail."
+        )
+    added = found.added.numpy()
+    made_up = told & np.isfinite(added) & (np.nan_to_num(added) > _MADE_UP)
+    if made_up.any():
+        caveats.append(
+            f"Near {1.0 / float(found.frequency.numpy()[made_up].min()):.0f} A more than half of what the network gives is neither "
+            "signal nor noise of the data: it adds detail of its own."
+        )
+    arrays = {
+        "frequency": found.frequency.numpy(),
+        **{
+            name: getattr(found, name).numpy()
+            for name in (
+                "raw",
+                "output",
+                "wedge",
+                "truth",
+                "kept",
+                "kept_sigma",
+                "unsupported",
+                "raw_unsupported",
+                "wedge_power",
+            )
+        },
+    }
+    if restored.weights is not None:
+        arrays |= {
+            "weight_frequency": restored.weights.frequencies / voxel,
+            "weight_network": restored.weights.network,
+            "weight_raw": restored.weights.raw,
+        }
+    return figures, arrays, caveats
+
+
+def trust_of_wedge(
+    restorer: Restorer, halves: tuple[Tensor, ...], measured: Measured, voxel: float, use: RestorerUse, seed: int
+) -> Told:
+    """What the network fills into a wedge that was measured, against what was measured there."""
+    scale = measure_scale(halves[0])
+
+    def apply(block: Tensor) -> Tensor:
+        return apply_in_tiles(restorer, block, use.halo)
+
+    found = check_invention(
+        apply,
+        scale.apply(halves[0]),
+        scale.apply(halves[1]),
+        measured,
+        voxel,
+        count=_WITHHELD_BLOCKS,
+        generator=seeded_generator(seed),
+    )
+    figures = {}
+    for (coarse, fine), share, recovered in zip(
+        found.bands_angstrom, found.invented.tolist(), found.recovered.tolist(), strict=True
+    ):
+        figures[f"invented_{coarse:.0f}_{fine:.0f}_angstrom"] = share
+        figures[f"recovered_{coarse:.0f}_{fine:.0f}_angstrom"] = recovered
+    arrays = {
+        "bands": np.array(found.bands_angstrom),
+        **{
+            f"band_{name}": getattr(found, name).numpy()
+            for name in (
+                "correlation",
+                "correlation_sigma",
+                "invented",
+                "invented_sigma",
+                "filled",
+                "recovered",
+                "kept",
+            )
+        },
+    }
+    return figures, arrays, list(found.caveats)
+
+
+def pictures_of(raw: Tensor, restored: Tensor, sigma: Tensor | None) -> dict[str, Any]:
+    """Middle planes across z and across y, as float16."""
+    named = {"raw": raw, "restored": restored} | ({} if sigma is None else {"sigma": sigma})
+    out: dict[str, Any] = {}
+    for name, volume in named.items():
+        for view, plane in (("top", volume[volume.shape[0] // 2]), ("side", volume[:, volume.shape[1] // 2])):
+            middle = plane[..., max(0, plane.shape[-1] - _PICTURE_PIXELS) // 2 :][..., :_PICTURE_PIXELS]
+            rows = middle.shape[0]
+            middle = middle[max(0, rows - _PICTURE_PIXELS) // 2 :][:_PICTURE_PIXELS]
+            spread = float(volume.std()) or 1.0
+            out[f"picture_{name}_{view}"] = ((middle - volume.mean()) / spread).half().cpu().numpy()
+    return out

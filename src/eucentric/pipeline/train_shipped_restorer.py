@@ -1,0 +1,136 @@
+"""How the model that comes with the program is made: `python -m eucentric.pipeline.train_shipped_restorer MODEL`.
+
+Everything comes from the simulator: cytosol, a lamella, vesicles, tubes, filaments, lattices and free complexes, with gold and ice, at
+voxels of 6.5 to 12.5 A through random tilt series. No measured data and no atomic model has a part in it.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from eucentric import __version__
+from eucentric.denoising.learned.losses import spectral_losses, squared_loss
+from eucentric.denoising.learned.restorer import PURPOSE, SHIPPED_SETTINGS
+from eucentric.denoising.learned.simulated_pairs import SimulatedPairs
+from eucentric.io.atomic import write_bytes_atomic
+from eucentric.networks.model_file import Model, load_plain, model_to_bytes
+from eucentric.networks.params import TrainingParams, UNetParams
+from eucentric.networks.prefetch import prefetched
+from eucentric.networks.train_network import Batch, TrainingState, initialise, train_network
+from eucentric.networks.unet import UNet
+from eucentric.pipeline.scene_files import preset_names, read_preset, scene_species
+from eucentric.simulation.build_specimen import build_specimen
+from eucentric.simulation.specimen import Specimen
+from eucentric.simulation.subvolumes import SubvolumeDataset, SubvolumeParams
+
+_SHAPE = UNetParams(out_channels=2, width=16, levels=4, normalise=False)
+_VOXELS = (6.5, 9.0, 12.5)  # A
+_BOX = 64
+_TWICE = ("vesicles", "lamella")
+"""Built twice: no two membranes are alike."""
+
+
+def specimens(seed: int) -> list[Specimen]:
+    """One of each scene that comes with the program, two of those with many membranes."""
+    out = []
+    for name in preset_names():
+        scene = read_preset(name)
+        for number in range(2 if name in _TWICE else 1):
+            rng = np.random.default_rng([seed, number, len(name)])
+            out.append(build_specimen(scene, scene.params(seed=seed + number), scene_species(scene), rng))
+    return out
+
+
+def sources(seed: int, steps: int) -> list[SubvolumeDataset]:
+    """Boxes of all of them at every sampling."""
+    built = specimens(seed)
+    return [
+        SubvolumeDataset(
+            built,
+            SubvolumeParams(
+                box_size=_BOX,
+                voxel_size_angstrom=voxel,
+                dose=(50.0, 140.0),
+                thickness_angstrom=(1000.0, 3000.0),
+                series=24,
+            ),
+            count=steps,
+            seed=seed + number,
+        )
+        for number, voxel in enumerate(_VOXELS)
+    ]
+
+
+def restoration_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Of both outputs: what was measured without its noise, and what would have been, had all directions been measured."""
+    found = network(batch["images"]).float()
+    wedge = batch["wedge"]
+    (inside,) = spectral_losses(found[:, 0], batch["signal"], wedge)
+    measured, beyond = spectral_losses(found[:, 1], batch["whole"], wedge, 1.0 - wedge)
+    squares = squared_loss(found[:, 0], batch["signal"]) + squared_loss(found[:, 1], batch["whole"])
+    return squares + inside + 0.5 * measured + beyond
+
+
+def main() -> None:
+    """Train and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    pairs = SimulatedPairs(sources(given.seed, given.steps), batch_size=2, seed=given.seed)
+    network = UNet(_SHAPE)
+    initialise(network, given.seed)
+    params = TrainingParams(steps=given.steps, batch_size=2, learning_rate=1e-3, weight_decay=1e-4)
+    stopped = given.model.with_suffix(".state")
+    state = None
+    if stopped.is_file():
+        state = TrainingState.from_dict(load_plain(stopped.read_bytes(), str(stopped), "state of a training"))
+
+    def checkpoint(now: TrainingState) -> None:
+        torch.save(now.to_dict(), stopped)
+        _write(given.model, now.averaged, now.step, given.seed, params)
+
+    train_network(
+        network,
+        prefetched(pairs.batch),
+        restoration_loss,
+        params,
+        torch.device("cpu"),
+        state=state,
+        on_checkpoint=checkpoint,
+        on_step=_teller(),
+    )
+
+
+def _write(path: Path, weights: dict[str, Tensor], step: int, seed: int, params: TrainingParams) -> None:
+    provenance = {
+        "eucentric": __version__,
+        "data": f"simulated: {', '.join(preset_names())}; voxels of {', '.join(map(str, _VOXELS))} A",
+        "seed": seed,
+        "step": step,
+        "parameters": params.model_dump(),
+    }
+    model = Model(purpose=PURPOSE, network=_SHAPE, weights=weights, settings=SHIPPED_SETTINGS, provenance=provenance)
+    write_bytes_atomic(path, model_to_bytes(model))
+
+
+def _teller() -> Callable[[int, int, float], None]:
+    started, recent = time.monotonic(), []
+
+    def tell(step: int, steps: int, loss: float) -> None:
+        recent.append(loss)
+        if step % 25 == 0:
+            mean = sum(recent[-25:]) / len(recent[-25:])
+            print(f"{step} of {steps}, loss {mean:.4f}, {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
+
+    return tell
+
+
+if __name__ == "__main__":
+    main()
