@@ -1,6 +1,5 @@
 """Blocks of volumes, their windowed transforms, and errors of what is summed over blocks."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
@@ -68,7 +67,8 @@ def windowed_transform(block: Float[Tensor, "z y x"]) -> Tensor:
     block = block.float()
     window = hann_window(block.shape, device=block.device)
     mean = (block * window).sum() / window.sum()
-    return torch.fft.rfftn((block - mean) * window, norm="ortho")
+    out: Tensor = torch.fft.rfftn((block - mean) * window, norm="ortho")
+    return out
 
 
 def measured_on(measured: Measured, shape: tuple[int, int, int], device: torch.device) -> Float[Tensor, "z y half_x"]:
