@@ -14,7 +14,7 @@ from eucentric.errors import InputError, ShapeError
 
 SHAPE = (32, 36, 40)
 SPHERE = (-7.0, -9.0)  # y, x of its centre, in the middle of z
-FAST = ConstrainedParams(iterations=20, coarse_iterations=30)
+FAST = ConstrainedParams(matter="dark", iterations=20, coarse_iterations=30)
 
 
 def distances(shape=SHAPE):
@@ -149,6 +149,20 @@ def test_a_known_transfer_fills_more_than_an_unknown_one():
     with_it = correlation(fill_constrained(volume, region, FAST, sigma, transfer=transfer).volume, truth, free)
     assert with_it > 0.5
     assert with_it > without
+
+
+def test_one_contrast_is_taken_for_granted_only_where_the_transfer_is_known():
+    _, volume, region, seen = scene()
+    sigma, few = float(seen.std()), FAST.replace(iterations=10, coarse_iterations=0)
+    made = {
+        (matter, known): fill_constrained(
+            volume, region, few.replace(matter=matter), sigma, transfer=torch.ones_like if known else None
+        ).volume
+        for matter, known in (("auto", False), ("both", False), ("auto", True), ("dark", True))
+    }
+    assert torch.equal(made["auto", False], made["both", False])
+    assert torch.equal(made["auto", True], made["dark", True])
+    assert not torch.equal(made["auto", True], made["auto", False])
 
 
 def test_a_support_keeps_the_answer_flat_outside():

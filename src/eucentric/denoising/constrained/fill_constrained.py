@@ -38,7 +38,7 @@ class Filled:
 
 def constrained_bytes(shape: Sequence[int]) -> int:
     """Memory that :func:`fill_constrained` needs at most, the given volume and region included."""
-    return 72 * math.prod(shape) + 2**28
+    return 88 * math.prod(shape) + 2**28
 
 
 def fill_constrained(
@@ -82,7 +82,8 @@ def fill_constrained(
     sign = 1.0 if params.matter == "bright" else -1.0
     background = _ground(given, mask)
     scaled = (given - background) * (sign / sigma)
-    bound = -math.inf if params.matter == "both" else -params.slack
+    free = params.matter == "both" or (params.matter == "auto" and transfer is None)
+    bound = -math.inf if free else -params.slack
     spectrum = _noise_spectrum(noise_sample)
     fraction = _white_level(seen, shape)
     start, records = scaled, list[Progress]()

@@ -6,15 +6,16 @@ from pydantic import Field
 
 from eucentric.models.settings import Frozen
 
-Matter = Literal["dark", "bright", "both"]
+Matter = Literal["auto", "dark", "bright", "both"]
 
 
 class ConstrainedParams(Frozen):
     """Everything a user may set, with unit, default and reason."""
 
     matter: Matter = Field(
-        default="dark",
-        description="dark: nothing is brighter than the ground, as in recorded contrast; bright: nothing is darker; both: any sign",
+        default="auto",
+        description="dark: nothing is brighter than the ground, as in recorded contrast; bright: nothing is darker; both: any sign; "
+        "auto: dark where the contrast transfer is known, else both, as rings of the other contrast then lie around matter",
     )
     slack: float = Field(
         default=0.0,
