@@ -163,7 +163,16 @@ def wall(
             f"{found.spacing_angstrom:.2f} A, twist {found.twist_deg:.2f} degrees, rise {found.rise_angstrom:.2f} A, skew "
             f"{found.skew_deg:.2f} degrees.\n"
         )
-        names = ("protofilaments", "starts", "spacing_angstrom", "twist_deg", "rise_angstrom", "skew_deg", "score")
+        names = (
+            "protofilaments",
+            "starts",
+            "spacing_angstrom",
+            "twist_deg",
+            "rise_angstrom",
+            "skew_deg",
+            "layer_line",
+            "score",
+        )
         row = {"tomogram": one.tomogram, "tube": one.tube, "radius_angstrom": one.radius_angstrom}
         rows.append(row | {name: getattr(found, name) for name in names} | {"runner_up": list(found.runner_up)})
     write_list(picks, len(picks), replace(options, as_json=False))

@@ -24,6 +24,12 @@ class DenoiseParams(RestorerUse):
         default="shipped",
         description="of network: a file that `eucentric denoise train` made; shipped: the general one that comes with the program",
     )
+    with_run: bool = Field(
+        default=False,
+        exclude=True,  # decides when, not what: results do not depend on it
+        description="also in `eucentric run`; off: only where `eucentric denoise` asks for it, since no other stage reads "
+        "the result",
+    )
     strength: float = Field(
         default=1.0,
         gt=0,

@@ -25,3 +25,9 @@ class FillWedgeParams(RestorerUse, ConstrainedParams):
         description="keep the measured part of Fourier space as it is, noise included, and take only the wedge from the method; "
         "else it is denoised, too",
     )
+    with_run: bool = Field(
+        default=False,
+        exclude=True,  # decides when, not what: results do not depend on it
+        description="also in `eucentric run`; off: only where `eucentric fill-wedge` asks for it, since no other stage reads "
+        "the result",
+    )

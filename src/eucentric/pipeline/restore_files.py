@@ -14,7 +14,7 @@ from eucentric.denoising.estimate_noise import estimate_noise
 from eucentric.denoising.learned.half_volumes import check_halves
 from eucentric.denoising.learned.params import RestorerUse, Task
 from eucentric.denoising.learned.restore_volume import restore_volume
-from eucentric.denoising.learned.restorer import PURPOSE, Restorer, restorer_of
+from eucentric.denoising.learned.restorer import PURPOSE, Restorer, coarse_factor, coarse_shape, restorer_of
 from eucentric.denoising.learned.standardise import measure_scale
 from eucentric.denoising.restoring_params import FillWedgeParams
 from eucentric.denoising.sampled_region import find_wedge, sampled_region_of
@@ -26,6 +26,7 @@ from eucentric.fourier import fourier_crop, fourier_pad
 from eucentric.geometry import TiltGeometry
 from eucentric.io.mrc import MrcType, read_mrc_header, write_mrc
 from eucentric.networks.model_file import Model, model_from_bytes
+from eucentric.pipeline.recorded_transfer import TomogramContrast
 from eucentric.pipeline.reprojecting import read_volume
 from eucentric.pipeline.restore_trust import pictures_of, trust_of_halves, trust_of_wedge
 from eucentric.pipeline.shipped_model import read_model_bytes
@@ -37,6 +38,7 @@ _HALF_MODE = 12
 _FLOATS_HELD = 14
 """Volumes of float32 held at once: raw, halves, outputs, transforms."""
 _NOISE_BLOCK = (96, 160, 160)
+_LEAST_VOXELS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,6 +53,8 @@ class RestoreSource:
     """None: the wedge is measured in the tomogram."""
     voxel_size_angstrom: float | None = None
     """Instead of the header's."""
+    contrast: TomogramContrast | None = None
+    """What is left of the contrast transfer; None where it is undone or not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,6 +80,17 @@ def read_restorer_model(model: str) -> Model:
     """
     raw, name = read_model_bytes(model, "eucentric.denoising.learned", SHIPPED_FILE, "eucentric denoise train")
     return model_from_bytes(raw, name, purpose=PURPOSE)
+
+
+def check_voxel_size(given: float | None) -> None:
+    """A voxel size that was given instead of the header's must be above 0.
+
+    Raises
+    ------
+    InputError : it is not
+    """
+    if given is not None and not given > 0:
+        raise InputError(f"The pixel size is {given:g} A; expected a positive number.")
 
 
 def restore_bytes(voxels: int) -> int:
@@ -141,11 +156,16 @@ def fill_wedge(
         noise = estimate_noise(read.raw[cut], *(half[cut] for half in read.halves), generator=seeded_generator(seed))
         sample, sigma = noise.sample, noise.sigma
 
+    contrast = source.contrast
+    transfer = None if contrast is None else (lambda frequency: contrast.strength(frequency / read.voxel))
+
     def told(step: Any) -> None:
         if on_progress is not None:
             on_progress(min(1.0, step.iteration / (params.iterations + params.coarse_iterations)))
 
-    made = fill_constrained(read.raw, measured(shape), params, sigma, noise_sample=sample, on_progress=told)
+    made = fill_constrained(
+        read.raw, measured(shape), params, sigma, noise_sample=sample, transfer=transfer, on_progress=told
+    )
     _write(output, made.volume, source, read.voxel, "wedge filled by constraints; to look at, not to average")
     figures = {
         "noise_sigma": made.noise_sigma,
@@ -178,21 +198,33 @@ def _by_network(
             f"The model was trained on voxels of {low:.3g} to {high:.3g} A and these are of {read.voxel:.3g} A: the tomogram was "
             "resampled for it and back. Detail may be lost; train a model at this voxel size."
         )
+    if min(working) < _LEAST_VOXELS:
+        raise InputError(
+            f"`{source.path}` is {' x '.join(str(n) for n in working[::-1])} voxels at the sampling of the model; networks need "
+            f"{_LEAST_VOXELS} along each axis. Reconstruct a larger volume, or take a filter such as --method wavelet."
+        )
     ready = tuple(_resampled(volume, working) for volume in volumes)
-    restored = restore_volume(
-        restorer, ready, use, measured=measured, keep_measured=keep_measured, on_progress=on_progress
-    )
     voxel = read.voxel * shape[0] / working[0]
-    level, factor = _to_raw(read)
+    factor = coarse_factor(voxel, restorer.voxel_range_angstrom) if task == "fill" else None
+    restored = restore_volume(
+        restorer,
+        ready,
+        use,
+        measured=measured,
+        coarse=None if factor is None else coarse_shape(working, factor),
+        keep_measured=keep_measured,
+        on_progress=on_progress,
+    )
+    level, gain = _to_raw(read)
     figures: dict[str, float] = {}
     arrays: dict[str, Any] = {}
     sigma, sigma_path = None, None
     if len(ready) == 2:
         one, two = restored.outputs
-        sigma = factor * _resampled(estimate_uncertainty([(one, two)]).sigma, shape)
+        sigma = gain * _resampled(estimate_uncertainty([(one, two)]).sigma, shape)
         told = [trust_of_halves(restored, ready, measured, voxel, weighed=use.weigh_shells)]
         if task == "fill":
-            told.append(trust_of_wedge(restorer, ready, measured, voxel, use, seed))
+            told.append(trust_of_wedge(restorer, ready, measured, voxel, use, factor, seed))
         for measures, curves, words in told:
             figures |= measures
             arrays |= curves
@@ -204,7 +236,7 @@ def _by_network(
     mean_raw = torch.stack(ready).mean(0)
     caveats += find_grid_artefacts(restored.volume, mean_raw).caveats
     caveats += find_seams(restored.volume, mean_raw).caveats
-    volume = level + factor * _resampled(restored.volume, shape)
+    volume = level + gain * _resampled(restored.volume, shape)
     word = "denoised" if task == "denoise" else "wedge filled"
     _write(output, volume, source, read.voxel, f"{word} by a network; to look at, not to average")
     if sigma is not None:
@@ -218,6 +250,7 @@ def _by_network(
 
 
 def _read(source: RestoreSource, device: torch.device) -> _Volumes:
+    check_voxel_size(source.voxel_size_angstrom)
     raw, voxel = read_volume(source.path, source.voxel_size_angstrom, device)
     found = _Volumes(raw=raw, halves=None, voxel=voxel)
     if source.half1 is not None and source.half2 is not None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from eucentric.geometry import TiltGeometry
 from eucentric.models.tilt_series import TiltSeries, Tomogram
+from eucentric.pipeline.recorded_transfer import tomogram_contrast
 from eucentric.pipeline.restore_files import RestoredFile, RestoreSource
 from eucentric.pipeline.shipped_model import SHIPPED
 from eucentric.pipeline.stage import Outcome
@@ -41,6 +42,7 @@ def restore_source(series: TiltSeries, tomogram: Tomogram, store: ItemStore) -> 
         half2=half2,
         geometry=TiltGeometry.from_poses(series.poses) if series.tilts else None,
         voxel_size_angstrom=tomogram.voxel_size_angstrom,
+        contrast=tomogram_contrast(series, store.root),
     )
 
 

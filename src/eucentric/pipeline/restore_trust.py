@@ -1,6 +1,5 @@
 """What is said of how far a restored tomogram may be trusted: figures, curves for the report, and sentences."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,8 @@ from torch import Tensor
 
 from eucentric.compute.seeds import seeded_generator
 from eucentric.denoising.learned.params import RestorerUse
-from eucentric.denoising.learned.restore_volume import Restored, apply_in_tiles
-from eucentric.denoising.learned.restorer import Restorer
+from eucentric.denoising.learned.restore_volume import Measured, Restored, apply_restorer
+from eucentric.denoising.learned.restorer import Restorer, coarse_shape
 from eucentric.denoising.learned.standardise import measure_scale
 from eucentric.denoising.trust.half_agreement import measure_half_agreement
 from eucentric.denoising.trust.invented_power import check_invention
@@ -22,7 +21,6 @@ _PICTURE_PIXELS = 384
 
 Told = tuple[dict[str, float], dict[str, Any], list[str]]
 """Figures, arrays and caveats."""
-Measured = Callable[[tuple[int, int, int]], Tensor]
 
 
 def trust_of_halves(
@@ -87,13 +85,25 @@ def trust_of_halves(
 
 
 def trust_of_wedge(
-    restorer: Restorer, halves: tuple[Tensor, ...], measured: Measured, voxel: float, use: RestorerUse, seed: int
+    restorer: Restorer,
+    halves: tuple[Tensor, ...],
+    measured: Measured,
+    voxel: float,
+    use: RestorerUse,
+    factor: float | None,
+    seed: int,
 ) -> Told:
-    """What the network fills into a wedge that was measured, against what was measured there."""
+    """What the network fills into a wedge that was measured, against what was measured there.
+
+    Parameters
+    ----------
+    factor : of the voxels of the coarse run, if there is one
+    """
     scale = measure_scale(halves[0])
 
     def apply(block: Tensor) -> Tensor:
-        return apply_in_tiles(restorer, block, use.halo)
+        small = None if factor is None else coarse_shape(_three(block), factor)
+        return apply_restorer(restorer, block, use.halo, measured, small)
 
     found = check_invention(
         apply,
@@ -140,3 +150,7 @@ def pictures_of(raw: Tensor, restored: Tensor, sigma: Tensor | None) -> dict[str
             spread = float(volume.std()) or 1.0
             out[f"picture_{name}_{view}"] = ((middle - volume.mean()) / spread).half().cpu().numpy()
     return out
+
+
+def _three(volume: Tensor) -> tuple[int, int, int]:
+    return volume.shape[0], volume.shape[1], volume.shape[2]

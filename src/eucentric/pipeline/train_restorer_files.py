@@ -8,33 +8,34 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as functional
 
 from eucentric import __version__
 from eucentric.denoising.learned.half_volumes import HalfVolumes, prepare_halves
 from eucentric.denoising.learned.params import RestorerTraining, Task, WedgeTraining
-from eucentric.denoising.learned.restorer import restorer_of
-from eucentric.denoising.learned.train_restorer import Contrast, TrainedRestorer, relative_contrast, train_restorer
+from eucentric.denoising.learned.restorer import coarse_factor, coarse_shape, restorer_of
+from eucentric.denoising.learned.train_restorer import Contrast, TrainedRestorer, train_restorer
 from eucentric.denoising.sampled_region import find_wedge
 from eucentric.errors import InputError, ProcessingError
 from eucentric.figures.training import judged_training_figure
+from eucentric.fourier import fourier_crop
 from eucentric.geometry import TiltGeometry
 from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.networks.model_file import model_to_bytes
-from eucentric.optics.ctf import ctf_1d, without_zeros
 from eucentric.pipeline.blob_files import find_tomograms
 from eucentric.pipeline.learned_files import tomograms_to_use
-from eucentric.pipeline.recorded_transfer import recorded_transfer
+from eucentric.pipeline.recorded_transfer import tomogram_contrast
 from eucentric.pipeline.reprojecting import project_of, read_volume, refuse_to_replace
-from eucentric.pipeline.restore_files import read_restorer_model
+from eucentric.pipeline.restore_files import check_voxel_size, read_restorer_model
 from eucentric.pipeline.training_file import TrainingFile, figure_png, stamp
 
 NOTHING = "none"
 """Word for a training that starts from nothing."""
-_CURVE = 2048
-_LOW_TILT_DEG = 20.0
+_FARTHEST = 20.0  # A: coarsest voxels of a model that starts from nothing
+_LEAST_COARSE = 32  # voxels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -128,6 +129,7 @@ def train_restorer_files(
     ------
     InputError, ShapeError, FormatError : halves that are none or do not fit, files that would be replaced unasked, a wrong model
     """
+    check_voxel_size(pixel_size)
     refuse_to_replace([output], [f for s in sources for f in (s.half1, s.half2)], overwrite)
     task: Task = "fill" if isinstance(params, WedgeTraining) else "denoise"
     caveats: list[str] = []
@@ -143,17 +145,22 @@ def train_restorer_files(
             )
     about = [
         [stamp(f) for s in sources for f in (s.half1, s.half2)],
-        None if mask is None else str(mask),
-        start,
+        [None if s.geometry is None else s.geometry.matrices.tolist() for s in sources],
+        pixel_size,
+        [] if mask is None else [stamp(_mask_of(s, mask)) for s in sources],
+        stamp(Path(start)) if Path(start).is_file() else start,
         params.model_dump(),
         task,
         seed,
         __version__,
     ]
     kept = TrainingFile(output, about)
-    contrasts = [_contrast(one, volume.voxel_size_angstrom) for one, volume in zip(sources, volumes, strict=True)]
+    known = list(zip(sources, volumes, strict=True))
+    if task == "fill":
+        known += _seen_farther(known, (0.0, _FARTHEST) if first is None else first.voxel_range_angstrom)
+    contrasts = [_contrast(one, volume.voxel_size_angstrom) for one, volume in known]
     trained = train_restorer(
-        volumes,
+        [volume for _, volume in known],
         params,
         device,
         start=first,
@@ -186,6 +193,18 @@ def train_restorer_files(
     )
 
 
+def _seen_farther(
+    known: Sequence[tuple[TrainingSource, HalfVolumes]], voxel_range: tuple[float, float]
+) -> list[tuple[TrainingSource, HalfVolumes]]:
+    """The same tomograms at the coarse sampling at which the wedge is filled besides, where they are large enough."""
+    out = []
+    for source, volume in known:
+        factor = coarse_factor(volume.voxel_size_angstrom, voxel_range)
+        if factor is not None and min(coarse_shape(volume.shape, factor)) >= _LEAST_COARSE:
+            out.append((source, _coarser(volume, factor)))
+    return out
+
+
 def _prepared(one: TrainingSource, mask: Path | None, pixel_size: float | None, caveats: list[str]) -> HalfVolumes:
     cpu = torch.device("cpu")
     halves = [read_volume(path, pixel_size, cpu) for path in (one.half1, one.half2)]
@@ -202,10 +221,7 @@ def _prepared(one: TrainingSource, mask: Path | None, pixel_size: float | None, 
         geometry = TiltGeometry.build((low, high))
     allowed = None
     if mask is not None:
-        file = mask / f"{one.name}.mrc" if mask.is_dir() else mask
-        if not file.is_file():
-            raise InputError(f"`{file}` does not exist: the mask of {one.name}.")
-        allowed = torch.from_numpy(np.array(read_mrc(file)[0]) > 0)
+        allowed = torch.from_numpy(np.array(read_mrc(_mask_of(one, mask))[0]) > 0)
     return prepare_halves(
         halves[0][0],
         halves[1][0],
@@ -216,25 +232,34 @@ def _prepared(one: TrainingSource, mask: Path | None, pixel_size: float | None, 
     )
 
 
+def _mask_of(one: TrainingSource, mask: Path) -> Path:
+    file = mask / f"{one.name}.mrc" if mask.is_dir() else mask
+    if not file.is_file():
+        raise InputError(f"`{file}` does not exist: the mask of {one.name}.")
+    return file
+
+
 def _contrast(one: TrainingSource, voxel: float) -> Contrast | None:
     """Contrast transfer of a project's tomogram relative to one without zeros; None where it is undone or not known."""
-    series = one.series
-    if series is None or series.optics is None or series.tomogram is None or one.root is None:
+    if one.series is None or one.root is None:
         return None
-    fits = [t.ctf for t in series.tilts if t.ctf is not None and abs(t.nominal_tilt_deg) <= _LOW_TILT_DEG]
-    transfer, unsure = recorded_transfer(series, series.tomogram, one.root)
-    if not fits or transfer == "corrected" or unsure:
-        return None
-    radii = np.linspace(0.0, np.sqrt(3.0) * 0.5 / voxel, _CURVE)
-    frequency = torch.from_numpy(radii).float()
-    defocus = float(np.median([f.defocus_angstrom for f in fits]))
-    phase = float(np.median([f.phase_shift_deg for f in fits]))
-    seen = ctf_1d(frequency, defocus, series.optics, phase)
-    flat = without_zeros(seen)
-    relative = {"uncorrected": -seen, "flipped": seen.abs(), "multiplied": seen.square()}[transfer] / flat.clamp_min(
-        1e-3
+    found = tomogram_contrast(one.series, one.root)
+    return None if found is None else found.relative(voxel)
+
+
+def _coarser(volume: HalfVolumes, factor: float) -> HalfVolumes:
+    """The same halves with coarser voxels, so that the network sees farther."""
+    shape = coarse_shape(volume.shape, factor)
+    one, two = (fourier_crop(half, shape) for half in volume.halves)
+    valid = functional.interpolate(volume.valid[None, None].float(), size=shape)[0, 0] > 0.5
+    return prepare_halves(
+        one,
+        two,
+        name=volume.name,
+        voxel_size_angstrom=volume.voxel_size_angstrom * volume.shape[2] / shape[2],
+        geometry=volume.geometry,
+        mask=valid,
     )
-    return relative_contrast(radii, relative.numpy().astype(np.float64), voxel)
 
 
 def _write(trained: TrainedRestorer, output: Path) -> None:

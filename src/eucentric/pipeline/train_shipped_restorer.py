@@ -1,12 +1,15 @@
 """How the model that comes with the program is made: `python -m eucentric.pipeline.train_shipped_restorer MODEL`.
 
+It was made in two parts, the second of which goes on from the first with coarser voxels, so that whole vesicles fit into what the
+network sees: `--steps 1300 --of 2000 --voxels 6.5 9 12.5`, then `--steps 2400 --of 2400 --voxels 8 18 12.5 18`.
+
 Everything comes from the simulator: cytosol, a lamella, vesicles, tubes, filaments, lattices and free complexes, with gold and ice, at
-voxels of 6.5 to 12.5 A through random tilt series. No measured data and no atomic model has a part in it.
+voxels of 6.5 to 18 A through random tilt series. No measured data and no atomic model has a part in it.
 """
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +32,8 @@ from eucentric.simulation.specimen import Specimen
 from eucentric.simulation.subvolumes import SubvolumeDataset, SubvolumeParams
 
 _SHAPE = UNetParams(out_channels=2, width=16, levels=4, normalise=False)
-_VOXELS = (6.5, 9.0, 12.5)  # A
 _BOX = 64
+_TRIES = 4  # boxes that are looked at for one that holds something
 _TWICE = ("vesicles", "lamella")
 """Built twice: no two membranes are alike."""
 
@@ -46,7 +49,7 @@ def specimens(seed: int) -> list[Specimen]:
     return out
 
 
-def sources(seed: int, steps: int) -> list[SubvolumeDataset]:
+def sources(seed: int, steps: int, voxels: Sequence[float]) -> list[SubvolumeDataset]:
     """Boxes of all of them at every sampling."""
     built = specimens(seed)
     return [
@@ -62,7 +65,7 @@ def sources(seed: int, steps: int) -> list[SubvolumeDataset]:
             count=steps,
             seed=seed + number,
         )
-        for number, voxel in enumerate(_VOXELS)
+        for number, voxel in enumerate(voxels)
     ]
 
 
@@ -80,13 +83,15 @@ def main() -> None:
     """Train and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2400, help="after which it ends")
+    parser.add_argument("--of", type=int, default=2400, help="steps after which the rate of learning would be 0")
+    parser.add_argument("--voxels", type=float, nargs="+", default=[8.0, 18.0, 12.5, 18.0], help="A")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    pairs = SimulatedPairs(sources(given.seed, given.steps), batch_size=2, seed=given.seed)
+    pairs = SimulatedPairs(sources(given.seed, _TRIES * given.of, given.voxels), batch_size=2, seed=given.seed)
     network = UNet(_SHAPE)
     initialise(network, given.seed)
-    params = TrainingParams(steps=given.steps, batch_size=2, learning_rate=1e-3, weight_decay=1e-4)
+    params = TrainingParams(steps=given.of, batch_size=2, learning_rate=1e-3, weight_decay=1e-4)
     stopped = given.model.with_suffix(".state")
     state = None
     if stopped.is_file():
@@ -95,6 +100,8 @@ def main() -> None:
     def checkpoint(now: TrainingState) -> None:
         torch.save(now.to_dict(), stopped)
         _write(given.model, now.averaged, now.step, given.seed, params)
+        if now.step >= given.steps:
+            raise SystemExit
 
     train_network(
         network,
@@ -111,7 +118,7 @@ def main() -> None:
 def _write(path: Path, weights: dict[str, Tensor], step: int, seed: int, params: TrainingParams) -> None:
     provenance = {
         "eucentric": __version__,
-        "data": f"simulated: {', '.join(preset_names())}; voxels of {', '.join(map(str, _VOXELS))} A",
+        "data": f"simulated: {', '.join(preset_names())}",
         "seed": seed,
         "step": step,
         "parameters": params.model_dump(),

@@ -1,5 +1,6 @@
 """Half volumes made ready for training: checked, brought to scale, with the places patches may come from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def check_halves(one: Float[Tensor, "z y x"], two: Float[Tensor, "z y x"], name:
     Raises
     ------
     ShapeError : different sizes
-    InputError : the same volume twice, noise in common, or no numbers
+    InputError : the same volume twice, noise in common, one value throughout, or no numbers
     """
     if one.shape != two.shape:
         raise ShapeError(
@@ -95,6 +96,9 @@ def check_halves(one: Float[Tensor, "z y x"], two: Float[Tensor, "z y x"], name:
             f"The halves of {name} are the same volume: a network would learn to copy the noise. "
             "Give halves of even and odd frames, or tilts."
         )
+    for number, half in enumerate((one, two), 1):
+        if half[valid].amin() == half[valid].amax():
+            raise InputError(f"Half {number} of {name} has one value in all of its voxels. Reconstruct it again.")
     differ = valid & (one != two)
     likeness = _likeness(one[differ], two[differ])
     if likeness > _LEAK:
@@ -129,8 +133,8 @@ class Places:
 
         Parameters
         ----------
-        size : voxels along each edge; cut to the thinnest volume, to a multiple of `multiple`
-        held_out : part of each volume at the end of y that is not learned from
+        size : voxels along each edge; cut to the thinnest volume and to half of the shortest along y, to a multiple of `multiple`
+        held_out : part of each volume at the end of y that is not learned from; as much as a patch at least
 
         Raises
         ------
@@ -138,7 +142,8 @@ class Places:
         """
         self._volumes = tuple(volumes)
         thin = [min(v.shape[axis] for v in volumes) for axis in range(3)]
-        # what is held out must be able to hold a patch
+        if thin[1] >= 2 * _SMALLEST:  # a patch that is held out, and one beside it to learn from
+            thin[1] //= 2
         self.size = tuple(min(size, n // multiple * multiple) for n in thin)
         if min(self.size) < _SMALLEST:
             raise InputError(
@@ -156,7 +161,9 @@ class Places:
             self._training.sort(key=lambda item: item[0].corner[1])
             count = max(1, round(held_out * len(self._training)))
             self._judging = self._training[-count:]
-            self._training = self._training[:-count] or self._training
+            begin = min(place.corner[1] for place, _ in self._judging)
+            before = [item for item in self._training if item[0].corner[1] + self.size[1] <= begin]
+            self._training = before or self._training[:-count] or self._training
         weights = np.array([w for _, w in self._training])
         chance = weights / weights.sum() if weights.sum() > 0 else np.full(len(weights), 1.0 / len(weights))
         self._chances: FloatArray = _CONTENT * chance + (1.0 - _CONTENT) / len(weights)
@@ -167,17 +174,18 @@ class Places:
         part = functional.avg_pool3d(volume.valid.float()[None, None], kernel, stride)[0, 0]
         product = volume.halves[0] * volume.halves[1]
         coarse = functional.avg_pool3d(product[None, None], kernel, stride)[0, 0]
-        border = volume.shape[1] * (1.0 - held_out)
+        last = (volume.shape[1] - self.size[1]) // steps[1] * steps[1]
+        border = min(math.floor(volume.shape[1] * (1.0 - held_out)), last)
         for z, y, x in (part >= _VALID).nonzero().tolist():
             corner = z * steps[0], y * steps[1], x * steps[2]
             item = Place(volume=number, corner=corner), max(0.0, float(coarse[z, y, x]))
             if corner[1] + self.size[1] <= border:
                 self._training.append(item)
-            elif corner[1] + self.size[1] // 2 >= border:
+            elif corner[1] >= border:
                 self._judging.append(item)
 
     def draw(self, rng: np.random.Generator, count: int) -> list[Place]:
-        """Places to learn from, shifted by up to a step."""
+        """Places to learn from, shifted by up to a step where that leaves them in what was measured."""
         chosen = rng.choice(len(self._training), count, p=self._chances)
         return [self._shifted(self._training[int(n)][0], rng) for n in chosen]
 
@@ -187,11 +195,14 @@ class Places:
         return [place for place, _ in ordered[:count]]
 
     def _shifted(self, place: Place, rng: np.random.Generator) -> Place:
-        shape = self._volumes[place.volume].shape
+        valid = self._volumes[place.volume].valid
         corner = tuple(
             int(np.clip(c - rng.integers(0, max(1, n // _STEPS)), 0, m - n))
-            for c, n, m in zip(place.corner, self.size, shape, strict=True)
+            for c, n, m in zip(place.corner, self.size, valid.shape, strict=True)
         )
+        where = tuple(slice(c, c + n) for c, n in zip(corner, self.size, strict=True))
+        if float(valid[where].float().mean()) < _VALID:
+            return place
         return Place(volume=place.volume, corner=(corner[0], corner[1], corner[2]))
 
     def cut(self, place: Place) -> tuple[Tensor, Tensor]:

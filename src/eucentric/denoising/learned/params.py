@@ -71,5 +71,6 @@ class RestorerUse(Frozen):
     )
     weigh_shells: bool = Field(
         default=True,
-        description="weigh network and raw tomogram in every shell as the halves support; without it the network's output alone",
+        description="where there is matter, weigh network and raw tomogram in every shell as the halves support (without halves, "
+        "keep a third of the raw one there); else the network's output alone",
     )

@@ -11,7 +11,9 @@ from eucentric.networks.unet import UNet
 
 PURPOSE = "restoring tomograms"
 OUTPUTS: dict[Task, str] = {"denoise": "denoised", "fill": "filled"}
-SHIPPED_SETTINGS = {"outputs": list(OUTPUTS.values()), "voxel_size_angstrom": [6.0, 14.0]}
+_COARSE = 0.9  # of the coarsest voxels that a model knows
+_LEAST_FACTOR = 1.4
+SHIPPED_SETTINGS = {"outputs": list(OUTPUTS.values()), "voxel_size_angstrom": [6.0, 20.0]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,3 +55,15 @@ def restorer_of(model: Model, task: Task, name: str, device: torch.device | str 
     network.load_state_dict({key: value.float() for key, value in weights.items()})
     network.to(device=device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Restorer(network=network.eval(), voxel_range_angstrom=(low, high))
+
+
+def coarse_factor(voxel_size: float, voxel_range: tuple[float, float]) -> float | None:
+    """How much coarser voxels the wedge is filled with besides; None where a model knows none that are much coarser."""
+    factor = _COARSE * voxel_range[1] / voxel_size
+    return factor if factor >= _LEAST_FACTOR else None
+
+
+def coarse_shape(shape: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
+    """Even sizes of the same volume with voxels coarser by a factor."""
+    z, y, x = (min(n, max(8, 2 * round(0.5 * n / factor))) for n in shape)
+    return z, y, x

@@ -41,7 +41,6 @@ from eucentric.networks.params import TrainingParams, UNetParams
 from eucentric.networks.prefetch import prefetched
 from eucentric.networks.train_network import Batch, TrainingState, half_precision, initialise, train_network
 from eucentric.networks.unet import UNet
-from eucentric.typing import FloatArray
 
 Contrast = Callable[[tuple[int, int, int]], Tensor]
 """Gives the contrast transfer, relative to one without zeros, on the samples of an rfftn of a shape."""
@@ -311,18 +310,3 @@ def turned(
         grid = places.reshape(1, size, size, size, 3)
         out.append(functional.grid_sample(cube[None], grid, padding_mode="border", align_corners=True)[0, 0])
     return torch.stack(out)
-
-
-def relative_contrast(radii: FloatArray, curve: FloatArray, voxel_size_angstrom: float) -> Contrast:
-    """C on the samples of an rfftn of any shape, from a curve over frequency in 1/A."""
-    known = torch.from_numpy(np.asarray(curve, dtype=np.float32))
-    last = float(radii[-1])
-
-    def on(shape: tuple[int, int, int]) -> Tensor:
-        z, y = (torch.fft.fftfreq(n, voxel_size_angstrom) for n in shape[:2])
-        x = torch.fft.rfftfreq(shape[2], voxel_size_angstrom)
-        radius = (z[:, None, None] ** 2 + y[:, None] ** 2 + x**2).sqrt()
-        place = (radius / last * (len(known) - 1)).round().long().clamp_max(len(known) - 1)
-        return known[place]
-
-    return on
