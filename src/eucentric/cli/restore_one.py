@@ -28,6 +28,19 @@ class OneTomogram:
     tilt_range: tuple[float, float] | None
 
 
+def check_tilt_range(given: tuple[float, float] | None) -> None:
+    """The lowest tilt comes first.
+
+    Raises
+    ------
+    InputError : it does not, or they are no tilts
+    """
+    if given is not None and not -90.0 < given[0] < given[1] < 90.0:
+        raise InputError(
+            f"--tilt-range is {given[0]:g} to {given[1]:g}; expected the lowest and the highest tilt in degrees."
+        )
+
+
 def restore_one(one: OneTomogram, word: str, options: RunOptions, restore: "Callable[..., RestoredFile]") -> int:
     """Restore it, and tell what came out.
 
@@ -50,10 +63,10 @@ def restore_one(one: OneTomogram, word: str, options: RunOptions, restore: "Call
     for path in given:
         if not path.is_file():
             raise InputError(f"`{path}` does not exist. Give an MRC volume.")
-    if one.tilt_range is not None and not -90.0 < one.tilt_range[0] < one.tilt_range[1] < 90.0:
-        raise InputError(f"--tilt-range is {one.tilt_range}; expected the lowest and the highest tilt in degrees.")
+    check_tilt_range(one.tilt_range)
     place = Path(one.output) if one.output else one.path.with_name(f"{one.path.stem}_{word}.mrc")
-    refuse_to_replace([place], given, options.overwrite)
+    outputs = [place] if one.half1 is None else [place, place.with_name(f"{place.stem}_sigma{place.suffix}")]
+    refuse_to_replace(outputs, given, options.overwrite)
     made = restore(
         RestoreSource(
             name=tomogram_name(one.path.name),

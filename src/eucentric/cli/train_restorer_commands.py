@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.restore_one import check_tilt_range
 from eucentric.cli.training_lines import shown_steps
 from eucentric.denoising.learned.params import RestorerTraining, WedgeTraining
 from eucentric.errors import InputError
@@ -168,9 +169,10 @@ def _sources(
     for path in (*ones, *twos):
         if not path.is_file():
             raise InputError(f"`{path}` does not exist. Give an MRC volume.")
+    check_tilt_range(tilt_range)
     geometry = None if tilt_range is None else TiltGeometry.build(tilt_range)
     return [
-        TrainingSource(name=tomogram_name(one.name), half1=one, half2=two, geometry=geometry)
+        TrainingSource(name=tomogram_name(one.name).partition("_half")[0], half1=one, half2=two, geometry=geometry)
         for one, two in zip(ones, twos, strict=True)
     ]
 

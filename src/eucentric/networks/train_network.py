@@ -89,7 +89,8 @@ def train_network(
     batch_of : step -> batch; of the step alone, so that a training that goes on sees what it would have seen
     loss_of : network and batch -> one number
     state : of a training that was stopped
-    on_checkpoint : told the state every ``params.checkpoint_steps``, at the end, and before a KeyboardInterrupt passes
+    on_checkpoint : told the state every ``params.checkpoint_steps``, at the end, and before a KeyboardInterrupt passes, unless that
+        came in the midst of a change of the weights
     on_step : told the step, all steps and the loss
     judge : network with averaged weights -> loss on what was held out, asked at the start and at every checkpoint; `params.patience`
         checkpoints without betterment end the training
@@ -115,7 +116,7 @@ def train_network(
         averaged = {name: value.to(device) for name, value in state.averaged.items()}
         losses, first = list(state.losses), state.step
         checks, best = [(int(n), float(v)) for n, v in state.checks], state.best
-    done = first
+    done, whole = first, True
 
     def now() -> TrainingState:
         return TrainingState(
@@ -134,12 +135,14 @@ def train_network(
         if judge is None:
             return False
         copied = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        network.load_state_dict(averaged)
-        network.eval()
-        with torch.no_grad():
-            found = judge(network)
-        network.load_state_dict(copied)
-        network.train()
+        try:
+            network.load_state_dict(averaged)
+            network.eval()
+            with torch.no_grad():
+                found = judge(network)
+        finally:  # also where it is stopped meanwhile
+            network.load_state_dict(copied)
+            network.train()
         if best is None or found < min(value for _, value in checks):
             best = {name: value.detach().clone() for name, value in averaged.items()}
         checks.append((done, found))
@@ -149,9 +152,14 @@ def train_network(
         least = min(range(len(checks)), key=lambda n: checks[n][1]) if checks else 0
         return 0 < params.patience <= len(checks) - 1 - least
 
+    def due() -> bool:
+        """Whether the weights of this step must be judged, and were not before the training was stopped."""
+        judged = bool(checks) and checks[-1][0] == done
+        return not judged and (not checks or done % params.checkpoint_steps == 0 or done == params.steps)
+
     network.train()
-    ended = over() if checks else check()
     try:
+        ended = check() if due() else over()
         for step in range(first, params.steps):
             if ended:
                 break
@@ -166,22 +174,23 @@ def train_network(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
+            whole = False
             optimizer.step()
             losses.append(value)
             _average(averaged, network, min(params.averaging, (1.0 + step) / (10.0 + step)))
-            done = step + 1
+            done, whole = step + 1, True
             if on_step is not None:
                 on_step(done, params.steps, value)
             if done % params.checkpoint_steps == 0 and done < params.steps:
                 ended = check()
                 if on_checkpoint is not None:
                     on_checkpoint(now())
+        if not ended and due():
+            check()
     except KeyboardInterrupt:
-        if on_checkpoint is not None:
+        if on_checkpoint is not None and whole:
             on_checkpoint(now())
         raise
-    if not ended and first < params.steps:
-        check()
     final = now()
     if on_checkpoint is not None:
         on_checkpoint(final)
