@@ -64,7 +64,7 @@ def test_one_tomogram_is_filtered_by_its_halves(program, tmp_path):
     clean = _volumes(tmp_path, "a")
     code, out, err = program(
         "denoise", tmp_path / "a.mrc", "--half1", tmp_path / "a_half1.mrc", "--half2", tmp_path / "a_half2.mrc",
-        "--scales", "3", "--output", tmp_path / "out.mrc", "--json",
+        "--method", "wavelet", "--scales", "3", "--output", tmp_path / "out.mrc", "--json",
     )  # fmt: skip
     assert code == 0, err
     assert "average from the raw data" in out
@@ -75,7 +75,8 @@ def test_one_tomogram_is_filtered_by_its_halves(program, tmp_path):
     assert _error(volume, clean) < 0.4 * _error(read_mrc(tmp_path / "a.mrc")[0], clean)
     assert header.voxel_size_angstrom[0] == VOXEL
     assert any("denoised, wavelet" in label and "not to average" in label for label in header.labels)
-    assert program("denoise", tmp_path / "a.mrc", "--output", tmp_path / "out.mrc")[0] == 2  # not replaced unasked
+    for method in ("wavelet", "network"):  # not replaced unasked
+        assert program("denoise", tmp_path / "a.mrc", "--method", method, "--output", tmp_path / "out.mrc")[0] == 2
 
 
 def test_without_halves_and_with_nan_borders_the_user_is_told(program, tmp_path):
@@ -105,14 +106,15 @@ def test_a_project_gets_tomograms_beside_the_raw_ones_and_a_second_run_does_noth
     assert [s.tomogram.path for s in made] == [f"denoise/tomograms/{n}.mrc" for n in ("TS_01", "TS_02")]
     assert "2 unchanged" in program("denoise", table, "--method", "bilateral", "--workers", "1")[1]
     assert "2 done" in program("denoise", tmp_path / "p", "--method", "median", "--workers", "1")[1]
-    assert (tmp_path / "p" / "eucentric.toml").read_text() == ""  # it is no part of the plan
+    plan = (tmp_path / "p" / "eucentric.toml").read_text()
+    assert plan.split() == ["[denoise]", "method", "=", '"median"']  # and later runs of the project agree
 
 
 def test_one_bad_tomogram_stops_no_other(program, tmp_path):
     _project(tmp_path / "p")
     place = tmp_path / "p" / "reconstruct" / "tomograms"
     (place / "TS_01_half2.mrc").write_bytes((place / "TS_01_half1.mrc").read_bytes())
-    code, out, _ = program("denoise", tmp_path / "p", "--workers", "1")
+    code, out, _ = program("denoise", tmp_path / "p", "--method", "wavelet", "--workers", "1")
     assert code == 1
     assert "identical" in out
     assert (tmp_path / "p" / "denoise" / "tomograms" / "TS_02.mrc").is_file()
@@ -144,10 +146,11 @@ def test_wrong_input_is_told_in_words(program, tmp_path, monkeypatch, arguments,
     _volumes(tmp_path, "a")
     _volumes(tmp_path, "b", shape=(24, 28, 26))
     monkeypatch.chdir(tmp_path)
-    code, _, err = program("denoise", "a.mrc", *arguments)
+    filter_meant = [] if "--method" in arguments else ["--method", "wavelet"]
+    code, _, err = program("denoise", "a.mrc", *filter_meant, *arguments)
     assert code == 2
     assert words in err
-    assert not list(tmp_path.glob("a_w*"))
+    assert sorted(path.name for path in tmp_path.glob("a*")) == ["a.mrc", "a_half1.mrc", "a_half2.mrc"]
 
 
 def test_an_unknown_pixel_size_is_asked_for(program, tmp_path):

@@ -127,12 +127,12 @@ def test_a_stopped_training_goes_on(tomogram, tmp_path, program, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_shown", lambda: stop)
+        patch.setattr(module, "shown_steps", lambda: stop)
         assert program(*command(path, labels, stopped, "--steps", "8"))[0] == 130
     kept = stopped.with_name("stopped.model.training")
     assert kept.is_file()
     seen = []
-    monkeypatch.setattr(module, "_shown", lambda: lambda step, steps, loss: seen.append(step))
+    monkeypatch.setattr(module, "shown_steps", lambda: lambda step, steps, loss: seen.append(step))
     assert program(*command(path, labels, stopped, "--steps", "8"))[0] == 0
     assert seen == [6, 7, 8]
     assert not kept.exists()

@@ -17,6 +17,7 @@ from eucentric.networks import (
     model_to_bytes,
     train_network,
 )
+from eucentric.networks.prefetch import prefetched
 from eucentric.networks.train_network import initialise
 
 CPU = torch.device("cpu")
@@ -49,6 +50,46 @@ def test_nothing_beyond_the_reach_matters(levels):
         touched = slope.abs().sum((0, 1, 3, 4)).nonzero().flatten()
         widest = max(widest, int((touched - place).abs().max()))
     assert reach - 2 * net.params.multiple < widest <= reach
+
+
+def plain_network(levels=2, width=3, seed=5):
+    made = UNet(UNetParams(width=width, levels=levels, normalise=False))
+    initialise(made, seed)
+    return made
+
+
+def test_without_normalisation_nothing_depends_on_the_batch_or_on_training():
+    net = plain_network()
+    assert not any(isinstance(module, torch.nn.BatchNorm3d) for module in net.modules())
+    volumes = torch.randn(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(3))
+    volumes[1] *= 50.0
+    with torch.no_grad():
+        learning = net.train()(volumes)
+        together, alone = net.eval()(volumes), net(volumes[:1])
+        strong = net(100.0 * volumes[:1])
+    torch.testing.assert_close(learning, together, rtol=0, atol=0)
+    torch.testing.assert_close(together[:1], alone, rtol=1e-5, atol=1e-6)
+    assert float(strong.std() / alone.std()) > 50.0  # a stronger volume comes out stronger
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+def test_tiles_give_what_the_whole_gives_without_normalisation(levels):
+    volume = torch.randn(1, 21, 34, 27, generator=torch.Generator().manual_seed(levels))
+    whole = apply_network(plain_network(levels), volume, half=False)
+    tiled = apply_network(plain_network(levels), volume, tile=12, half=False)
+    torch.testing.assert_close(tiled, whole, atol=2e-5 * float(whole.abs().max()), rtol=0)
+
+
+def test_a_halo_of_32_voxels_is_nearly_the_whole_reach():
+    net = plain_network(levels=4, width=2)
+    assert net.params.reach > 32
+    volume = torch.randn(1, 16, 16, 160, generator=torch.Generator().manual_seed(2))
+    whole, wide, none = (
+        apply_network(net, volume, tile=tile, halo=halo, half=False) for tile, halo in ((160, None), (40, 32), (40, 0))
+    )
+    spread = float(whole.std())
+    assert float((wide - whole).abs().max()) < 0.02 * spread
+    assert float((none - whole).abs().max()) > 0.1 * spread
 
 
 def test_half_precision_is_near_the_whole():
@@ -121,6 +162,130 @@ def test_ctrl_c_keeps_the_last_step():
             fresh(), blurring_batch, squared, TrainingParams(steps=20), CPU, on_checkpoint=kept.append, on_step=stop
         )
     assert [state.step for state in kept] == [7]
+
+
+class Scripted:
+    """A judge that says what was written down, and remembers whom it judged."""
+
+    def __init__(self, values):
+        self.values, self.seen = list(values), []
+
+    def __call__(self, net):
+        assert not net.training
+        self.seen.append({name: value.clone() for name, value in net.state_dict().items()})
+        return self.values[len(self.seen) - 1]
+
+
+def test_a_judged_training_ends_when_nothing_gets_better_and_keeps_the_best():
+    params = TrainingParams(steps=60, learning_rate=1e-2, checkpoint_steps=5, patience=3)
+    net, judge, states = fresh(), Scripted([5.0, 4.0, 3.0, 3.5, 3.0, 4.0, 1.0]), []
+    final = train_network(net, blurring_batch, squared, params, CPU, judge=judge, on_checkpoint=states.append)
+    assert final.checks == [(0, 5.0), (5, 4.0), (10, 3.0), (15, 3.5), (20, 3.0), (25, 4.0)]
+    assert final.step == len(final.losses) == 25
+    kept = net.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in states[1].averaged.items())
+    assert all(torch.equal(kept[name], value) for name, value in judge.seen[2].items())
+    assert not torch.equal(kept["head.weight"], final.weights["head.weight"])
+    # one that had ended does not begin again
+    again = fresh()
+    ended = train_network(again, blurring_batch, squared, params, CPU, state=final, judge=Scripted([]))
+    assert ended.step == 25
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in kept.items())
+
+
+def test_a_judged_training_that_only_gets_worse_gives_back_its_start():
+    net = fresh()
+    start = {name: value.clone() for name, value in net.state_dict().items()}
+    params = TrainingParams(steps=6, checkpoint_steps=2, patience=0)
+    final = train_network(net, blurring_batch, squared, params, CPU, judge=Scripted([1.0, 2.0, 3.0, 4.0]))
+    assert [step for step, _ in final.checks] == [0, 2, 4, 6]
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in start.items())
+
+
+def told_by_blur(net):
+    return float(squared(net, blurring_batch(1000)))
+
+
+def stopped_at(step):
+    def on_step(done, steps, loss):
+        if done == step:
+            raise KeyboardInterrupt
+
+    return {"on_step": on_step, "judge": told_by_blur}
+
+
+def stopped_in_judgement(number):
+    calls = []
+
+    def judge(net):
+        calls.append(1)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return told_by_blur(net)
+
+    return {"judge": judge}
+
+
+@pytest.mark.parametrize(
+    "stop",
+    [stopped_at(7), stopped_at(10), stopped_at(23), *(stopped_in_judgement(n) for n in (1, 2, 3, 6))],
+    ids=["step 7", "step 10", "last step", "first judgement", "second", "third", "last"],
+)
+def test_a_judged_training_goes_on_as_if_it_had_not_stopped_wherever_it_did(stop):
+    params = TrainingParams(steps=23, learning_rate=1e-2, checkpoint_steps=5, patience=4)
+    whole, kept = fresh(), []
+    final = train_network(whole, blurring_batch, squared, params, CPU, judge=told_by_blur)
+    assert [step for step, _ in final.checks] == [0, 5, 10, 15, 20, 23]
+    with pytest.raises(KeyboardInterrupt):
+        train_network(fresh(), blurring_batch, squared, params, CPU, on_checkpoint=kept.append, **stop)
+    again = fresh()
+    state = TrainingState.from_dict(kept[-1].to_dict())
+    resumed = train_network(again, blurring_batch, squared, params, CPU, state=state, judge=told_by_blur)
+    assert resumed.checks == final.checks
+    assert resumed.losses == final.losses
+    for name, value in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+
+
+def test_what_is_stopped_while_weights_change_keeps_the_state_before(monkeypatch):
+    params = TrainingParams(steps=8, learning_rate=1e-2, checkpoint_steps=3)
+    whole = fresh()
+    final = train_network(whole, blurring_batch, squared, params, CPU)
+    kept, plain, calls = [], torch.optim.AdamW.step, []
+
+    def step(self, *arguments, **options):
+        calls.append(1)
+        out = plain(self, *arguments, **options)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return out
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        with pytest.raises(KeyboardInterrupt):
+            train_network(fresh(), blurring_batch, squared, params, CPU, on_checkpoint=kept.append)
+    assert [state.step for state in kept] == [3]
+    again = fresh()
+    resumed = train_network(again, blurring_batch, squared, params, CPU, state=kept[-1])
+    assert resumed.losses == final.losses
+    assert all(torch.equal(again.state_dict()[name], value) for name, value in whole.state_dict().items())
+
+
+def test_prefetched_batches_are_those_asked_for():
+    made = []
+
+    def batch_of(step):
+        made.append(step)
+        if step == 7:
+            raise InputError("no batch 7")
+        return {"step": torch.tensor(step)}
+
+    batch = prefetched(batch_of)
+    asked = [0, 1, 2, 5, 6, 2, 3]
+    assert [int(batch(step)["step"]) for step in asked] == asked
+    assert made.count(1) == 1  # what was begun ahead is used
+    with pytest.raises(InputError, match="batch 7"):
+        batch(7)
 
 
 def test_a_loss_that_is_no_number_and_a_state_of_another_network_are_told():
