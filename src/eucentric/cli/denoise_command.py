@@ -74,12 +74,10 @@ def denoise(
         raise InputError(
             "--half1, --half2, --pixel-size, --tilt-range and the microscope's options are for one tomogram; a project has its own."
         )
-    from eucentric.pipeline.plan import all_stages
     from eucentric.pipeline.runner import run_stage
-    from eucentric.pipeline.stages.denoise import DenoiseTomograms
 
-    stages = (*all_stages(), DenoiseTomograms)
-    work = partial(run_stage, target, "denoise", chosen.model_dump(), output or "denoise", stages=stages)
+    changes = {} if settings is None else {field: getattr(settings, field) for field in settings.model_fields_set}
+    work = partial(run_stage, target, "denoise", changes, output)
     return run_and_show(work, options, _show_project)
 
 

@@ -54,12 +54,10 @@ def fill_wedge(
         return restore_one(one, "filled", options, partial(restore_files.fill_wedge, params=chosen))
     if half1 or half2 or pixel_size is not None or tilt_range:
         raise InputError("--half1, --half2, --pixel-size and --tilt-range are for one tomogram; a project has its own.")
-    from eucentric.pipeline.plan import all_stages
     from eucentric.pipeline.runner import run_stage
-    from eucentric.pipeline.stages.fill_wedge import FillWedge
 
-    stages = (*all_stages(), FillWedge)
-    work = partial(run_stage, target, "fill-wedge", chosen.model_dump(), output or "fill-wedge", stages=stages)
+    changes = {} if settings is None else {field: getattr(settings, field) for field in settings.model_fields_set}
+    work = partial(run_stage, target, "fill-wedge", changes, output)
     return run_and_show(work, options, _show)
 
 

@@ -19,12 +19,12 @@ _HELP = """Cryo-electron tomography from movies to maps.
 Start with `eucentric import PROJECT --frames FOLDER --mdoc FOLDER`, then `eucentric run PROJECT`.
 `eucentric demo FOLDER` shows all of it on simulated movies.
 """
-_OWN_APPS = {"pick": "eucentric.cli.pick_app:app"}
-"""Of stages with further commands below them, or options that are more than their settings."""
-_RESTORING = {
-    "denoise": "Denoise tomograms for the eye, by networks or filters; average from the raw data.",
-    "fill-wedge": "Fill the missing wedge of tomograms; average from the raw data.",
+_OWN_APPS = {
+    "denoise": "eucentric.cli.denoise_app:app",
+    "fill-wedge": "eucentric.cli.fill_wedge_app:app",
+    "pick": "eucentric.cli.pick_app:app",
 }
+"""Of stages with further commands below them, or options that are more than their settings."""
 _AVERAGING = {
     "extract": "Cut particles from tilt images, for other programs.",
     "initial-model": "Make a first map from picks alone, without reference or orientations.",
@@ -106,10 +106,7 @@ def make_app() -> App:
         target = f"eucentric.cli.stage_commands:{entry.name}"
         # plain text: settings are many, and reading each as Markdown takes longer than all else
         app.command(target, name=entry.name, help=entry.help, group=stages, sort_key=order, help_format="plaintext")
-    for name, text in _RESTORING.items():
-        target = f"eucentric.cli.{name.replace('-', '_')}_app:app"
-        app.command(target, name=name, help=text, group=stages, sort_key=len(STAGES))
-    for order, (name, text) in enumerate(_AVERAGING.items(), start=len(STAGES) + 1):
+    for order, (name, text) in enumerate(_AVERAGING.items(), start=len(STAGES)):
         module = name.replace("-", "_")
         target = f"eucentric.cli.{module}_command:{module}"
         app.command(target, name=name, help=text, group=stages, sort_key=order, help_format="plaintext")

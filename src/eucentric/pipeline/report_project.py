@@ -10,7 +10,7 @@ import numpy as np
 from eucentric import __version__
 from eucentric.figures.distributions import distribution
 from eucentric.pipeline.records import Record, software_versions
-from eucentric.pipeline.series_history import FIT_RESOLUTION, PICK, STAGES, SeriesHistory, stage_title
+from eucentric.pipeline.series_history import FIT_RESOLUTION, PICK, RESTORED, STAGES, SeriesHistory, stage_title
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.content import (
     MetricTable,
@@ -80,7 +80,7 @@ def project_page(
     stages = _stages(histories)
     columns = [(stage, name) for stage, name in QUALITY if any(name in h.metrics(stage) for h in histories)]
     paragraphs, references = methods({**_settings(histories), **(averaging or {})}, __version__)
-    tables = [table for stage in stages if (table := _metric_table(stage, histories)) is not None]
+    tables = [table for folder in stages if (table := _metric_table(folder, histories)) is not None]
     return ProjectPage(
         title=params.title,
         rows=tuple(
@@ -111,14 +111,16 @@ def outliers_in_words(histories: Sequence[SeriesHistory]) -> dict[str, tuple[str
         name: {f"{stage}\n{metric}": value for stage, some in stages.items() for metric, value in some.items()}
         for name, stages in project_metrics(used).items()
     }
-    return {name: tuple(_words(o) for o in found) for name, found in find_outliers(figures).items()}
+    made_by = {folder: record.stage for h in used for folder, record in h.records.items()}
+    return {name: tuple(_words(o, made_by) for o in found) for name, found in find_outliers(figures).items()}
 
 
-def _words(outlier: Outlier) -> str:
-    stage, metric = outlier.metric.split("\n")
+def _words(outlier: Outlier, made_by: Mapping[str, str]) -> str:
+    folder, metric = outlier.metric.split("\n")
+    title = stage_title(folder, made_by[folder])
     size = "more than 99" if abs(outlier.z) > _LARGEST_Z else f"{abs(outlier.z):.1f}"
     return (
-        f"{stage_title(stage)}: {metric_label(metric)} is {format_number(outlier.value)}, {size} robust standard deviations "
+        f"{title}: {metric_label(metric)} is {format_number(outlier.value)}, {size} robust standard deviations "
         f"{'above' if outlier.z > 0 else 'below'} the median of {format_number(outlier.median)}."
     )
 
@@ -163,9 +165,10 @@ def _row(
 
 
 def _stages(histories: Iterable[SeriesHistory]) -> tuple[str, ...]:
-    """Stages, then searches that are done."""
-    picked = dict.fromkeys(f for h in histories for f, r in h.records.items() if r.stage == PICK and r.is_done)
-    return (*STAGES, *picked)
+    """Stages, then folders of restored tomograms and of searches that are done."""
+    kinds = (*RESTORED, PICK)
+    done = dict.fromkeys(f for h in histories for f, r in h.records.items() if r.stage in kinds and r.is_done)
+    return (*STAGES, *done)
 
 
 def _settings(histories: Sequence[SeriesHistory]) -> dict[str, list[Mapping[str, Any]]]:
@@ -175,10 +178,16 @@ def _settings(histories: Sequence[SeriesHistory]) -> dict[str, list[Mapping[str,
         used = [_used(h, r) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
         if used := [settings for settings in used if settings is not None]:
             ran[stage] = used
-    picked = [folder for folder in _stages(histories) if folder not in STAGES]
-    if picked:
-        ran[PICK] = [h.records[f].parameters for h in histories for f in picked if f in h.records]
+    for stage in (*RESTORED, PICK):
+        done = [r for h in histories for r in h.records.values() if r.stage == stage and r.is_done]
+        if done:
+            ran[stage] = [_used_to_restore(record) if stage in RESTORED else record.parameters for record in done]
     return ran
+
+
+def _used_to_restore(record: Record) -> Mapping[str, Any]:
+    """Whether there were half volumes, as the figures tell."""
+    return {**record.parameters, "has_halves": "raw_agreement_angstrom" in record.metrics}
 
 
 def _distributions(histories: Sequence[SeriesHistory], dots_per_inch: int) -> Iterable[Picture]:
@@ -217,13 +226,13 @@ def _used_to_align(record: Record) -> Mapping[str, Any]:
     return {**record.parameters, "method": chosen, "deformed": "local_deformation_max_angstrom" in record.metrics}
 
 
-def _metric_table(stage: str, histories: Sequence[SeriesHistory]) -> MetricTable | None:
-    done = [(h.name, h.metrics(stage)) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
+def _metric_table(folder: str, histories: Sequence[SeriesHistory]) -> MetricTable | None:
+    done = [(h.name, h.metrics(folder)) for h in histories if (r := h.records.get(folder)) is not None and r.is_done]
     labels = list(dict.fromkeys(label for _, metrics in done for label in metrics))
     if not labels:
         return None
     return MetricTable(
-        stage=stage_title(stage),
+        stage=stage_title(folder, next(h.records[folder].stage for h in histories if folder in h.records)),
         columns=tuple(metric_label(label) for label in labels),
         rows=tuple(
             (name, tuple(format_number(m[label]) if label in m else "" for label in labels)) for name, m in done

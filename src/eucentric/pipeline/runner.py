@@ -240,7 +240,10 @@ class _Run:
         return self.summary
 
     def _items(self, steps: list[Step], names: Sequence[str]) -> list[str]:
-        """Take items through stages, each as far as it comes; the names of those that came through."""
+        """Take items through stages, each as far as it comes; the names of those that came through all that others read.
+
+        A stage that fails keeps an item only from those that read its results.
+        """
         executor = self._executor
         assert executor is not None
         order = {name: i for i, name in enumerate(names)}
@@ -249,12 +252,22 @@ class _Run:
         heapq.heapify(ready)
         running: dict[tuple[str, str], int] = {}
         through: set[str] = set()
+        lacking: dict[str, set[str]] = {name: set() for name in names}
+        read = {step.stage.after for step in self.steps}
 
         def advance(name: str, index: int) -> None:
-            if index + 1 < len(steps):
-                heapq.heappush(ready, (-(index + 1), order[name], name))
-            else:
+            for later, step in enumerate(steps[index + 1 :], start=index + 1):
+                if step.stage.after not in lacking[name]:
+                    heapq.heappush(ready, (-later, order[name], name))
+                    return
+                lacking[name].add(step.stage.name)
+                self.progress.dropped(step.stage.name)
+            if not lacking[name] & read:
                 through.add(name)
+
+        def fail(name: str, index: int) -> None:
+            lacking[name].add(steps[index].stage.name)
+            advance(name, index)
 
         while ready or running:
             while ready and len(running) < executor.slots:
@@ -262,7 +275,7 @@ class _Run:
                 step = steps[-depth]
                 task = self._task(step, name)
                 if task is None:
-                    self._drop(steps[-depth + 1 :])
+                    fail(name, -depth)
                 elif self.maker.is_current(step, task):
                     self.summary.stages[step.stage.name].unchanged += 1
                     advance(name, -depth)
@@ -274,15 +287,9 @@ class _Run:
             if running:
                 back = executor.finished()
                 index = running.pop((back.task.stage.name, back.task.series))
-                if self._account(steps[index], back):
-                    advance(back.task.series, index)
-                else:
-                    self._drop(steps[index + 1 :])
+                after = advance if self._account(steps[index], back) else fail
+                after(back.task.series, index)
         return [name for name in names if name in through]
-
-    def _drop(self, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self.progress.dropped(step.stage.name)
 
     def _task(self, step: Step, name: str) -> ItemTask | None:
         try:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +14,7 @@ import numpy as np
 from eucentric.errors import EucentricError
 from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.tilt_series import TiltSeries
+from eucentric.pipeline import records
 from eucentric.pipeline.kept_picks import kept_folders, kept_records
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 STAGES = ("motion", "align", "ctf", "reconstruct")
 STAGE_TITLES = {"motion": "Motion", "align": "Alignment", "ctf": "Contrast transfer", "reconstruct": "Reconstruction"}
+RESTORED = {"denoise": "Denoised", "fill-wedge": "Wedge filled"}
+"""Stages that make other tomograms of the reconstructed ones, and what these are."""
 PICK = "pick"
 IMPORT = "import"
 FIT_RESOLUTION = "fit_resolution_median_angstrom"
@@ -33,7 +39,7 @@ class SeriesHistory:
     records: dict[str, Record]
     """Of the stages it came through, in order, and of the one it failed in."""
     series: TiltSeries | None
-    """As the furthest stage left it."""
+    """As the furthest stage left it, with its raw tomogram."""
     left_out: str | None = None
     """Why a person left it out."""
 
@@ -58,9 +64,34 @@ class SeriesHistory:
         return found
 
 
-def stage_title(stage: str) -> str:
-    """Of a stage, or of a search in a folder of its own."""
-    return STAGE_TITLES.get(stage) or f"Picks of {stage.partition('/')[2] or stage}"
+def stage_title(folder: str, stage: str = PICK) -> str:
+    """Of the results of a stage in a folder, its own or one that was asked for."""
+    if stage in RESTORED:
+        return RESTORED[stage] if folder == stage else f"{RESTORED[stage]} in {folder}"
+    return STAGE_TITLES.get(folder) or f"Picks of {folder.partition('/')[2] or folder}"
+
+
+def restored_folders(root: Path) -> list[str]:
+    """Folders that hold restored tomograms: of each stage its own first, then those that were asked for."""
+    return [folder for stage in RESTORED for folder in (stage, *variant_folders(root, stage))]
+
+
+def restored_mark(root: Path) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a stage's own folder of restored tomograms does; nothing where there is none."""
+    return tuple(
+        (f"{stage}: {name}: {record.fingerprint} {record.ended}", 0, 0)
+        for stage in RESTORED
+        for name, record in records.read_records(root / stage).items()
+    )
+
+
+def source_table(root: Path, folder: str, name: str) -> Path:
+    """The table that a series in a folder of restored tomograms was read from."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        source = json.loads((root / folder / "run.json").read_text(encoding="utf-8"))["source"]
+        if source.endswith(".star"):
+            return root / str(source)
+    return row_path(root / "reconstruct", name)  # the first run of a project notes it at its end
 
 
 def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[SeriesHistory]:
@@ -72,6 +103,7 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
     store : of the report
     """
     stages = {stage: store.records(stage) for stage in STAGES}
+    restored = {folder: store.records(folder) for folder in restored_folders(store.root)}
     picks = {folder: store.records(folder) for folder in variant_folders(store.root, PICK)}
     picks |= {f"{PICK}/{folder.name}": kept_records(folder) for folder in kept_folders(store.root)}
     table = store.root / IMPORT / "tilt_series.star"
@@ -87,7 +119,7 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
                 if not found[name].is_done:
                     break  # Records of later stages are of an earlier run.
         else:
-            passed |= {folder: found[name] for folder, found in picks.items() if name in found}
+            passed |= {folder: found[name] for folder, found in (restored | picks).items() if name in found}
         histories.append(
             SeriesHistory(
                 name=name,
@@ -100,7 +132,7 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
 
 
 def _furthest(name: str, passed: Mapping[str, Record], store: StageStore) -> TiltSeries | None:
-    rows = [row_path(store.root / stage, name) for stage, record in passed.items() if record.is_done]
+    rows = [row_path(store.root / s, name) for s, record in passed.items() if s in STAGES and record.is_done]
     for path in (*reversed(rows), store.root / IMPORT / "tilt_series.star"):
         try:
             series: TiltSeries = read_tilt_series(path, name, store.root)

@@ -70,6 +70,12 @@ class _Stage:
         del params
         return None
 
+    @classmethod
+    def joins_runs(cls, params: Any) -> bool:
+        """Whether a run of the project includes the stage; else it runs where it is asked for by name, and no other stage reads it."""
+        del params
+        return True
+
     def peak_bytes(self, series: TiltSeries, params: Any) -> int:
         """Memory that one item needs at most; bounds how many run at once. Two GiB where a stage knows no better."""
         del series, params

@@ -8,7 +8,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from eucentric.errors import EucentricError
 from eucentric.io.tilt_series import tilt_series_names
 from eucentric.pipeline import records
 from eucentric.pipeline.lock import LockHolder, lock_holder
@@ -17,7 +16,16 @@ from eucentric.pipeline.records import Record
 from eucentric.pipeline.results_beside import Command, Result, commands_at_work, results_beside
 from eucentric.pipeline.run_note import RunningItem, RunNote, read_run_note
 from eucentric.pipeline.stage import AnyStage, ItemStage
-from eucentric.pipeline.steps import IMPORT_TABLE, Step, TaskMaker, find_project, project_steps, survey
+from eucentric.pipeline.steps import (
+    IMPORT_TABLE,
+    Step,
+    TaskMaker,
+    find_project,
+    project_steps,
+    steps_behind,
+    steps_with_results,
+    survey,
+)
 from eucentric.pipeline.summary import Change
 from eucentric.pipeline.time_left import StageTimes, TimeLeft, left_of_run, left_to_do
 from eucentric.typing import PathLike
@@ -104,7 +112,7 @@ def project_status(
     now = time.time() if moment is None else moment
     plan = Plan.load(place, all_stages() if stages is None else stages)
     every_step = project_steps(place, plan)
-    steps = [s for s in every_step if issubclass(s.stage, ItemStage)]
+    steps = steps_with_results(place, plan)
     names = tilt_series_names(place / IMPORT_TABLE)
     maker = TaskMaker(
         root=place,
@@ -124,7 +132,7 @@ def project_status(
     )
     folders, device = (note.folders, note.device) if note and is_running else ({}, None)
     times = StageTimes.of(every_step, folders, device)
-    found = survey(maker, steps, [name for name in names if name not in left_out])
+    found = survey(maker, every_step, [name for name in names if name not in left_out])
     if note is not None and is_running:
         left: TimeLeft | None = left_of_run(note, every_step, times, now)
     else:
@@ -166,12 +174,13 @@ def _series(
 ) -> SeriesStatus:
     states: dict[str, State] = {}
     messages = []
-    behind = False
+    behind = steps_behind(maker, steps, name)
     for step in steps:
+        if not issubclass(step.stage, ItemStage):
+            continue
         record = records.read_record(step.path, name)
-        behind = behind or not _is_current(maker, step, name)
         is_running = at_work.get((step.stage.name, name)) == step.folder
-        states[step.stage.name] = "running" if is_running else _state(record, behind)
+        states[step.stage.name] = "running" if is_running else _state(record, step.stage.name in behind)
         if record is not None and not is_running:
             told = [record.message] if record.message else list(record.caveats)
             messages += [f"{step.stage.name}: {text}" for text in told]
@@ -179,15 +188,8 @@ def _series(
 
 
 def _left_out(steps: Sequence[Step], name: str, reason: str) -> SeriesStatus:
-    states: dict[str, State] = {step.stage.name: "left out" for step in steps}
+    states: dict[str, State] = {s.stage.name: "left out" for s in steps if issubclass(s.stage, ItemStage)}
     return SeriesStatus(name=name, states=states, messages=(f"left out by hand: {reason}",))
-
-
-def _is_current(maker: TaskMaker, step: Step, name: str) -> bool:
-    try:
-        return maker.is_current(step, maker.make(step, name))
-    except (EucentricError, OSError):
-        return False
 
 
 def _state(record: Record | None, behind: bool) -> State:

@@ -129,19 +129,30 @@ def survey(maker: TaskMaker, steps: Sequence[Step], names: Sequence[str]) -> Sur
     changes: dict[tuple[str, str], Change] = {}
     peaks = []
     for name in names:
-        behind = False
         for step in steps:
-            if not issubclass(step.stage, ItemStage):
-                continue
-            _note_changes(step, name, changes)
-            behind = behind or not _current(maker, step, name)
-            pending[step.stage.name] += behind
+            if issubclass(step.stage, ItemStage):
+                _note_changes(step, name, changes)
+        behind = steps_behind(maker, steps, name)
+        for stage in behind:
+            pending[stage] += 1
         if behind:
             peaks.append(_peak(maker, steps, name))
     return Survey(pending=pending, changes=list(changes.values()), peak_bytes=peaks)
 
 
-def _current(maker: TaskMaker, step: Step, name: str) -> bool:
+def steps_behind(maker: TaskMaker, steps: Sequence[Step], name: str) -> list[str]:
+    """Stages in which an item is to be done: it is not current there, or in one that they read, directly or not."""
+    behind: dict[str, bool] = {}
+    for step in steps:
+        late = behind.get(step.stage.after, False)
+        if issubclass(step.stage, ItemStage):
+            late = late or not _is_current(maker, step, name)
+        behind[step.stage.name] = late
+    of_items = {s.stage.name for s in steps if issubclass(s.stage, ItemStage)}
+    return [stage for stage, late in behind.items() if late and stage in of_items]
+
+
+def _is_current(maker: TaskMaker, step: Step, name: str) -> bool:
     try:
         return maker.is_current(step, maker.make(step, name))
     except (EucentricError, OSError):
@@ -171,7 +182,7 @@ def _peak(maker: TaskMaker, steps: Sequence[Step], name: str) -> int:
 
 
 def project_steps(root: Path, plan: Plan, until: str | None = None) -> list[Step]:
-    """The steps of a whole project.
+    """The steps of a whole project, without stages that join no run, but for the one that is asked for by name.
 
     Raises
     ------
@@ -179,19 +190,36 @@ def project_steps(root: Path, plan: Plan, until: str | None = None) -> list[Step
     """
     steps = []
     for stage in plan.stages:
-        source = IMPORT_TABLE if stage.after == "import" else stage.after
         params = plan.params(stage)
         missing = stage.waits_for(params)
-        if missing is None:
-            steps.append(Step(root=root, stage=stage, params=params, folder=stage.folder(params), source=source))
-        elif stage.name == until:
+        if missing is not None and stage.name == until:
             raise InputError(missing)
+        if missing is None and (stage.joins_runs(params) or stage.name == until):
+            steps.append(_step(root, stage, params))
     if until is None:
         return steps
     known = [s.stage.name for s in steps]
     if until not in known:
         raise unknown_name(until, [s.name for s in plan.stages], "stage", "Eucentric")
     return steps[: known.index(until) + 1]
+
+
+def steps_with_results(root: Path, plan: Plan) -> list[Step]:
+    """The steps of a whole project, and of stages that join no run those that have results."""
+    in_run = {step.stage.name: step for step in project_steps(root, plan)}
+    found = []
+    for stage in plan.stages:
+        if stage.name in in_run:
+            found.append(in_run[stage.name])
+        elif not stage.joins_runs(params := plan.params(stage)):
+            step = _step(root, stage, params)
+            found += [step] if records.read_records(step.path) else []
+    return found
+
+
+def _step(root: Path, stage: AnyStage, params: Any) -> Step:
+    source = IMPORT_TABLE if stage.after == "import" else stage.after
+    return Step(root=root, stage=stage, params=params, folder=stage.folder(params), source=source)
 
 
 def segments(steps: Sequence[Step]) -> list[list[Step]]:

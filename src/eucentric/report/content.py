@@ -233,8 +233,13 @@ _UNITS = {"angstrom": "Å", "deg": "°", "um": "µm", "px": "px", "nm": "nm", "p
 
 
 def metric_label(name: str) -> str:
-    """A metric's name in words, its unit in brackets: `motion_angstrom` is `motion (Å)`, `density_per_um3` is `density (1/µm³)`."""
+    """A metric's name in words, its unit in brackets: `motion_angstrom` is `motion (Å)`, `density_per_um3` is `density (1/µm³)`.
+
+    What is told of detail between two sizes has them last: `invented_60_40_angstrom` is `invented, 60 to 40 Å`.
+    """
     words = name.split("_")
+    if len(words) > 3 and words[-1] == "angstrom" and words[-2].isdigit() and words[-3].isdigit():
+        return f"{' '.join(words[:-3])}, {words[-3]} to {words[-2]} Å"
     if len(words) > 2 and words[-2] == "per" and words[-1] in _UNITS:
         return f"{' '.join(words[:-2])} (1/{_UNITS[words[-1]]})"
     if len(words) > 1 and words[-1] in _UNITS:

@@ -85,6 +85,24 @@ _SENTENCES: Mapping[str, str] = {
         "against a typical ratio of signal to noise, by conjugate gradients {hestenes}."
     ),
     "dose": "Radiation damage was weighted for in the reconstruction {grant}.",
+    "denoise network": (
+        "To be looked at, tomograms were denoised by a 3D U-Net {cicek}{training}{shells}; nothing was averaged from these."
+    ),
+    "denoise gaussian": "To be looked at, tomograms were smoothed by a Gaussian.",
+    "denoise median": "To be looked at, tomograms were smoothed by a median filter.",
+    "denoise bilateral": "To be looked at, tomograms were smoothed by a bilateral filter {tomasi}.",
+    "denoise nad": "To be looked at, tomograms were denoised by anisotropic diffusion {frangakis}.",
+    "denoise nlm": "To be looked at, tomograms were denoised by non-local means {buades}.",
+    "denoise wavelet": "To be looked at, tomograms were denoised scale by scale in wavelets {mihcak}.",
+    "denoise deconvolve": "To be looked at, tomograms were deconvolved from their contrast transfer {tegunov}.",
+    "fill-wedge network": (
+        "To be looked at, the missing wedge of tomograms was filled by a 3D U-Net {cicek}{training}{shells}{measured}; nothing was "
+        "averaged from these."
+    ),
+    "fill-wedge constrained": (
+        "To be looked at, the missing wedge of tomograms was filled by the least total variation that agrees with the data"
+        "{contrast}, by a primal-dual method {chambolle}{measured}; nothing was averaged from these."
+    ),
     "pick": (
         "Particles were found by template matching with locally normalised correlation {roseman} of whitened tomograms, templates "
         "weighted by what the tilts showed of them {chaillet}{decoys}."
@@ -167,6 +185,8 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return _said_of_picks(settings)
     if stage == "average":
         return _said_of_average(settings)
+    if stage in ("denoise", "fill-wedge"):
+        return _said_of_restoration(stage, settings)
     if stage != "align":
         return {stage: {}}
     choice = settings.get("method", "projection")
@@ -187,6 +207,25 @@ def _said_of_picks(settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     if method == "network":
         return {"pick network": {}}
     return {"pick": {"decoys": _cut_off(settings)}}
+
+
+_TRAINING = {
+    "shipped": " that was trained on simulated tomograms",
+    "denoise": " that was trained from one half volume to the other {lehtinen} {buchholz}",
+    "fill-wedge": " that was trained on turned tomograms with a wedge cut out anew {liu} {wiedemann}",
+}
+
+
+def _said_of_restoration(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    method, model = settings.get("method", "network"), settings.get("model", "shipped")
+    weighed = settings.get("weigh_shells", True) and settings.get("has_halves", True) and not settings.get("hard_data")
+    words = {
+        "training": _TRAINING["shipped" if model == "shipped" else stage],
+        "shells": ", weighed against the raw ones shell by shell as half volumes support" if weighed else "",
+        "measured": ", with all that was measured left as it was" if settings.get("hard_data") else "",
+        "contrast": "" if settings.get("matter", "dark") == "both" else " and has one contrast",
+    }
+    return {f"{stage} {method}": words}
 
 
 def _said_of_average(about: Mapping[str, Any]) -> dict[str, dict[str, str]]:

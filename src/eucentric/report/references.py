@@ -1,10 +1,21 @@
 """What the methods text cites, and the same as BibTeX."""
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _OTHERS = "others"
-_ESCAPED = {"Å": r"{\AA}", "å": r"{\aa}", "ö": r"{\"o}", "&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#"}
+_ESCAPED = {
+    "Å": r"{\AA}",
+    "å": r"{\aa}",
+    "ö": r"{\"o}",
+    "ç": r"{\c{c}}",
+    "Ç": r"{\c{C}}",
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +71,9 @@ class Reference:
 
     @property
     def key(self) -> str:
-        """First author and year."""
-        return f"{self.authors[0].replace(' ', '')}{self.year}"
+        """First author, in letters without marks, and year."""
+        plain = unicodedata.normalize("NFKD", self.authors[0].replace(" ", "")).encode("ascii", "ignore").decode()
+        return f"{plain}{self.year}"
 
 
 REFERENCES: Mapping[str, Reference] = {
@@ -277,6 +289,83 @@ REFERENCES: Mapping[str, Reference] = {
         pages="187",
         year=2017,
         doi="10.1016/j.jsb.2017.07.007",
+    ),
+    "cicek": Reference(
+        authors=("Çiçek", "Abdulkadir", "Lienkamp", "Brox", "Ronneberger"),
+        title="3D U-Net: learning dense volumetric segmentation from sparse annotation",
+        book="Medical Image Computing and Computer-Assisted Intervention, MICCAI 2016",
+        pages="424",
+        year=2016,
+        doi="10.1007/978-3-319-46723-8_49",
+    ),
+    "lehtinen": Reference(
+        authors=("Lehtinen", "Munkberg", "Hasselgren", "Laine", "Karras", "Aittala", "Aila"),
+        title="Noise2Noise: learning image restoration without clean data",
+        journal="Proc. Mach. Learn. Res.",
+        volume="80",
+        pages="2965",
+        year=2018,
+    ),
+    "buchholz": Reference(
+        authors=("Buchholz", "Jordan", "Pigino", "Jug"),
+        title="Cryo-CARE: content-aware image restoration for cryo-transmission electron microscopy data",
+        book="IEEE 16th International Symposium on Biomedical Imaging",
+        pages="502",
+        year=2019,
+        doi="10.1109/ISBI.2019.8759519",
+    ),
+    "liu": Reference(
+        authors=("Liu", "Zhang", "Wang", _OTHERS),
+        title="Isotropic reconstruction for electron tomography with deep learning",
+        journal="Nat. Commun.",
+        volume="13",
+        pages="6482",
+        year=2022,
+        doi="10.1038/s41467-022-33957-8",
+    ),
+    "wiedemann": Reference(
+        authors=("Wiedemann", "Heckel"),
+        title="A deep learning method for simultaneous denoising and missing wedge reconstruction in cryogenic electron tomography",
+        journal="Nat. Commun.",
+        volume="15",
+        pages="8255",
+        year=2024,
+        doi="10.1038/s41467-024-51438-y",
+    ),
+    "tomasi": Reference(
+        authors=("Tomasi", "Manduchi"),
+        title="Bilateral filtering for gray and color images",
+        book="Proceedings of the Sixth International Conference on Computer Vision",
+        pages="839",
+        year=1998,
+        doi="10.1109/ICCV.1998.710815",
+    ),
+    "frangakis": Reference(
+        authors=("Frangakis", "Hegerl"),
+        title="Noise reduction in electron tomographic reconstructions using nonlinear anisotropic diffusion",
+        journal="J. Struct. Biol.",
+        volume="135",
+        pages="239",
+        year=2001,
+        doi="10.1006/jsbi.2001.4406",
+    ),
+    "buades": Reference(
+        authors=("Buades", "Coll", "Morel"),
+        title="A review of image denoising algorithms, with a new one",
+        journal="Multiscale Model. Simul.",
+        volume="4",
+        pages="490",
+        year=2005,
+        doi="10.1137/040616024",
+    ),
+    "mihcak": Reference(
+        authors=("Mihçak", "Kozintsev", "Ramchandran", "Moulin"),
+        title="Low-complexity image denoising based on statistical modeling of wavelet coefficients",
+        journal="IEEE Signal Process. Lett.",
+        volume="6",
+        pages="300",
+        year=1999,
+        doi="10.1109/97.803428",
     ),
     "roseman": Reference(
         authors=("Roseman",),

@@ -15,7 +15,7 @@ class StageEntry(NamedTuple):
     """Where a stage is found, so that it can be named without loading it."""
 
     name: str
-    """Of the command, the module in this package, the folder and the table of the plan."""
+    """Of the command, the module in this package (`_` for `-`), the folder and the table of the plan."""
     kind: str
     """Class in the module."""
     settings: str
@@ -48,6 +48,18 @@ STAGES = (
         "Reconstruct tomograms and their halves.",
     ),
     StageEntry(
+        "denoise",
+        "DenoiseTomograms",
+        "eucentric.denoising.params:DenoiseParams",
+        "Denoise tomograms for the eye, by networks or filters; average from the raw data.",
+    ),
+    StageEntry(
+        "fill-wedge",
+        "FillWedge",
+        "eucentric.denoising.restoring_params:FillWedgeParams",
+        "Fill the missing wedge of tomograms; average from the raw data.",
+    ),
+    StageEntry(
         "pick",
         "PickTemplates",
         "eucentric.picking.stage_params:PickParams",
@@ -59,7 +71,7 @@ STAGES = (
 
 def load_stage(entry: StageEntry) -> AnyStage:
     """The class of a stage."""
-    kind: AnyStage = getattr(importlib.import_module(f"{__name__}.{entry.name}"), entry.kind)
+    kind: AnyStage = getattr(importlib.import_module(f"{__name__}.{entry.name.replace('-', '_')}"), entry.kind)
     return kind
 
 

@@ -24,6 +24,11 @@ class DenoiseTomograms(ItemStage):
 
     name, params, version, after = "denoise", DenoiseParams, 2, "reconstruct"
 
+    @classmethod
+    def joins_runs(cls, params: DenoiseParams) -> bool:
+        """Where the plan says so."""
+        return params.with_run
+
     def reads(self, series: str, params: DenoiseParams, root: Path) -> tuple[Path, ...]:
         """The model, where it is a file."""
         del series

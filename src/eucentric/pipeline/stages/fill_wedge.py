@@ -19,6 +19,11 @@ class FillWedge(ItemStage):
 
     name, params, version, after = "fill-wedge", FillWedgeParams, 1, "reconstruct"
 
+    @classmethod
+    def joins_runs(cls, params: FillWedgeParams) -> bool:
+        """Where the plan says so."""
+        return params.with_run
+
     def reads(self, series: str, params: FillWedgeParams, root: Path) -> tuple[Path, ...]:
         """The model, where it is a file."""
         del series

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from eucentric.errors import EucentricError, FormatError
+from eucentric.errors import EucentricError, FormatError, ShapeError
 from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.io.curves import read_curves
 from eucentric.io.mrc import read_mrc
@@ -23,7 +23,18 @@ from eucentric.pipeline.kept_picks import kept_folders, kept_mark
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
 from eucentric.pipeline.report_project import outliers_in_words, project_metrics, project_page
-from eucentric.pipeline.series_history import PICK, STAGE_TITLES, STAGES, SeriesHistory, series_histories, stage_title
+from eucentric.pipeline.restore_stage import TRUST
+from eucentric.pipeline.series_history import (
+    PICK,
+    RESTORED,
+    STAGE_TITLES,
+    STAGES,
+    SeriesHistory,
+    restored_mark,
+    series_histories,
+    source_table,
+    stage_title,
+)
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
 from eucentric.report.alignment_sections import alignment_section, excluded_section
 from eucentric.report.averaging_sections import average_page
@@ -33,6 +44,7 @@ from eucentric.report.exports import Figures, figures_of, figures_zip, metrics_c
 from eucentric.report.pages import render_project, render_series
 from eucentric.report.params import ReportParams
 from eucentric.report.picking_sections import picking_section
+from eucentric.report.restoration_sections import RestoredVolumes, restoration_section
 from eucentric.report.sections import SliceImages, motion_section, thumbnail, tomogram_section, with_record
 from eucentric.typing import FloatArray
 
@@ -44,6 +56,7 @@ if TYPE_CHECKING:
 
 _DATA = "data"
 _FAILED_PICKS = "Nothing could be searched."
+_FAILED_RESTORATION = "Nothing could be made of the tomogram."
 _NO_METRICS = "The stage's own figures; the page has no plots for it."
 
 
@@ -52,14 +65,15 @@ class WriteReport(CollectiveStage):
 
     name, params, version, after = "report", ReportParams, 3, "reconstruct"
     runs_without_items = True
-    shows_variants_of = ("reconstruct", PICK)
+    shows_variants_of = ("reconstruct", *RESTORED, PICK)
 
     @classmethod
     def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
-        """Marks of the averages, of picks that no template found, and of series that are left out."""
+        """Marks of the averages, of restored tomograms, of picks that no template found, and of series that are left out."""
         averages = (average_mark(folder) for folder in average_folders(root))
         left_out = ((f"{name}: {why}", 0, 0) for name, why in excluded_series(read_exclusions(root)).items())
-        return (*averages, *(kept_mark(folder) for folder in kept_folders(root)), *left_out)
+        kept = (kept_mark(folder) for folder in kept_folders(root))
+        return (*averages, *restored_mark(root), *kept, *left_out)
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -187,6 +201,7 @@ def _series_page(
         if section is not None:
             sections.append(section if record is None else with_record(section, record.metrics, record.caveats))
     sections += _variants(history.name, store, params, notes)
+    sections += _restored(history, store, params, notes)
     sections += _picks(history, store, params, notes)
     if notes:
         sections.append(
@@ -223,6 +238,44 @@ def _variants(name: str, store: StageStore, params: ReportParams, notes: list[st
             title = f"Tomogram in {folder}" + (f" ({chosen})" if chosen else "")
             sections.append(replace(with_record(section, record.metrics, record.caveats), title=title))
     return sections
+
+
+def _restored(history: SeriesHistory, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
+    """A section for every tomogram with less noise or with its wedge filled."""
+    sections = []
+    for folder, record in history.records.items():
+        if record.stage not in RESTORED:
+            continue
+        title = stage_title(folder, record.stage)
+        if not record.is_done:
+            sections.append(Section(title=title, reading=_FAILED_RESTORATION, caveats=(record.message or "",)))
+            continue
+        kept = _curves(store, folder, history.name, notes, TRUST)
+        volumes = _restored_volumes(folder, history.name, store, notes)
+        if folder != record.stage and (chosen := _settings_unlike(record, history.records.get(record.stage))):
+            title += f" ({chosen})"
+        section = restoration_section(title, record.stage, record.parameters, kept, volumes, params)
+        sections.append(with_record(section, record.metrics, record.caveats))
+    return sections
+
+
+def _restored_volumes(folder: str, name: str, store: StageStore, notes: list[str]) -> RestoredVolumes | None:
+    """The restored tomogram beside the one it was made of."""
+    try:
+        before = read_tilt_series(source_table(store.root, folder, name), name, store.root).tomogram
+        after = read_tilt_series(row_path(store.root / folder, name), name, store.root).tomogram
+        if before is None or after is None:
+            return None
+        path = store.resolve(after.path)
+        beside = path.with_name(f"{path.stem}_sigma{path.suffix}")
+        raw, restored = read_mrc(store.resolve(before.path))[0], read_mrc(path)[0]
+        sigma = read_mrc(beside)[0] if beside.is_file() else None
+        if raw.shape != restored.shape or (sigma is not None and sigma.shape != raw.shape):
+            raise ShapeError(f"`{before.path}` and what was made of it differ in size. Run the stage again.")
+        return RestoredVolumes(raw=raw, restored=restored, sigma=sigma, voxel_size_angstrom=after.voxel_size_angstrom)
+    except (EucentricError, OSError) as error:
+        notes.append(f"The tomogram in `{folder}` is not shown: {error}")
+        return None
 
 
 def _picks(history: SeriesHistory, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
