@@ -1,7 +1,8 @@
 """How the model that comes with the program is made: `python -m eucentric.pipeline.train_shipped_restorer MODEL`.
 
-It was made in two parts, the second of which goes on from the first with coarser voxels, so that whole vesicles fit into what the
-network sees: `--steps 1300 --of 2000 --voxels 6.5 9 12.5`, then `--steps 2400 --of 2400 --voxels 8 18 12.5 18`.
+It was made in three parts, each of which goes on from the one before: `--steps 1300 --of 2000 --voxels 6.5 9 12.5`; with coarser
+voxels, so that whole vesicles fit into what the network sees, `--steps 1800 --of 2400`; and with a low rate of learning
+`--steps 1950 --of 2100`.
 
 Everything comes from the simulator: cytosol, a lamella, vesicles, tubes, filaments, lattices and free complexes, with gold and ice, at
 voxels of 6.5 to 18 A through random tilt series. No measured data and no atomic model has a part in it.
