@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import uniform_filter
 
 from eucentric.denoising.learned.restorer import PURPOSE
 from eucentric.denoising.sampled_region import sampled_region
@@ -57,6 +58,15 @@ def same_network():
     return network
 
 
+def blurring_network():
+    """The mean over 3^3 voxels."""
+    network = same_network()
+    with torch.no_grad():
+        network.down[0][0].weight[0] = 1.0 / 27.0
+        network.down[0][0].weight[1] = -1.0 / 27.0
+    return network
+
+
 def write_model(path, *, network=None, outputs=("denoised",), voxels=(8.0, 12.0)):
     network = network or same_network()
     made = Model(
@@ -95,8 +105,8 @@ def files(folder):
 
 def test_one_tomogram_is_denoised_and_its_trust_told(program, here):
     clean = write_volumes(here, "a")
-    write_model(here / "same.model")
-    given = ("denoise", "a.mrc", *halves_of("a"), "--model", "same.model", *TILTS)
+    write_model(here / "blur.model", network=blurring_network())
+    given = ("denoise", "a.mrc", *halves_of("a"), "--model", "blur.model", *TILTS)
     code, out, err = program(*given, "--json")
     assert code == 0, err
     assert "average from the raw data" in out
@@ -104,10 +114,9 @@ def test_one_tomogram_is_denoised_and_its_trust_told(program, here):
     assert told["volume"] == "a_denoised.mrc"
     assert told["sigma"] == "a_denoised_sigma.mrc"
     raw, made, sigma = (read_mrc(here / f"a{end}.mrc")[0] for end in ("", "_denoised", "_denoised_sigma"))
-    # of the network nothing is left but the weights of shells, a Wiener filter by the halves
-    assert ((made - clean) ** 2).mean() < 0.5 * ((raw - clean) ** 2).mean()
-    # two outputs as far apart as their noise, 1 each, of which the tomogram is the sum
-    assert np.sqrt((sigma**2).mean()) == pytest.approx((raw - clean).std(), rel=0.2)
+    assert ((made - clean) ** 2).mean() < 0.3 * ((raw - clean) ** 2).mean()
+    left = uniform_filter(raw - clean, 3, mode="constant")  # the noise that passes through the network
+    assert np.sqrt((sigma**2).mean()) == pytest.approx(left.std(), rel=0.2)
     assert read_mrc_header(here / "a_denoised.mrc").voxel_size_angstrom[0] == VOXEL
     assert any("not to average" in label for label in read_mrc_header(here / "a_denoised.mrc").labels)
     before = (here / "a_denoised.mrc").read_bytes()
