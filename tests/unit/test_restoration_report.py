@@ -122,8 +122,8 @@ def test_weights_are_drawn_as_they_are():
         ("denoise", {"method": "gaussian"}, "smoothed by a Gaussian", []),
         ("denoise", {"method": "median"}, "median filter", []),
         ("fill-wedge", {"model": "a", "hard_data": True}, "anew [2] [3], with all that was", ["Çiçek", "Liu", "Wiedemann"]),
-        ("fill-wedge", {"method": "constrained"}, "data and has one contrast, by a primal-dual method [1]", ["Chambolle"]),
-        ("fill-wedge", {"method": "constrained", "matter": "both"}, "with the data, by", ["Chambolle"]),
+        ("fill-wedge", {"method": "constrained", "matter": "dark"}, "data and has one contrast, by a primal-dual", ["Chambolle"]),
+        ("fill-wedge", {"method": "constrained"}, "with the data, by", ["Chambolle"]),
     ],
 )  # fmt: skip
 def test_methods_cite_what_was_used(stage, settings, words, authors):

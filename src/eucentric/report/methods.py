@@ -221,9 +221,11 @@ def _said_of_restoration(stage: str, settings: Mapping[str, Any]) -> dict[str, d
     weighed = settings.get("weigh_shells", True) and settings.get("has_halves", True) and not settings.get("hard_data")
     words = {
         "training": _TRAINING["shipped" if model == "shipped" else stage],
-        "shells": ", weighed against the raw ones shell by shell as half volumes support" if weighed else "",
+        "shells": ", weighed against the raw ones in each shell, where there is matter, as half volumes support"
+        if weighed
+        else "",
         "measured": ", with all that was measured left as it was" if settings.get("hard_data") else "",
-        "contrast": "" if settings.get("matter", "dark") == "both" else " and has one contrast",
+        "contrast": " and has one contrast" if settings.get("matter") in ("dark", "bright") else "",
     }
     return {f"{stage} {method}": words}
 

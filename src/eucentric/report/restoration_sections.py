@@ -33,7 +33,7 @@ _READINGS: Mapping[tuple[str, str], str] = {
         "invented part is small in every band and σ is low; bad: closed shapes on which both halves or the bands below do not agree."
     ),
     (FILL, _BY_CONSTRAINTS): (
-        "What lies in the wedge was not measured: nothing smoother of one contrast agrees with the data. Good: membranes across "
+        "What lies in the wedge was not measured: nothing smoother agrees with the data. Good: membranes across "
         "the beam join up and streaks along z fade; bad: flat patches with hard edges, or blobs drawn along z."
     ),
 }
@@ -140,7 +140,8 @@ def _agreement_words(stage: str) -> str:
 
 def _weight_words(settings: Mapping[str, Any]) -> str:
     use = (
-        "Each shell of the measured region is the network's output and the raw tomogram in these amounts, as the halves support them."
+        "Where there is matter, each shell of the measured region is the network's output and the raw tomogram in these amounts, as "
+        "the halves support them; elsewhere it is the network's output alone."
         if settings.get("weigh_shells", True)
         else "What the halves support; it was not applied: the result is the network's output alone."
     )
