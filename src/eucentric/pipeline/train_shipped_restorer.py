@@ -2,7 +2,7 @@
 
 It was made in three parts, each of which goes on from the one before: `--steps 1300 --of 2000 --voxels 6.5 9 12.5`; with coarser
 voxels, so that whole vesicles fit into what the network sees, `--steps 1800 --of 2400`; and with a low rate of learning
-`--steps 1950 --of 2100`.
+`--steps 2000 --of 2100`.
 
 Everything comes from the simulator: cytosol, a lamella, vesicles, tubes, filaments, lattices and free complexes, with gold and ice, at
 voxels of 6.5 to 18 A through random tilt series. No measured data and no atomic model has a part in it.
