@@ -20,7 +20,7 @@ from eucentric.errors import BackendError, InputError, ShapeError
 from eucentric.io.mrc import MrcSlabWriter, MrcType, read_mrc, read_mrc_header
 
 AVERAGING_USES_RAW = (
-    "Look at denoised tomograms, but average from the raw data: filters change what particles look like."
+    "Look at such tomograms, but average from the raw data: networks and filters change what particles look like."
 )
 _BLOCK = (96, 160, 160)  # voxels in which the noise is measured
 _PLANES = 16

@@ -28,7 +28,7 @@ from eucentric.io.mrc import MrcType, read_mrc_header, write_mrc
 from eucentric.networks.model_file import Model, model_from_bytes
 from eucentric.pipeline.recorded_transfer import TomogramContrast
 from eucentric.pipeline.reprojecting import read_volume
-from eucentric.pipeline.restore_trust import pictures_of, trust_of_halves, trust_of_wedge
+from eucentric.pipeline.restore_trust import trust_of_halves, trust_of_wedge
 from eucentric.pipeline.shipped_model import read_model_bytes
 
 SHIPPED_FILE = "tomogram_restorer.model"
@@ -66,7 +66,7 @@ class RestoredFile:
     """Standard deviation of every voxel; None without halves."""
     figures: dict[str, float]
     arrays: dict[str, Any]
-    """Curves and pictures for the report."""
+    """Curves for the report."""
     caveats: tuple[str, ...]
 
 
@@ -174,8 +174,7 @@ def fill_wedge(
     }
     if not made.converged:
         caveats.append("The optimisation was still moving when its iterations were spent. Give more --iterations.")
-    arrays = pictures_of(read.raw, made.volume, None)
-    return RestoredFile(path=output, sigma=None, figures=figures, arrays=arrays, caveats=(*read.caveats, *caveats))
+    return RestoredFile(path=output, sigma=None, figures=figures, arrays={}, caveats=(*read.caveats, *caveats))
 
 
 def _by_network(
@@ -243,7 +242,6 @@ def _by_network(
         sigma_path = output.with_name(f"{output.stem}_sigma{output.suffix}")
         _write(sigma_path, sigma, source, read.voxel, f"standard deviation of {output.name}")
         figures["median_sigma"] = float(sigma.reshape(-1)[:: max(1, sigma.numel() // 1_000_000)].median())
-    arrays |= pictures_of(read.raw, volume, sigma)
     return RestoredFile(
         path=output, sigma=sigma_path, figures=figures, arrays=arrays, caveats=(*read.caveats, *caveats)
     )

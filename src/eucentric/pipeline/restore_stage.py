@@ -11,7 +11,7 @@ from eucentric.pipeline.stage import Outcome
 from eucentric.pipeline.store import ItemStore
 
 TRUST = "trust"
-"""Folder of the curves and pictures for the report."""
+"""Folder of the curves for the report."""
 
 
 def model_path(model: str, root: Path) -> str:
@@ -48,7 +48,8 @@ def restore_source(series: TiltSeries, tomogram: Tomogram, store: ItemStore) -> 
 
 def restored_outcome(series: TiltSeries, tomogram: Tomogram, made: RestoredFile, store: ItemStore) -> Outcome:
     """The restored tomogram takes the place of the raw one in the table of this stage."""
-    store.write_arrays(TRUST, **made.arrays)
+    if made.arrays:
+        store.write_arrays(TRUST, **made.arrays)
     written = Tomogram(
         path=store.relative(made.path),
         voxel_size_angstrom=tomogram.voxel_size_angstrom,

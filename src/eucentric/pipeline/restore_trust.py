@@ -17,7 +17,6 @@ _BLOCKS = 12
 _WITHHELD_BLOCKS = 6
 _EATEN = 0.5  # of the signal's amplitude
 _MADE_UP = 0.5  # of the power that a network adds
-_PICTURE_PIXELS = 384
 
 Told = tuple[dict[str, float], dict[str, Any], list[str]]
 """Figures, arrays and caveats."""
@@ -70,6 +69,8 @@ def trust_of_halves(
                 "kept",
                 "kept_sigma",
                 "unsupported",
+                "unsupported_sigma",
+                "added",
                 "raw_unsupported",
                 "wedge_power",
             )
@@ -136,20 +137,6 @@ def trust_of_wedge(
         },
     }
     return figures, arrays, list(found.caveats)
-
-
-def pictures_of(raw: Tensor, restored: Tensor, sigma: Tensor | None) -> dict[str, Any]:
-    """Middle planes across z and across y, as float16."""
-    named = {"raw": raw, "restored": restored} | ({} if sigma is None else {"sigma": sigma})
-    out: dict[str, Any] = {}
-    for name, volume in named.items():
-        for view, plane in (("top", volume[volume.shape[0] // 2]), ("side", volume[:, volume.shape[1] // 2])):
-            middle = plane[..., max(0, plane.shape[-1] - _PICTURE_PIXELS) // 2 :][..., :_PICTURE_PIXELS]
-            rows = middle.shape[0]
-            middle = middle[max(0, rows - _PICTURE_PIXELS) // 2 :][:_PICTURE_PIXELS]
-            spread = float(volume.std()) or 1.0
-            out[f"picture_{name}_{view}"] = ((middle - volume.mean()) / spread).half().cpu().numpy()
-    return out
 
 
 def _three(volume: Tensor) -> tuple[int, int, int]:
