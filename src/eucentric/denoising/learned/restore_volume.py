@@ -18,6 +18,7 @@ from eucentric.networks.apply_network import visit_network
 Measured = Callable[[tuple[int, int, int]], Tensor]
 """Gives the sampled region on the samples of an rfftn of a shape."""
 _TILE = 256
+_GRID_END, _GRID_EDGE = 0.495, 0.03  # cycles per voxel
 _CROSSING = 0.65  # of the coarse Nyquist frequency: coarser detail in the wedge comes from the coarse run
 _CROSSING_WIDTH = 0.3  # of that frequency
 _AROUND = 2.0  # voxels, 1 sd: over which strengths are averaged
@@ -138,18 +139,20 @@ def apply_restorer(
     """What the network makes of a volume at its scale; with `coarse`, the wedge's coarse detail as it is seen at that sampling."""
     found = apply_in_tiles(restorer, volume, halo, half=half, tile=tile, on_progress=on_progress)
     shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+    z, y, x = frequency_vectors(shape, 1.0, device=volume.device)
+    radius = (z**2 + y**2 + x**2).sqrt()
+    # steps of two voxels between samplings leave a faint grid of that period, where nothing else is
+    waves = torch.fft.rfftn(found) * ((_GRID_END - radius) / _GRID_EDGE).clamp(0.0, 1.0)
     if coarse is None:
-        return found
+        plain: Tensor = torch.fft.irfftn(waves, s=shape)
+        return plain
     small = fourier_crop(volume, coarse)
     # coarser voxels hold less noise
     scale = measure_scale(small)
     far = scale.undo(apply_in_tiles(restorer, scale.apply(small), halo, half=half, tile=tile))
-    z, y, x = frequency_vectors(shape, 1.0, device=volume.device)
-    radius = (z**2 + y**2 + x**2).sqrt()
     crossing = _CROSSING * 0.5 * min(c / n for c, n in zip(coarse, shape, strict=True))
     width = _CROSSING_WIDTH * crossing
     share = 0.5 - 0.5 * torch.sin(torch.pi * ((radius - crossing) / width).clamp(-0.5, 0.5))
-    waves = torch.fft.rfftn(found)
     waves += (1.0 - measured(shape)) * share * (torch.fft.rfftn(fourier_pad(far, shape)) - waves)
     out: Tensor = torch.fft.irfftn(waves, s=shape)
     return out
