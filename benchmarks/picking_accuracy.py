@@ -1,6 +1,7 @@
 """Template matching on tilt series with known truth: F1, orientations, time and memory.
 
-Run: python benchmarks/picking_accuracy.py PROJECT DATA [--only TS_01 ...]; DATA is the folder of shared test data. The project
+Run: python benchmarks/picking_accuracy.py PROJECT DATA [--only TS_01 ...] [--tomograms denoise]; DATA is the folder of shared test data.
+The project
 holds tomograms (`eucentric reconstruct PROJECT --method wbp --ctf-correction flip --pixel-size-angstrom 8`).
 """
 
@@ -24,17 +25,17 @@ KINDS = {"0": ("4v4r_30S.pdb", "C1"), "1": ("3j9i.pdb", "D7"), "2": ("1bxn.pdb",
 FEWEST_TILTS = 20
 
 
-def measure(project: Path, data: Path, name: str, kinds: list[str], params: MatchParams) -> None:
+def measure(project: Path, data: Path, name: str, kinds: list[str], params: MatchParams, folder_name: str) -> None:
     files = [str(data / "structures" / KINDS[kind][0]) for kind in kinds]
     groups = [KINDS[kind][1] for kind in kinds]
-    table = project / "reconstruct" / "tilt_series.star"
+    table = project / folder_name / "tilt_series.star"
     series = next(s for s in read_tilt_series_set(table, project) if s.name == name)
     assert series.tomogram is not None
     half = 0.5 * series.tomogram.voxel_size_angstrom * np.array(series.tomogram.shape_zyx[::-1])
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         made = pick_templates(
-            project,
+            table,
             files,
             params,
             device=torch.device("cpu"),
@@ -87,7 +88,8 @@ if __name__ == "__main__":
     parser.add_argument("--kinds", nargs="*", default=["0", "1"])
     parser.add_argument("--coarse-step-deg", type=float, default=MatchParams().coarse_step_deg)
     parser.add_argument("--most-particles", type=int, default=MatchParams().most_particles)
+    parser.add_argument("--tomograms", default="reconstruct", help="folder of the project that they lie in")
     given = parser.parse_args()
     for series_name in given.only:
         settings = MatchParams(most_particles=given.most_particles, coarse_step_deg=given.coarse_step_deg)
-        measure(given.project, given.data, series_name, given.kinds, settings)
+        measure(given.project, given.data, series_name, given.kinds, settings, given.tomograms)
