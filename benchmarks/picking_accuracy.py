@@ -1,8 +1,7 @@
 """Template matching on tilt series with known truth: F1, orientations, time and memory.
 
-Run: python benchmarks/picking_accuracy.py PROJECT DATA [--only TS_01 ...] [--tomograms denoise]; DATA is the folder of shared test data.
-The project
-holds tomograms (`eucentric reconstruct PROJECT --method wbp --ctf-correction flip --pixel-size-angstrom 8`).
+Run: python benchmarks/picking_accuracy.py PROJECT DATA [--only TS_01 ...] [--tomograms denoise]; DATA is the folder of shared test
+data. The project holds tomograms (`eucentric reconstruct PROJECT --method wbp --ctf-correction flip --pixel-size-angstrom 8`).
 """
 
 import argparse
