@@ -37,6 +37,8 @@ _ASSUMED_TILTS = (-60.0, 60.0)
 _HALF_MODE = 12
 _FLOATS_HELD = 14
 """Volumes of float32 held at once: raw, halves, outputs, transforms."""
+_NETWORK_BYTES, _LARGEST_TILE = 200, 320**3
+"""For each voxel of a tile with what it overlaps, and voxels of the largest."""
 _NOISE_BLOCK = (96, 160, 160)
 _LEAST_VOXELS = 16
 
@@ -95,7 +97,8 @@ def check_voxel_size(given: float | None) -> None:
 
 def restore_bytes(voxels: int) -> int:
     """Memory that a restoration needs at most."""
-    return max(4 * _FLOATS_HELD * voxels, constrained_bytes((voxels,))) + 3 * 2**30
+    tile = _NETWORK_BYTES * min(2 * voxels, _LARGEST_TILE)
+    return max(4 * _FLOATS_HELD * voxels + tile, constrained_bytes((voxels,))) + 2**30
 
 
 @dataclass(slots=True)
