@@ -36,6 +36,8 @@ from eucentric.pipeline.series_history import (
     stage_title,
 )
 from eucentric.pipeline.stage import CollectiveOutcome, CollectiveStage
+from eucentric.pipeline.stages import STAGES as EVERY_STAGE
+from eucentric.pipeline.stages import load_settings
 from eucentric.report.alignment_sections import alignment_section, excluded_section
 from eucentric.report.averaging_sections import average_page
 from eucentric.report.content import AverageRow, Picture, ProjectPage, Section, SeriesPage, format_number, metric_label
@@ -296,14 +298,19 @@ def _picks(history: SeriesHistory, store: StageStore, params: ReportParams, note
 
 
 def _settings_unlike(record: Record, usual: Record | None) -> str:
-    """The settings of a record that differ from those of another, in words."""
-    other = {} if usual is None else usual.parameters
+    """The settings of a record that differ from those of another, or from the defaults of its stage, in words."""
+    other = _defaults_of(record.stage) if usual is None else usual.parameters
     words = {None: "none", True: "on", False: "off"}
     return ", ".join(
         f"{metric_label(key)} {words[value] if value is None or isinstance(value, bool) else value}"
         for key, value in record.parameters.items()
         if other.get(key) != value
     )
+
+
+def _defaults_of(stage: str) -> Mapping[str, Any]:
+    entry = next((entry for entry in EVERY_STAGE if entry.name == stage), None)
+    return {} if entry is None else load_settings(entry)().model_dump(mode="json")
 
 
 def _facts(series: TiltSeries) -> tuple[tuple[str, str], ...]:
