@@ -1,0 +1,1 @@
+"""Membranes without training; see ../README.md."""
