@@ -118,16 +118,25 @@ def vertex_distances(surface: Surface, other: Surface) -> FloatArray:
     ------
     InputError : a surface without area
     """
+    return _distances(surface, other, np.inf)
+
+
+def _distances(surface: Surface, other: Surface, most: float) -> FloatArray:
+    """(vertex,), A, as `vertex_distances`; `most` where it is more than that."""
     need_faces(surface)
     need_faces(other)
     used = np.unique(other.faces)
-    found, _ = cKDTree(other.vertices_angstrom[used]).query(surface.vertices_angstrom)
+    side = _longest_side(other)
+    found, _ = cKDTree(other.vertices_angstrom[used]).query(surface.vertices_angstrom, distance_upper_bound=most + side)
     gap = np.asarray(found, dtype=np.float64)
-    corners = other.vertices_angstrom[other.faces]
-    side = float(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max())
     near = gap < _FAR * side
     gap[near] = nearest_places(other, surface.vertices_angstrom[near]).distance_angstrom
-    return gap
+    return np.minimum(gap, most)
+
+
+def _longest_side(surface: Surface) -> float:
+    corners = surface.vertices_angstrom[surface.faces]
+    return float(np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max())
 
 
 def contact_sites(
@@ -145,7 +154,9 @@ def contact_sites(
     """
     if not (math.isfinite(limit_angstrom) and limit_angstrom > 0):
         raise InputError(f"The limit of contact is {limit_angstrom:g} A; expected a positive number.")
-    distance = vertex_distances(surface, other)
+    need_faces(surface)
+    # all corners of a triangle that is near in part lie nearer than that
+    distance = _distances(surface, other, limit_angstrom + 2.0 * _longest_side(surface))
     corner = distance[surface.faces]
     part = _part_below(corner, limit_angstrom)
     areas = part * face_areas(surface)
