@@ -147,6 +147,15 @@ def test_noise_holds_no_membrane():
     assert not got.labels.any()
 
 
+def test_levels_from_a_part_of_the_noise_are_those_of_all_of_it():
+    """Votes of short reach: the control is then cut to its middle."""
+    x, _, _ = grid()
+    volume = recorded(leaflets(x - 90.0), NOISE)
+    got = segment_membranes(volume, VOXEL, MembraneParams(bridge_angstrom=30.0), noise=only_noise())
+    assert len(got.places_px) > 1000
+    assert (np.abs(places_angstrom(got)[:, 0] - 90.0) < 20.0).mean() > 0.95
+
+
 @pytest.mark.slow
 def test_contrast_and_scale_do_not_matter(two_bodies):
     volume = recorded(vesicle() + tube(), NOISE)

@@ -212,7 +212,7 @@ def _voted(
     filtered: Tensor, direct: Tensor, sigma: float, least: float, mask: Tensor | None
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Strength of the votes of the crests that are stronger than `least`; crests of that."""
-    voters = torch.nonzero(direct > least)
+    voters = torch.nonzero(direct[1:-1, 1:-1, 1:-1] > least) + 1  # curvatures need neighbours
     tensor = curvatures_at(filtered, voters)
     normals = eigenvectors_of(tensor, extreme_eigenvalues(tensor)[1])
     kept = on_crest(direct, voters, normals)
