@@ -18,9 +18,9 @@ import torch.nn.functional as functional
 from eucentric.denoising.choose_filter import Transferred, prepare_filter
 from eucentric.denoising.estimate_noise import estimate_noise
 from eucentric.denoising.params import DenoiseParams, Method
-from eucentric.denoising.tiles import filter_volume
 from eucentric.fourier import band_pass, frequency_grid
 from eucentric.reconstruction import ReconstructParams
+from eucentric.signal.tiles import filter_volume
 from reconstruction_accuracy import practice_series
 
 VOXEL, PLANES = 8.0, 128

@@ -16,11 +16,11 @@ from eucentric.denoising.filter_nonlocal import nonlocal_means
 from eucentric.denoising.params import DenoiseParams
 from eucentric.denoising.shrink_wavelets import shrink_wavelets, wavelet_halo
 from eucentric.denoising.smooth_gaussian import choose_gaussian_sigma, gaussian_filter
-from eucentric.denoising.structure_tensor import eigenvectors_of, extreme_eigenvalues
-from eucentric.denoising.tiles import filter_volume, mirrored
 from eucentric.errors import InputError, ShapeError
 from eucentric.models import Optics
 from eucentric.optics import ctf_1d
+from eucentric.signal.symmetric_tensors import eigenvectors_of, extreme_eigenvalues
+from eucentric.signal.tiles import filter_volume, mirrored
 
 SHAPE = (26, 30, 33)
 METHODS = ("gaussian", "median", "bilateral", "nad", "nlm", "wavelet")

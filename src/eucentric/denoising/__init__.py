@@ -12,7 +12,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "deconvolve_volume": "deconvolve_volume",
         "diffuse_volume": "diffuse_volume",
         "estimate_noise": "estimate_noise",
-        "filter_in_tiles": "tiles",
         "gaussian_filter": "smooth_gaussian",
         "median_filter": "filter_median",
         "nonlocal_means": "filter_nonlocal",

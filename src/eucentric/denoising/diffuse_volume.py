@@ -8,15 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.denoising.structure_tensor import (
-    PAIRS,
-    TENSOR_HALO,
-    eigenvectors_of,
-    extreme_eigenvalues,
-    smooth_gradient,
-    structure_tensor,
-)
-from eucentric.denoising.tiles import filter_volume, quantile, trimmed
+from eucentric.denoising.structure_tensor import TENSOR_HALO, smooth_gradient, structure_tensor
+from eucentric.signal.symmetric_tensors import PAIRS, eigenvectors_of, extreme_eigenvalues
+from eucentric.signal.tiles import filter_volume, quantile, trimmed
 
 STEP = 0.1
 """Of time; explicit steps are stable to 1/6 in three dimensions."""

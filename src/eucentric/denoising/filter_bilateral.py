@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.denoising.tiles import gaussian_taps, smooth_separably, trimmed
+from eucentric.signal.tiles import gaussian_taps, smooth_separably, trimmed
 
 _GUIDE_SIGMA = 1.0  # voxels: single voxels of tomograms are noise, so that likeness is asked of values smoothed so far
 _GUIDE_RADIUS = 3

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.denoising.tiles import trimmed
+from eucentric.signal.tiles import trimmed
 
 
 def median_filter(block: Float[Tensor, "z y x"], size: int) -> Float[Tensor, "z y x"]:

@@ -7,7 +7,7 @@ import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.denoising.tiles import trimmed
+from eucentric.signal.tiles import trimmed
 
 
 def nonlocal_means(

@@ -8,7 +8,7 @@ import torch.nn.functional as functional
 from jaxtyping import Float
 from torch import Tensor
 
-from eucentric.denoising.tiles import quantile, smooth_separably, trimmed
+from eucentric.signal.tiles import quantile, smooth_separably, trimmed
 
 _TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 _NEIGHBOURS = 2  # voxels to either side over which the energy of detail is averaged

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eucentric.compute.sizes import good_size
-from eucentric.denoising.tiles import mirrored
 from eucentric.fourier.grid import frequency_grid
 from eucentric.fourier.shells import radial_average
+from eucentric.signal.tiles import mirrored
 
 _SHELLS = 64
 _FALLBACK_ANGSTROM = 30.0

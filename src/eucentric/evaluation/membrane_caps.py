@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from eucentric.denoising.structure_tensor import PAIRS, eigenvectors_of, extreme_eigenvalues
-from eucentric.denoising.tiles import filter_volume, gaussian_taps, quantile, smooth_separably
 from eucentric.errors import InputError, ShapeError
+from eucentric.signal.symmetric_tensors import PAIRS, eigenvectors_of, extreme_eigenvalues
+from eucentric.signal.tiles import filter_volume, gaussian_taps, quantile, smooth_separably
 from eucentric.typing import FloatArray
 
 _PLANES = 8  # at once, so that the curvatures' temporaries stay small

@@ -26,6 +26,7 @@ _UNMEASURED = 0.01
 _CONE_DEG = 15.0
 _STEP = 0.25
 """Voxels between the radii of a profile."""
+_ROUNDING = 1e-9  # of the strongest shell: weaker ones, such as the mean that was taken away, hold rounding alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,7 +90,8 @@ def region_correlation(
     for region in regions:
         cross, power, true_power = (radial_average(product * region, shape, shells) for product in products)
         norm = torch.sqrt(power * true_power)
-        rows.append(torch.where(norm > 0, cross / norm.clamp(min=1e-300), torch.full_like(norm, math.nan)))
+        told = norm > _ROUNDING * norm.nan_to_num().max()
+        rows.append(torch.where(told, cross / norm.clamp(min=1e-300), torch.full_like(norm, math.nan)))
     return torch.stack(rows)
 
 

@@ -15,9 +15,9 @@ from eucentric.compute.seeds import seeded_generator
 from eucentric.denoising.choose_filter import NEEDS_NOISE, Filter, Transferred, filter_bytes, prepare_filter
 from eucentric.denoising.estimate_noise import Noise, estimate_noise
 from eucentric.denoising.params import DenoiseParams
-from eucentric.denoising.tiles import filter_in_tiles
 from eucentric.errors import BackendError, InputError, ShapeError
 from eucentric.io.mrc import MrcSlabWriter, MrcType, read_mrc, read_mrc_header
+from eucentric.signal.tiles import filter_in_tiles
 
 AVERAGING_USES_RAW = (
     "Look at such tomograms, but average from the raw data: networks and filters change what particles look like."
