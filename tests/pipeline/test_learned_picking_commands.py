@@ -110,7 +110,7 @@ def test_from_labels_to_picks_of_another_tomogram(tomogram, tmp_path, program):
     write_tomogram(coarse, 3, voxel=20.0)
     code, _, errors = program("pick", "apply", coarse, "--model", model, "--output", tmp_path / "c.star")
     assert code == 2
-    assert "voxels of 20 A, and the picker needs 12 A" in errors
+    assert "voxels of 20 A, and the network needs 12 A" in errors
     code, _, errors = program("pick", "embed", other, "--model", model, "--output", tmp_path / "e.star")
     assert code == 2
     assert "has no embedding" in errors
@@ -178,7 +178,7 @@ def test_wrong_input_is_told(tomogram, tmp_path, program):
         *command(path, labels, out, "--held-out-tomogram", "T7")
     )
     assert "none is left to train on" in refused(*command(path, labels, out, "--held-out-tomogram", "T1"))
-    assert "voxels of 12 A, and the picker needs 8 A" in refused(
+    assert "voxels of 12 A, and the network needs 8 A" in refused(
         *command(path, labels, out, "--voxel-size-angstrom", "8")
     )
     assert "does not exist" in refused("pick", "apply", path, "--model", out, "--output", tmp_path / "p.star")

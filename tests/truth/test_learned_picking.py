@@ -6,12 +6,13 @@ import torch
 from scipy import ndimage
 
 from eucentric.errors import InputError
-from eucentric.picking.learned.augment import turn_patch, vary_patch
+from eucentric.networks.params import AugmentParams
+from eucentric.networks.prepare_volume import prepare_volume
+from eucentric.networks.vary_patch import turn_patch, vary_patch
 from eucentric.picking.learned.calibrate import best_cutoff, calibrate, match_labels, q_values_of
 from eucentric.picking.learned.embedding import cluster_objects, similarities
 from eucentric.picking.learned.find_objects import find_peaks, heat_maps
-from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
-from eucentric.picking.learned.prepare_volume import prepare_volume
+from eucentric.picking.learned.params import PickerClass, PickerParams
 from eucentric.picking.learned.train_picker import hold_out, train_picker
 from eucentric.picking.learned.training_patches import LabelledVolume, PatchSource
 
@@ -81,7 +82,7 @@ def test_two_filters_of_one_tomogram_look_alike_once_prepared():
 
 def test_volumes_that_no_network_can_use_are_told():
     noise = torch.randn(20, 20, 20, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(InputError, match=r"voxels of 16 A, and the picker needs 12 A"):
+    with pytest.raises(InputError, match=r"voxels of 16 A, and the network needs 12 A"):
         prepare_volume(noise, 16.0, 12.0)
     with pytest.raises(InputError, match="region or mask is empty"):
         prepare_volume(noise, 12.0, 12.0, torch.zeros(20, 20, 20, dtype=torch.bool))

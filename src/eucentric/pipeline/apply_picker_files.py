@@ -15,13 +15,13 @@ from eucentric.io.atomic import atomic_path
 from eucentric.io.particles import write_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.networks.model_file import Model
+from eucentric.networks.prepare_volume import PreparedVolume
 from eucentric.networks.unet import UNet
 from eucentric.picking.candidates import Candidates
 from eucentric.picking.learned.calibrate import q_values_of
 from eucentric.picking.learned.embedding import cluster_objects, embed_places, similarities
 from eucentric.picking.learned.find_objects import Objects, find_peaks, heat_maps
 from eucentric.picking.learned.params import PickerParams, PickerUse
-from eucentric.picking.learned.prepare_volume import PreparedVolume
 from eucentric.picking.learned.training_patches import spot_sigma
 from eucentric.pipeline.blob_files import TomogramFile
 from eucentric.pipeline.kept_picks import folder_to_keep, keep_pictures, write_picks_record

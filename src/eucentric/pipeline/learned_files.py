@@ -13,9 +13,9 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io.mrc import read_mrc
 from eucentric.models import ParticleSet, TomogramFrame
 from eucentric.networks.model_file import Model, model_from_bytes
+from eucentric.networks.prepare_volume import PreparedVolume, prepare_volume
 from eucentric.picking.learned.calibrate import Calibration
 from eucentric.picking.learned.params import PickerClass
-from eucentric.picking.learned.prepare_volume import PreparedVolume, prepare_volume
 from eucentric.picking.learned.train_picker import PURPOSE
 from eucentric.pipeline.blob_files import TomogramFile, find_tomograms, slab_region
 from eucentric.pipeline.curation_lists import not_left_out

@@ -16,8 +16,9 @@ from eucentric.figures.training import training_figure
 from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.models.particles import ParticleSet
 from eucentric.networks.model_file import Model, model_to_bytes
+from eucentric.networks.params import AugmentParams
 from eucentric.picking.learned.calibrate import Calibration
-from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
+from eucentric.picking.learned.params import PickerClass, PickerParams
 from eucentric.picking.learned.simulated_patches import SimulatedSource
 from eucentric.picking.learned.train_picker import TrainedPicker, hold_out, train_picker
 from eucentric.picking.learned.training_patches import LabelledVolume, PatchSource

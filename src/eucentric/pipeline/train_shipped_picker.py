@@ -15,12 +15,12 @@ from eucentric import __version__
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.io.atomic import write_bytes_atomic
 from eucentric.networks.model_file import Model, load_plain, model_to_bytes
-from eucentric.networks.params import TrainingParams, UNetParams
+from eucentric.networks.params import AugmentParams, TrainingParams, UNetParams
 from eucentric.networks.train_network import TrainingState, initialise, train_network
 from eucentric.networks.unet import UNet
 from eucentric.picking.learned.calibrate import Calibration
 from eucentric.picking.learned.embedding import DIMENSIONS, EmbeddingTrainer, embedding_loss
-from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
+from eucentric.picking.learned.params import PickerClass, PickerParams
 from eucentric.picking.learned.simulated_patches import SimulatedSource
 from eucentric.picking.learned.train_picker import PURPOSE, calibrate_picker, expect_background, spot_loss
 from eucentric.simulation.params import SimulationParams

@@ -33,6 +33,7 @@ from eucentric.simulation.surfaces import SurfaceDistance
 from eucentric.typing import FloatArray
 
 _FARTHEST = 60.0  # A, distances to membranes are told up to here
+_PASSES = 1.8  # voxels: more than half of the diagonal between samples two voxels apart
 
 
 class SubvolumeParams(Frozen):
@@ -354,12 +355,19 @@ class _World:
         if far.any() and not far.all():  # who is far lies on the side of whoever is not, next to it
             beside = distance_transform_edt(far, return_distances=False, return_indices=True)
             known[far] = np.copysign(_FARTHEST + voxel, known[tuple(beside)][far])
-        coarse = torch.from_numpy(known)
-        grid = torch.nn.functional.interpolate(
-            coarse[None, None], size=(2 * len(axis) - 1,) * 3, mode="trilinear", align_corners=True
-        )[0, 0, :size, :size, :size]
+        between = _between_samples(torch.from_numpy(known))
+        sizes = _between_samples(torch.from_numpy(np.abs(known)))
+        # a surface that passes between samples is near to one of them; where both are far, two surfaces face each other
+        between = torch.where(sizes > _PASSES * voxel, torch.copysign(sizes, between), between)
+        grid = between[:size, :size, :size]
         owner = nearest.reshape(shape).repeat(2, 0).repeat(2, 1).repeat(2, 2)[:size, :size, :size]
         return np.asarray(np.clip(grid.numpy(), -_FARTHEST, _FARTHEST), dtype=np.float64), owner
+
+
+def _between_samples(samples: Tensor) -> Tensor:
+    """On straight lines between neighbours of a cube."""
+    size = (2 * samples.shape[0] - 1,) * 3
+    return torch.nn.functional.interpolate(samples[None, None], size=size, mode="trilinear", align_corners=True)[0, 0]
 
 
 def _onto_axes(volume: Tensor, rng: np.random.Generator) -> Tensor:

@@ -10,9 +10,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "PickerClass": "params",
         "PickerParams": "params",
         "PickerUse": "params",
-        "PreparedVolume": "prepare_volume",
         "find_peaks": "find_objects",
-        "prepare_volume": "prepare_volume",
         "train_picker": "train_picker",
     },
 )

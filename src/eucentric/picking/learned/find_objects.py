@@ -13,10 +13,10 @@ from torch import Tensor
 
 from eucentric.errors import InputError
 from eucentric.networks.apply_network import apply_network
+from eucentric.networks.prepare_volume import PreparedVolume
 from eucentric.networks.unet import UNet
 from eucentric.picking.find_peaks import local_maxima
 from eucentric.picking.learned.params import PickerClass
-from eucentric.picking.learned.prepare_volume import PreparedVolume
 from eucentric.typing import FloatArray
 
 FLOOR = 0.03

@@ -59,22 +59,6 @@ class PickerParams(Frozen):
         return self
 
 
-class AugmentParams(Frozen):
-    """How training patches are varied. Ranges are those between tomograms of one microscope, drawn evenly for each patch."""
-
-    wedge_chance: float = Field(default=0.3, ge=0, le=1, description="part of the patches that lose high tilts")
-    wedge_deg: tuple[float, float] = Field(default=(45.0, 60.0), description="degrees; highest tilt that is kept")
-    b_factor: tuple[float, float] = Field(
-        default=(-600.0, 2500.0), description="A^2; blur or sharpening; 2500 leaves a fifth of the amplitude at 20 A"
-    )
-    ripple: float = Field(default=0.4, ge=0, lt=1, description="depth of the ripple that another defocus leaves")
-    defocus_angstrom: tuple[float, float] = Field(default=(15000.0, 60000.0), description="A; of the ripple")
-    noise: float = Field(default=0.4, ge=0, description="rms of added noise at most, over that of the patch")
-    contrast: float = Field(default=0.2, ge=0, description="rms of the logarithm of the contrast")
-    offset: float = Field(default=0.1, ge=0, description="rms of a constant, over the rms of the patch")
-    ball_chance: float = Field(default=0.15, ge=0, le=1, description="part of the patches that get gold or dirt")
-
-
 class PickerUse(Frozen):
     """How picks are chosen."""
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eucentric.picking.learned.augment import vary_patch
-from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
-from eucentric.picking.learned.prepare_volume import PreparedVolume, standardise
+from eucentric.networks.params import AugmentParams
+from eucentric.networks.prepare_volume import PreparedVolume, standardise
+from eucentric.networks.vary_patch import vary_patch
+from eucentric.picking.learned.params import PickerClass, PickerParams
 from eucentric.picking.learned.training_patches import LabelledVolume, draw_spot, spot_sigma
 from eucentric.simulation.specimen import Specimen
 from eucentric.simulation.subvolumes import SubvolumeDataset, SubvolumeParams

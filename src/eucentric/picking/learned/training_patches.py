@@ -11,9 +11,10 @@ from scipy import ndimage
 from torch import Tensor
 
 from eucentric.errors import InputError
-from eucentric.picking.learned.augment import turn_patch, vary_patch
-from eucentric.picking.learned.params import AugmentParams, PickerClass, PickerParams
-from eucentric.picking.learned.prepare_volume import PreparedVolume
+from eucentric.networks.params import AugmentParams
+from eucentric.networks.prepare_volume import PreparedVolume
+from eucentric.networks.vary_patch import turn_patch, vary_patch
+from eucentric.picking.learned.params import PickerClass, PickerParams
 from eucentric.typing import FloatArray
 
 _NEGATIVE_SHARE = 0.4  # of the patches that are not about labels, where negatives were given

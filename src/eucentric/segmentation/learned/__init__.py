@@ -1,0 +1,1 @@
+"""Segmentation by a network that was shown what to find."""
