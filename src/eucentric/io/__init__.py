@@ -93,6 +93,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "write_mdoc": "mdoc",
         "write_mrc": "mrc",
         "write_ome_zarr": "ome_zarr_writer",
+        "write_ome_zarr_labels": "ome_zarr_labels",
         "write_particles": "particles",
         "write_png": "png",
         "write_star": "star",

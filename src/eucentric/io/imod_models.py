@@ -21,8 +21,8 @@ _OBJECT = struct.Struct(">64s16IiIii3fi8B2i")
 _CONTOUR = struct.Struct(">iIii")
 _MESH = struct.Struct(">iiIhh")
 _MODEL_FLAGS = 0xF400  # z from -0.5, clip planes, bytes in materials, origin known, tilt angles right
-_OPEN = 8
-_CIRCLE, _CIRCLE_SIZE = 0, 7
+_OPEN, _SCATTERED = 8, 512
+_CIRCLE, _NO_SYMBOL, _CIRCLE_SIZE = 0, 1, 7
 _COLOURS = ((0.0, 1.0, 0.0), (0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (1.0, 1.0, 0.0))
 
 
@@ -40,6 +40,8 @@ class ImodModel:
     """Of the image it was last drawn on: a model's coordinates are pixels of that."""
     contour_names: tuple[tuple[str, ...], ...] = field(default=())
     """Labels of the contours of each object; empty texts where there are none."""
+    closed: tuple[tuple[bool, ...], ...] = ()
+    """Of the contours of each object, whether they go around something; False for open lines and scattered points."""
 
 
 class _Chunks:
@@ -90,23 +92,28 @@ def read_imod_model(path: PathLike) -> ImodModel:
     objects: list[list[FloatArray]] = []
     labels: list[list[str]] = []
     names: list[str] = []
+    rings: list[bool] = []
+    closed: list[list[bool]] = []
     pixel_size: float | None = None
     while data.left >= 4:
         kind = data.take(4)
         if kind == b"IEOF":
             break
         if kind == b"OBJT":
-            raw = data.unpack(_OBJECT)[0]
-            names.append(_text(raw if isinstance(raw, bytes) else b""))
+            values = data.unpack(_OBJECT)
+            names.append(_text(values[0] if isinstance(values[0], bytes) else b""))
+            rings.append(not _whole(values[18]) & (_OPEN | _SCATTERED))
+            closed.append([])
             objects.append([])
             labels.append([])
         elif kind == b"CONT":
-            count = _whole(data.unpack(_CONTOUR)[0])
+            count, flags = (_whole(v) for v in data.unpack(_CONTOUR)[:2])
             points = np.frombuffer(data.take(12 * count), dtype=">f4").reshape(-1, 3).astype(np.float64)
             if not objects:
                 raise FormatError(f"`{place}` has a contour before its first object; it is damaged.")
             objects[-1].append(points)
             labels[-1].append("")
+            closed[-1].append(rings[-1] and not flags & _OPEN)
         elif kind == b"MESH":
             vertices, indices = data.unpack(_MESH)[:2]
             data.take(12 * _whole(vertices) + 4 * _whole(indices))
@@ -123,6 +130,7 @@ def read_imod_model(path: PathLike) -> ImodModel:
         names=tuple(names),
         pixel_size_angstrom=pixel_size,
         contour_names=tuple(tuple(texts) for texts in labels),
+        closed=tuple(tuple(rows) for rows in closed),
     )
 
 
@@ -132,14 +140,17 @@ def write_imod_model(
     image_size: tuple[int, int, int],
     pixel_size_angstrom: float,
     names: Sequence[str] = (),
+    *,
+    closed: bool = False,
 ) -> None:
-    """Write a model of open contours, drawn as circles.
+    """Write a model of open contours, drawn as circles, or of closed ones.
 
     Parameters
     ----------
     objects : of each object its contours, (point, 3): x, y, z as a model has them (see the module)
     image_size : x, y, z of the image that it belongs to
     names : of the objects; left out where empty
+    closed : contours go around something, and are drawn as lines
 
     Raises
     ------
@@ -151,11 +162,12 @@ def write_imod_model(
     for index, contours in enumerate(objects):
         name = names[index] if index < len(names) else ""
         colour = _COLOURS[index % len(_COLOURS)]
-        style = (_CIRCLE, _CIRCLE_SIZE, 1, 1, 0, 0, 0, 0)
+        style = (_NO_SYMBOL if closed else _CIRCLE, _CIRCLE_SIZE, 1, 1, 0, 0, 0, 0)
+        flags = 0 if closed else _OPEN
         parts += [
             b"OBJT",
             _OBJECT.pack(
-                name.encode("latin-1", "replace")[:63], *(0,) * 16, len(contours), _OPEN, 0, 1, *colour, 0, *style, 0, 0
+                name.encode("latin-1", "replace")[:63], *(0,) * 16, len(contours), flags, 0, 1, *colour, 0, *style, 0, 0
             ),
         ]
         for contour in contours:

@@ -40,7 +40,7 @@ def _is_own_kind(folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """As `atomic_path`, for a folder; one that is there is put aside, and removed when the new one has its name."""
     make_folder(path.parent)
     if path.is_dir() and not _is_own_kind(path):
@@ -140,7 +140,7 @@ def _means(planes: NDArray[np.float32]) -> NDArray[np.float32]:
     return _pair_means(_pair_means(_pair_means(planes, 0), 1), 2)
 
 
-def _level_shapes(shape: tuple[int, int, int], chunk: int) -> list[tuple[int, int, int]]:
+def level_shapes(shape: tuple[int, int, int], chunk: int) -> list[tuple[int, int, int]]:
     """Halved, rounded up, until the largest side fits one chunk."""
     shapes = [shape]
     while max(shapes[-1]) > chunk:
@@ -212,9 +212,9 @@ class OmeZarrSlabWriter:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            temporary = stack.enter_context(_atomic_folder(self._path))
+            temporary = stack.enter_context(atomic_folder(self._path))
             self._group = zarr.open_group(temporary, mode="w", zarr_format=3)
-            self._levels = [self._make_level(i, s) for i, s in enumerate(_level_shapes(self._shape, self._chunk))]
+            self._levels = [self._make_level(i, s) for i, s in enumerate(level_shapes(self._shape, self._chunk))]
             self._context = stack.pop_all()
         for level, coarser in zip(self._levels, self._levels[1:], strict=False):
             level.coarser = coarser

@@ -20,6 +20,7 @@ from eucentric.io.mrc import read_mrc, write_mrc
 from eucentric.io.star import read_star_text, write_star
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame, tomogram_name
+from eucentric.pipeline.label_files import whole_labels
 from eucentric.pipeline.repair_frames import DrawingFrame, FrameMotion, current_frame, motion_between, read_frame
 from eucentric.pipeline.repair_paths import FOLDER, label_file, label_names_file
 from eucentric.signal.painted_labels import Stroke, fill_between, painted_slices
@@ -179,15 +180,9 @@ def read_label_volume(path: Path, tomogram: str | None = None, *, root: Path | N
     stored, header = read_mrc(path)
     if header.pixel_size_angstrom is None:
         raise FormatError(f"`{path}` does not tell its voxel size. Set it in the header.")
-    values = np.asarray(stored)
-    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not (low >= 0 and high <= MOST) or (values.dtype.kind == "f" and (np.rint(values) != values).any()):
-        raise InputError(
-            f"`{path}` holds values from {low:g} to {high:g}; expected labels: whole numbers from 0 to {MOST}."
-        )
-    if high == 0:
+    voxels = whole_labels(stored, path, MOST).astype(np.uint8)
+    if not voxels.any():
         raise InputError(f"`{path}` holds no label: every voxel is 0.")
-    voxels = values.astype(np.uint8)
     z, y, x = voxels.shape
     name = tomogram or tomogram_name(path.name)
     grid = TomogramFrame(voxel_size_angstrom=header.pixel_size_angstrom, size_xyz=(x, y, z))

@@ -68,7 +68,7 @@ def stroke_mask(shape: tuple[int, int], stroke: Stroke) -> tuple[Mask, tuple[sli
     for start, end in zip(starts, ends, strict=True):
         mask |= _near_segment(x, y, start, end, stroke.radius)
     if stroke.fill and len(places) > 2:
-        mask |= _inside(x, y, places)
+        mask |= _inside((int(low[1]), int(low[0])), (mask.shape[0], mask.shape[1]), places)
     return mask, box
 
 
@@ -83,14 +83,28 @@ def _near_segment(
     return np.asarray(away <= radius**2)
 
 
-def _inside(x: NDArray[np.int64], y: NDArray[np.int64], places: FloatArray) -> Mask:
-    """By the even-odd rule."""
-    mask = np.zeros(x.shape, dtype=bool)
+def fill_polygon(shape: tuple[int, int], places: ArrayLike) -> Mask:
+    """(row, column) voxels whose centre lies inside of a closed line, by the even-odd rule.
+
+    Parameters
+    ----------
+    shape : (row, column) of the slice; what lies outside of it is passed over
+    places : (point, 2), column and row in voxels, counted from 0 at the centre of the first; the last joins the first
+    """
+    return _inside((0, 0), shape, np.asarray(places, dtype=np.float64).reshape(-1, 2))
+
+
+def _inside(first: tuple[int, int], shape: tuple[int, int], places: FloatArray) -> Mask:
+    """Of the box of (row, column) that begins at `first`."""
+    turns = np.zeros((shape[0], shape[1] + 1), dtype=np.int64)
     for (x1, y1), (x2, y2) in zip(places, np.roll(places, -1, axis=0), strict=True):
-        if y1 != y2:
-            crosses = (y >= min(y1, y2)) & (y < max(y1, y2))
-            mask ^= crosses & (x < x1 + (y - y1) * (x2 - x1) / (y2 - y1))
-    return mask
+        rows = np.arange(max(math.ceil(min(y1, y2)), first[0]), min(math.ceil(max(y1, y2)), first[0] + shape[0]))
+        if len(rows):
+            crossings = x1 + (rows - y1) * (x2 - x1) / (y2 - y1)
+            np.add.at(turns, (rows - first[0], np.clip(np.ceil(crossings) - first[1], 0, shape[1]).astype(int)), 1)
+    # every voxel before a crossing changes sides there
+    after = np.cumsum(turns[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(after[:, 1:] % 2 == 1)
 
 
 def painted_slices(shape: tuple[int, int], strokes: Iterable[Stroke]) -> dict[int, Mask]:
