@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_names(
     __name__,
     {
         "MembraneParams": "params",
-        "Membranes": "membranes.segment_membranes",
+        "Membranes": "membranes.sheets",
         "Objects": "objects",
         "SpecimenFaces": "specimen_faces",
         "SpecimenParams": "params",

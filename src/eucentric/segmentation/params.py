@@ -63,6 +63,44 @@ class MembraneParams(Frozen):
         return self
 
 
+class LearnedMembraneParams(Frozen):
+    """Settings of membranes that a network finds."""
+
+    contrast: Contrast = Field(
+        default="dark", description="of matter in the tomogram: dark as recorded, bright where it was inverted"
+    )
+    thickness_angstrom: float = Field(
+        default=37.0, ge=20, le=100, description="A between the heads of the two leaflets: how thick labels are painted"
+    )
+    threshold: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="score that every sheet must reach somewhere: the network's probability that a voxel lies in a membrane",
+    )
+    follow_threshold: float = Field(
+        default=0.3, gt=0, lt=1, description="score down to which a sheet that reaches the threshold is followed"
+    )
+    min_area_angstrom2: float = Field(
+        default=50_000.0,
+        ge=0,
+        description="A^2 of the mid-surface: smaller pieces are left out; the default is a disc as wide as a ribosome",
+    )
+    mirrors: Literal[1, 2, 4, 8] = Field(
+        default=4,
+        description="mirror images of the tomogram over which the score is averaged; time goes with their number",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "LearnedMembraneParams":
+        if self.follow_threshold > self.threshold:
+            raise InputError(
+                f"Sheets are to be followed down to {self.follow_threshold:g} from a threshold of {self.threshold:g}; "
+                "expected the first to be the lower one."
+            )
+        return self
+
+
 class SpecimenParams(Frozen):
     """Settings of the faces of the specimen."""
 

@@ -1,12 +1,10 @@
 """Membranes of a tomogram without training."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Float
 from torch import Tensor
 
 from eucentric.errors import InputError, ShapeError
@@ -17,49 +15,24 @@ from eucentric.segmentation.membranes.bilayer_filter import (
     working_shape,
 )
 from eucentric.segmentation.membranes.mid_surfaces import (
-    agreeing_normals,
     crest_of_votes,
     enclosed_places,
     level_of,
-    linked_pieces,
-    onto_ridge,
-    paint_sheets,
     stick_strength,
 )
+from eucentric.segmentation.membranes.sheets import Crest, Membranes, painted_sheets
 from eucentric.segmentation.membranes.vote import cast_votes
 from eucentric.segmentation.params import MembraneParams
+from eucentric.signal.finer_grid import onto_grid
 from eucentric.signal.ridges import curvatures_at, on_crest, sheet_strength
 from eucentric.signal.symmetric_tensors import eigenvectors_of, extreme_eigenvalues
 from eucentric.signal.tiles import quantile
-from eucentric.simulation.structures import BILAYER_ANGSTROM, MEMBRANE_HALF_ANGSTROM
 from eucentric.typing import FloatArray
 
 _NOISE_PASSES = 0.99  # of the voxels of noise are weaker than a voter
 _SEEN = 0.95  # of the voxels of noise are weaker than what supports a sheet
 _FAINT = 0.02  # of the strongest: what is weaker is not looked at
 _LEAST_SIDE = 16  # voxels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Membranes:
-    """Sheets of a tomogram."""
-
-    score: Float[Tensor, "z y x"]
-    """Agreement of the votes over the level that a sheet must reach: 1 and more is surely a membrane."""
-    labels: Int[Tensor, "z y x"]
-    """int32, 0 outside; one number a connected mid-surface, the largest first, painted as thick as a bilayer is."""
-    places_px: FloatArray
-    """(n, 3), x, y, z in voxels: mid-surfaces, about one place per squared voxel of the grid that was worked on."""
-    normals: FloatArray
-    """(n, 3) unit vectors x, y, z; they agree within a sheet and point away from its middle on the whole."""
-    numbers: NDArray[np.int32]
-    """(n,), of the sheets, as in `labels`."""
-    strengths: FloatArray
-    """(n,), score at each place."""
-    seen: NDArray[np.bool_]
-    """(n,): whether the tomogram itself shows a sheet there above noise; elsewhere it was bridged."""
-    areas_angstrom2: FloatArray
-    """(sheet,), in the order of their numbers."""
 
 
 def segment_membranes(
@@ -123,40 +96,15 @@ def segment_membranes(
     marks, seen = strong[chosen.cpu().numpy()], _strongest_near(direct, at, across) > levels[0]
     around = enclosed_places(middles, seen, 2.0 * sigma)
     middles, across, marks, seen = middles[around], across[around], marks[around], seen[around]
-    kept, piece = _whole_pieces(middles, across, marks, seen, high, voxel, params)
-    middles, across, marks, seen = middles[kept], across[kept], marks[kept], seen[kept]
-    middles = onto_ridge(
+    crest = Crest(places=middles, normals=across, strengths=np.asarray(marks / high, dtype=np.float64), seen=seen)
+    return painted_sheets(
+        crest,
         filtered,
-        middles,
-        across,
-        piece,
-        reach_px=0.5 * params.thickness_angstrom / voxel,
-        along_px=2.0 * params.thickness_angstrom / voxel,
-    )
-    if len(middles):
-        across = agreeing_normals(middles, across, piece)
-    scale = np.array(step)
-    # voxel n // 2 is the same place on both grids
-    fine = (middles - np.array(shape) // 2) * scale + np.array(original) // 2
-    numbers = np.asarray(piece + 1, dtype=np.int32)
-    labels = paint_sheets(
-        original,
-        fine,
-        across,
-        numbers,
-        half_px=MEMBRANE_HALF_ANGSTROM * params.thickness_angstrom / BILAYER_ANGSTROM / voxel_size,
-        spacing_px=1.5 * float(scale.max()),
-    )
-    areas = np.bincount(piece, minlength=int(piece.max()) + 1 if len(piece) else 0) * voxel**2
-    return Membranes(
-        score=_back(strength, original) / high,
-        labels=torch.from_numpy(labels).to(volume.device),
-        places_px=fine[:, ::-1].copy(),
-        normals=across[:, ::-1].copy(),
-        numbers=numbers,
-        strengths=np.asarray(marks / high, dtype=np.float64),
-        seen=seen,
-        areas_angstrom2=np.asarray(areas, dtype=np.float64),
+        onto_grid(strength, original) / high,
+        voxel_size,
+        thickness_angstrom=params.thickness_angstrom,
+        min_area_angstrom2=params.min_area_angstrom2,
+        min_support=params.min_support,
     )
 
 
@@ -235,43 +183,3 @@ def _strongest_near(direct: Tensor, places: Tensor, normals: FloatArray) -> Floa
         to = (places + torch.round(torch.from_numpy(move * normals).to(places.device)).long()).clamp(min=0)
         out = np.maximum(out, direct[tuple(torch.minimum(to, size).T)].double().cpu().numpy())
     return out
-
-
-def _whole_pieces(
-    middles: FloatArray,
-    normals: FloatArray,
-    strength: FloatArray,
-    seen: NDArray[np.bool_],
-    high: float,
-    voxel: float,
-    params: MembraneParams,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the places that stay, and the numbers from 0 of their pieces, the largest first."""
-    if not len(middles):
-        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    piece = linked_pieces(middles, normals)
-    count = np.bincount(piece)
-    good = (
-        (count * voxel**2 >= params.min_area_angstrom2)
-        & (np.bincount(piece, weights=strength >= high) > 0)
-        & (np.bincount(piece, weights=seen) >= params.min_support * count)
-    )
-    order = np.argsort(-count, kind="stable")
-    order = order[good[order]]
-    rank = np.full(len(count), -1, dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    rows = np.flatnonzero(rank[piece] >= 0)
-    return rows, rank[piece[rows]]
-
-
-def _back(strength: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """A smooth field on the grid of the tomogram, on straight lines between voxels."""
-    for axis, n in enumerate(shape):
-        old = strength.shape[axis]
-        if old == n:
-            continue
-        place = ((torch.arange(n, device=strength.device) - n // 2) * (old / n) + old // 2).clamp(0, old - 1)
-        low = place.floor().long().clamp(max=old - 2)
-        part = (place - low).to(strength).reshape([-1 if a == axis else 1 for a in range(3)])
-        strength = strength.index_select(axis, low) * (1.0 - part) + strength.index_select(axis, low + 1) * part
-    return strength
