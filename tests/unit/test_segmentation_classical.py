@@ -12,7 +12,7 @@ from skimage import filters, measure
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.segmentation import morphology
-from eucentric.segmentation.objects import find_objects, measure_objects, split_touching
+from eucentric.segmentation.objects import ObjectLimits, find_objects, measure_objects, split_touching
 from eucentric.segmentation.params import SpecimenParams
 from eucentric.segmentation.specimen_faces import find_faces
 from eucentric.segmentation.threshold import global_mask, hysteresis_mask, local_mask, noise_level, otsu_level
@@ -93,9 +93,13 @@ def test_objects_have_the_sizes_and_shapes_that_were_drawn():
     theirs = measure.regionprops(got.labels.numpy())
     assert [r.area * 125.0 for r in theirs] == list(got.volumes_angstrom3)
     assert theirs[1].axis_major_length * 5.0 / 2 == pytest.approx(got.axes_angstrom[1, 0], rel=0.01)
-    assert len(find_objects(mask, 5.0, max_elongation=2.0).volumes_angstrom3) == 1
-    assert len(find_objects(mask, 5.0, max_volume_angstrom3=2e5).volumes_angstrom3) == 1
-    assert len(find_objects(mask, 5.0, min_volume_angstrom3=1e9).volumes_angstrom3) == 0
+    assert len(find_objects(mask, 5.0, ObjectLimits(max_elongation=2.0)).volumes_angstrom3) == 1
+    assert len(find_objects(mask, 5.0, ObjectLimits(max_volume_angstrom3=2e5)).volumes_angstrom3) == 1
+    assert len(find_objects(mask, 5.0, ObjectLimits(min_volume_angstrom3=1e9)).volumes_angstrom3) == 0
+    assert len(find_objects(mask, 5.0, ObjectLimits(min_elongation=2.0)).volumes_angstrom3) == 1
+    assert len(find_objects(mask, 5.0, ObjectLimits(min_flatness=0.2)).volumes_angstrom3) == 1
+    assert not got.at_faces.any()
+    np.testing.assert_array_equal(find_objects(mask[:, 8:], 5.0).at_faces, [True, False])
     again = measure_objects(got.labels * 7, 5.0)
     assert torch.equal(again.labels, got.labels)
 

@@ -88,8 +88,15 @@ def project_of(table: Path) -> Path:
     return next((p for p in table.resolve().parents if (p / PLAN_FILE).is_file()), Path.cwd())
 
 
-def read_volume(path: Path, voxel_size: float | None, device: torch.device) -> tuple[Tensor, float]:
+def read_volume(
+    path: Path, voxel_size: float | None, device: torch.device, *, option: str = "--voxel-size"
+) -> tuple[Tensor, float]:
     """A volume as float32 on a device, and its voxel size in A.
+
+    Parameters
+    ----------
+    voxel_size : A, in place of the header's
+    option : of the command, by which it is given
 
     Raises
     ------
@@ -99,7 +106,7 @@ def read_volume(path: Path, voxel_size: float | None, device: torch.device) -> t
     header = read_mrc_header(path)
     sizes = header.voxel_size_angstrom
     if voxel_size is None and sizes is None:
-        raise InputError(f"The header of `{path}` holds no voxel size. Give it with --voxel-size.")
+        raise InputError(f"The header of `{path}` holds no voxel size. Give it with {option}.")
     if voxel_size is None and sizes is not None:
         if max(sizes) > 1.001 * min(sizes):
             raise InputError(f"The voxels of `{path}` are {sizes} A wide; expected the same size along x, y and z.")

@@ -14,6 +14,20 @@ from torch import Tensor
 from eucentric.errors import InputError
 from eucentric.typing import FloatArray
 
+_PAIRS = ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectLimits:
+    """Sizes and shapes of objects that are kept; see `Objects` for what the shapes mean."""
+
+    min_volume_angstrom3: float = 0.0
+    max_volume_angstrom3: float = math.inf
+    min_elongation: float = 1.0
+    max_elongation: float = math.inf
+    min_flatness: float = 0.0
+    max_flatness: float = 1.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Objects:
@@ -27,6 +41,8 @@ class Objects:
     """(object, 3), x, y, z in voxels."""
     axes_angstrom: FloatArray
     """(object, 3): semi-axes of the ellipsoid with the same second moments, the longest first."""
+    at_faces: NDArray[np.bool_]
+    """(object,): whether it touches a face of the volume, and so may go on beyond it."""
 
     @property
     def flatness(self) -> FloatArray:
@@ -42,11 +58,7 @@ class Objects:
 def find_objects(
     mask: Bool[Tensor, "z y x"],
     voxel_size: float,
-    *,
-    min_volume_angstrom3: float = 0.0,
-    max_volume_angstrom3: float = math.inf,
-    max_elongation: float = math.inf,
-    max_flatness: float = 1.0,
+    limits: ObjectLimits | None = None,
 ) -> Objects:
     """Connected pieces (by faces, edges or corners) of a size and shape.
 
@@ -58,55 +70,71 @@ def find_objects(
         raise InputError(f"A voxel size of {voxel_size:g} A was given; expected a positive number.")
     if bool(mask.all()):
         raise InputError("The mask is true everywhere: there is nothing to tell apart. Check the level.")
-    labels, _ = ndimage.label(mask.cpu().numpy(), np.ones((3,) * 3))
-    return measure_objects(
-        torch.from_numpy(labels.astype(np.int32)).to(mask.device),
-        voxel_size,
-        min_volume_angstrom3=min_volume_angstrom3,
-        max_volume_angstrom3=max_volume_angstrom3,
-        max_elongation=max_elongation,
-        max_flatness=max_flatness,
-    )
+    labels = np.empty(tuple(mask.shape), dtype=np.int32)
+    ndimage.label(mask.cpu().numpy(), np.ones((3,) * 3), output=labels)
+    return measure_objects(torch.from_numpy(labels).to(mask.device), voxel_size, limits)
 
 
 def measure_objects(
     labels: Int[Tensor, "z y x"],
     voxel_size: float,
-    *,
-    min_volume_angstrom3: float = 0.0,
-    max_volume_angstrom3: float = math.inf,
-    max_elongation: float = math.inf,
-    max_flatness: float = 1.0,
+    limits: ObjectLimits | None = None,
 ) -> Objects:
     """Objects of a label volume that have a size and shape, renumbered by size; the numbers that were given may have gaps."""
+    kept = limits or ObjectLimits()
     given = labels.cpu().numpy()
-    places = np.argwhere(given > 0)
-    _, which = np.unique(given[tuple(places.T)], return_inverse=True)
-    count = np.bincount(which).astype(np.float64)
-    centre = np.stack([np.bincount(which, weights=places[:, a]) for a in range(3)], 1) / count[:, None]
-    away = places - centre[which]
-    moments = np.zeros((len(count), 3, 3))
-    for i in range(3):
-        for j in range(i, 3):
-            moments[:, i, j] = moments[:, j, i] = np.bincount(which, weights=away[:, i] * away[:, j]) / count
+    numbers = np.unique(given)
+    numbers = numbers[numbers > 0]
+    sums, at_faces = _sums(given, numbers)
+    count = sums[:, 0]
+    # a plane at a time from the middle of the volume: a volume's list of places would not fit into memory
+    centre = sums[:, 1:4] / count[:, None]
+    moments = np.empty((len(count), 3, 3))
+    for column, (i, j) in enumerate(_PAIRS, 4):
+        moments[:, i, j] = moments[:, j, i] = sums[:, column] / count - centre[:, i] * centre[:, j]
     # a voxel is no point: a cube has a variance of a twelfth along each side
     spread = np.linalg.eigvalsh(moments + np.eye(3) / 12.0)[:, ::-1]
     axes = voxel_size * np.sqrt(5.0 * spread)
     volumes = count * voxel_size**3
-    good = (volumes >= min_volume_angstrom3) & (volumes <= max_volume_angstrom3)
-    good &= (axes[:, 0] <= max_elongation * axes[:, 1]) & (1.0 - axes[:, 2] / axes[:, 1] <= max_flatness)
+    good = (volumes >= kept.min_volume_angstrom3) & (volumes <= kept.max_volume_angstrom3)
+    elongation, flatness = axes[:, 0] / axes[:, 1], 1.0 - axes[:, 2] / axes[:, 1]
+    good &= (elongation >= kept.min_elongation) & (elongation <= kept.max_elongation)
+    good &= (flatness >= kept.min_flatness) & (flatness <= kept.max_flatness)
     order = np.argsort(-count, kind="stable")
     order = order[good[order]]
-    number = np.zeros(len(count), dtype=np.int32)
-    number[order] = np.arange(1, len(order) + 1)
-    out = np.zeros(given.shape, dtype=np.int32)
-    out[tuple(places.T)] = number[which]
+    new = np.zeros(len(count) + 1, dtype=np.int32)
+    new[1 + order] = np.arange(1, len(order) + 1)
+    out = np.empty(given.shape, dtype=np.int32)
+    for plane, target in zip(given, out, strict=True):
+        target[...] = new[np.where(plane > 0, 1 + np.searchsorted(numbers, plane), 0)]
+    middle = np.array(given.shape) // 2
     return Objects(
         labels=torch.from_numpy(out).to(labels.device),
         volumes_angstrom3=volumes[order],
-        centres_px=centre[order][:, ::-1].copy(),
+        centres_px=(centre[order] + middle)[:, ::-1].copy(),
         axes_angstrom=axes[order],
+        at_faces=at_faces[order],
     )
+
+
+def _sums(given: NDArray[np.integer], numbers: NDArray[np.integer]) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(object, 10) sums of 1, z, y, x from voxel n // 2 and their products, and which objects touch a face."""
+    out = np.zeros((len(numbers), 4 + len(_PAIRS)))
+    at_faces = np.zeros(len(numbers), dtype=bool)
+    middle = np.array(given.shape) // 2
+    for z, plane in enumerate(given):
+        y, x = np.nonzero(plane > 0)
+        if not len(y):
+            continue
+        which = np.searchsorted(numbers, plane[y, x])
+        here, row = np.unique(which, return_inverse=True)
+        place = (np.full(len(y), float(z - middle[0])), y - float(middle[1]), x - float(middle[2]))
+        weights = (None, *place, *(place[i] * place[j] for i, j in _PAIRS))
+        for column, weight in enumerate(weights):
+            out[here, column] += np.bincount(row, weights=weight)
+        edge = (z in (0, len(given) - 1)) | np.isin(y, (0, plane.shape[0] - 1)) | np.isin(x, (0, plane.shape[1] - 1))
+        at_faces[which[edge]] = True
+    return out, at_faces
 
 
 def split_touching(mask: Bool[Tensor, "z y x"], voxel_size: float, *, neck_angstrom: float) -> Int[Tensor, "z y x"]:

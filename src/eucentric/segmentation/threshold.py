@@ -17,6 +17,21 @@ _SD_OF_MAD = 1.4826
 LevelMethod = Literal["otsu", "noise"]
 
 
+def value_range(values: Float[Tensor, "..."]) -> tuple[float, float]:
+    """The smallest and the largest value.
+
+    Raises
+    ------
+    InputError : one value only, or values that are not finite
+    """
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError("The volume holds values that are not numbers. Mend or cut it first.")
+    if not high > low:
+        raise InputError("The volume has no contrast: all of its voxels have one value.")
+    return low, high
+
+
 def otsu_level(values: Float[Tensor, "..."]) -> float:
     """The level that leaves the least variance within the two groups on either side of it [1]_.
 
@@ -28,7 +43,7 @@ def otsu_level(values: Float[Tensor, "..."]) -> float:
     ----------
     .. [1] Otsu, IEEE Trans. Syst. Man Cybern. 9:62 (1979), doi:10.1109/TSMC.1979.4310076
     """
-    low, high = _range(values)
+    low, high = value_range(values)
     counts = torch.histc(values.float(), bins=_BINS, min=low, max=high).double()
     edges = torch.linspace(low, high, _BINS + 1, dtype=torch.float64, device=values.device)
     middles = 0.5 * (edges[1:] + edges[:-1])
@@ -52,7 +67,7 @@ def noise_level(values: Float[Tensor, "..."], standard_deviations: float = 3.0) 
     ------
     InputError : one value only, values that are not finite, or no positive number of deviations
     """
-    _range(values)
+    value_range(values)
     if not standard_deviations > 0:
         raise InputError(f"{standard_deviations:g} standard deviations were given; expected a positive number.")
     middle = values.float().median()
@@ -88,7 +103,7 @@ def local_mask(
     ------
     InputError : a window of less than a voxel, one value only, or values that are not finite
     """
-    _range(volume)
+    value_range(volume)
     if not window_angstrom >= voxel_size > 0:
         raise InputError(
             f"A window of {window_angstrom:g} A on voxels of {voxel_size:g} A; expected at least one voxel."
@@ -117,12 +132,3 @@ def hysteresis_mask(volume: Float[Tensor, "z y x"], low: float, high: float) -> 
     kept[np.unique(pieces[values > high])] = True
     kept[0] = False
     return torch.from_numpy(kept[pieces]).to(volume.device)
-
-
-def _range(values: Tensor) -> tuple[float, float]:
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError("The volume holds values that are not numbers. Mend or cut it first.")
-    if not high > low:
-        raise InputError("The volume has no contrast: all of its voxels have one value.")
-    return low, high
