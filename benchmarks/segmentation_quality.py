@@ -1,11 +1,12 @@
 """How near a segmentation of membranes comes to vesicles that are known.
 
 Run: python benchmarks/segmentation_quality.py PROJECT SERIES LABELS.mrc [LABELS2.mrc ...] [--data DATA] [--volume VOLUME.mrc ...]
-[--pictures FOLDER]
+[--network] [--pictures FOLDER]
 
 PROJECT holds aligned practice series and their tomograms, SERIES is such as TS_01. Label volumes have the tomogram's voxels, 0
-outside of membranes. With --volume, tomograms are segmented first, without training. Vesicles are carried from the truth into the
-geometry that the project has estimated. A place is at a pole if its normal lies in the missing wedge of +-60 degrees about y.
+outside of membranes. With --volume, tomograms are segmented first, without training or with --network by the model. Vesicles are
+carried from the truth into the geometry that the project has estimated. A place is at a pole if its normal lies in the missing wedge
+of +-60 degrees about y.
 """
 
 import argparse
@@ -27,7 +28,10 @@ from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series
 from eucentric.io.truth import read_truth
 from eucentric.io.warps import read_image_warp
-from eucentric.segmentation import MembraneParams, segment_membranes
+from eucentric.pipeline.segment_files import read_segmenter
+from eucentric.segmentation import MembraneParams, Membranes, segment_membranes
+from eucentric.segmentation.membranes.learned_membranes import learned_membranes
+from eucentric.segmentation.params import LearnedMembraneParams
 from eucentric.simulation.membranes import sphere_surface
 from eucentric.simulation.structures import MEMBRANE_HALF_ANGSTROM
 from reconstruction_accuracy import shared_data_folder
@@ -158,6 +162,13 @@ def print_figures(name: str, labels: np.ndarray, known: Vesicles, places: np.nda
             )
 
 
+def segmented(volume: torch.Tensor, voxel: float, model: str | None) -> Membranes:
+    """By the network of a model, or without training where it is None."""
+    if model is None:
+        return segment_membranes(volume, voxel, MembraneParams())
+    return learned_membranes(volume, voxel, read_segmenter(model, torch.device("cpu")), LearnedMembraneParams())
+
+
 def write_pictures(folder: Path, name: str, volume: np.ndarray | None, labels: np.ndarray, known: Vesicles) -> None:
     """Slices across z and y through the first vesicle: labels red, truth blue."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -185,10 +196,13 @@ def main() -> None:
     parser.add_argument("series")
     parser.add_argument("labels", type=Path, nargs="*")
     parser.add_argument("--data", type=Path, default=shared_data_folder())
-    parser.add_argument("--volume", type=Path, nargs="*", default=[], help="tomograms to segment without training")
+    parser.add_argument("--volume", type=Path, nargs="*", default=[], help="tomograms to segment")
+    parser.add_argument("--network", action="store_true", help="by the network, in place of votes")
+    parser.add_argument("--model", default="shipped")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=Path, default=None)
     given = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.threads)
     known = known_vesicles(given.project, given.series, given.data)
     print(f"{given.series}: {len(known.radii_px)} vesicles, {100 * known.pole.mean():.0f}% of their area in the wedge")
     for path in given.labels:
@@ -199,7 +213,7 @@ def main() -> None:
     for path in given.volume:
         volume = np.array(read_mrc(path)[0], dtype=np.float32)
         start, busy = time.perf_counter(), time.process_time()
-        got = segment_membranes(torch.nan_to_num(torch.from_numpy(volume)), known.voxel, MembraneParams())
+        got = segmented(torch.nan_to_num(torch.from_numpy(volume)), known.voxel, given.model if given.network else None)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         print(
             f"{path.stem}: {len(got.areas_angstrom2)} sheets in {time.perf_counter() - start:.0f} s, "

@@ -112,7 +112,7 @@ def page_text(root, name):
 
 def test_the_product_has_both_between_tomograms_and_picks(tmp_path):
     names = [stage.name for stage in all_stages()]
-    assert names[names.index("reconstruct") :] == ["reconstruct", "denoise", "fill-wedge", "pick", "report"]
+    assert names[names.index("reconstruct") :] == ["reconstruct", "denoise", "fill-wedge", "segment", "pick", "report"]
     assert {s.name: s.after for s in all_stages()}["pick"] == "reconstruct"
     Plan.write_default(tmp_path)
     plan = (tmp_path / "eucentric.toml").read_text()

@@ -23,6 +23,7 @@ _OWN_APPS = {
     "denoise": "eucentric.cli.denoise_app:app",
     "fill-wedge": "eucentric.cli.fill_wedge_app:app",
     "pick": "eucentric.cli.pick_app:app",
+    "segment": "eucentric.cli.segment_app:app",
 }
 """Of stages with further commands below them, or options that are more than their settings."""
 _AVERAGING = {

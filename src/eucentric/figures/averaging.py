@@ -8,14 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+from scipy.ndimage import map_coordinates, zoom
 
 from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, GREY, SECOND, decorate, new_figure, scale_bar
+from eucentric.figures.shaded_surface import shaded_surface
 from eucentric.typing import FloatArray
 
 _COLORS = (FIRST, SECOND, "#009e73", "#cc79a7", "#e69f00")
 _RENDERED = 160  # voxels along the edge of a rendered volume, at most
-_LIGHT = np.array([0.35, 0.45, 0.82])  # x, y and towards the eye
 _BINS = 30
 _SIDES = (("+z", 1, (0, 1, 2)), ("-y", -1, (1, 0, 2)), ("+x", 1, (2, 0, 1)))
 
@@ -129,7 +129,7 @@ def surface_views(
         ends = Normalize(float(low), float(max(high, low + 1e-6)))
     for axes, (name, flip, order) in zip(grid, _SIDES, strict=True):
         turned = fine[:, ::flip].transpose(order)
-        shade, places = _shaded(turned, level)
+        shade, places = shaded_surface(turned, level)
         picture = np.ones((*shade.shape, 3))
         hit = np.isfinite(shade)
         if shades is None:
@@ -251,23 +251,3 @@ def _enlarged(volume: FloatArray) -> FloatArray:
     factor = min(4.0, _RENDERED / volume.shape[0])
     out: FloatArray = zoom(volume.astype(np.float32), factor, order=1) if abs(factor - 1.0) > 0.05 else volume
     return out
-
-
-def _shaded(volume: FloatArray, level: float) -> tuple[FloatArray, FloatArray]:
-    """Brightness where a ray from the end of the first axis meets the level, NaN where none does; and the places met."""
-    deep = volume.shape[0]
-    inside = volume > level
-    first = deep - 1 - inside[::-1].argmax(axis=0)
-    hit = inside.any(axis=0)
-    rows, columns = np.indices(hit.shape)
-    here = volume[first, rows, columns]
-    before = volume[np.minimum(first + 1, deep - 1), rows, columns]
-    part = np.clip((here - level) / np.maximum(here - before, 1e-12), 0.0, 1.0)
-    places = np.stack([first + part, rows.astype(np.float64), columns.astype(np.float64)])
-    smooth = gaussian_filter(volume, 1.0)
-    slopes = np.stack([map_coordinates(np.asarray(np.gradient(smooth, axis=a)), places, order=1) for a in range(3)])
-    normal = -slopes / np.maximum(np.sqrt((slopes**2).sum(axis=0)), 1e-12)
-    light = np.clip(normal[2] * _LIGHT[0] + normal[1] * _LIGHT[1] + normal[0] * _LIGHT[2], 0.0, 1.0)
-    # what lies deeper is darker
-    depth = 0.65 + 0.35 * (places[0] - places[0][hit].min()) / max(np.ptp(places[0][hit]), 1.0) if hit.any() else 1.0
-    return np.where(hit, (0.25 + 0.75 * light) * depth, np.nan), places

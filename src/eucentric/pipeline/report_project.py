@@ -10,7 +10,7 @@ import numpy as np
 from eucentric import __version__
 from eucentric.figures.distributions import distribution
 from eucentric.pipeline.records import Record, software_versions
-from eucentric.pipeline.series_history import FIT_RESOLUTION, PICK, RESTORED, STAGES, SeriesHistory, stage_title
+from eucentric.pipeline.series_history import FIT_RESOLUTION, MADE, PICK, RESTORED, STAGES, SeriesHistory, stage_title
 from eucentric.reconstruction.params import ReconstructParams
 from eucentric.report.content import (
     MetricTable,
@@ -165,8 +165,8 @@ def _row(
 
 
 def _stages(histories: Iterable[SeriesHistory]) -> tuple[str, ...]:
-    """Stages, then folders of restored tomograms and of searches that are done."""
-    kinds = (*RESTORED, PICK)
+    """Stages, then folders of what was made of tomograms and of searches that are done."""
+    kinds = (*MADE, PICK)
     done = dict.fromkeys(f for h in histories for f, r in h.records.items() if r.stage in kinds and r.is_done)
     return (*STAGES, *done)
 
@@ -178,7 +178,7 @@ def _settings(histories: Sequence[SeriesHistory]) -> dict[str, list[Mapping[str,
         used = [_used(h, r) for h in histories if (r := h.records.get(stage)) is not None and r.is_done]
         if used := [settings for settings in used if settings is not None]:
             ran[stage] = used
-    for stage in (*RESTORED, PICK):
+    for stage in (*MADE, PICK):
         done = [r for h in histories for r in h.records.values() if r.stage == stage and r.is_done]
         if done:
             ran[stage] = [_used_to_restore(record) if stage in RESTORED else record.parameters for record in done]

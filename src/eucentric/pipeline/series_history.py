@@ -26,6 +26,9 @@ STAGES = ("motion", "align", "ctf", "reconstruct")
 STAGE_TITLES = {"motion": "Motion", "align": "Alignment", "ctf": "Contrast transfer", "reconstruct": "Reconstruction"}
 RESTORED = {"denoise": "Denoised", "fill-wedge": "Wedge filled"}
 """Stages that make other tomograms of the reconstructed ones, and what these are."""
+SEGMENT = "segment"
+MADE = {**RESTORED, SEGMENT: "Membranes"}
+"""Stages that make something of tomograms, run when they are asked for, and what it is called."""
 PICK = "pick"
 IMPORT = "import"
 FIT_RESOLUTION = "fit_resolution_median_angstrom"
@@ -66,21 +69,21 @@ class SeriesHistory:
 
 def stage_title(folder: str, stage: str = PICK) -> str:
     """Of the results of a stage in a folder, its own or one that was asked for."""
-    if stage in RESTORED:
-        return RESTORED[stage] if folder == stage else f"{RESTORED[stage]} in {folder}"
+    if stage in MADE:
+        return MADE[stage] if folder == stage else f"{MADE[stage]} in {folder}"
     return STAGE_TITLES.get(folder) or f"Picks of {folder.partition('/')[2] or folder}"
 
 
-def restored_folders(root: Path) -> list[str]:
-    """Folders that hold restored tomograms: of each stage its own first, then those that were asked for."""
-    return [folder for stage in RESTORED for folder in (stage, *variant_folders(root, stage))]
+def made_folders(root: Path) -> list[str]:
+    """Folders of what was made of tomograms: of each stage its own first, then those that were asked for."""
+    return [folder for stage in MADE for folder in (stage, *variant_folders(root, stage))]
 
 
-def restored_mark(root: Path) -> tuple[tuple[str, int, int], ...]:
-    """Changes when a stage's own folder of restored tomograms does; nothing where there is none."""
+def made_mark(root: Path) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a stage's own folder of what was made of tomograms does; nothing where there is none."""
     return tuple(
         (f"{stage}: {name}: {record.fingerprint} {record.ended}", 0, 0)
-        for stage in RESTORED
+        for stage in MADE
         for name, record in records.read_records(root / stage).items()
     )
 
@@ -103,7 +106,7 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
     store : of the report
     """
     stages = {stage: store.records(stage) for stage in STAGES}
-    restored = {folder: store.records(folder) for folder in restored_folders(store.root)}
+    made = {folder: store.records(folder) for folder in made_folders(store.root)}
     picks = {folder: store.records(folder) for folder in variant_folders(store.root, PICK)}
     picks |= {f"{PICK}/{folder.name}": kept_records(folder) for folder in kept_folders(store.root)}
     table = store.root / IMPORT / "tilt_series.star"
@@ -119,7 +122,7 @@ def series_histories(items: Sequence[TiltSeries], store: StageStore) -> list[Ser
                 if not found[name].is_done:
                     break  # Records of later stages are of an earlier run.
         else:
-            passed |= {folder: found[name] for folder, found in (restored | picks).items() if name in found}
+            passed |= {folder: found[name] for folder, found in (made | picks).items() if name in found}
         histories.append(
             SeriesHistory(
                 name=name,

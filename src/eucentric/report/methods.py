@@ -103,6 +103,10 @@ _SENTENCES: Mapping[str, str] = {
         "To be looked at, the missing wedge of tomograms was filled by the least total variation that agrees with the data"
         "{contrast}, by a primal-dual method {chambolle}{measured}; nothing was averaged from these."
     ),
+    "segment network": "Membranes were segmented by a 3D U-Net {cicek} that was trained on {data}.",
+    "segment votes": (
+        "Membranes were segmented without training: by a filter for bilayers and tensor voting {martinez}, with levels set by noise."
+    ),
     "pick": (
         "Particles were found by template matching with locally normalised correlation {roseman} of whitened tomograms, templates "
         "weighted by what the tilts showed of them {chaillet}{decoys}."
@@ -187,6 +191,9 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return _said_of_average(settings)
     if stage in ("denoise", "fill-wedge"):
         return _said_of_restoration(stage, settings)
+    if stage == "segment":
+        data = "simulated tomograms" if settings.get("model", "shipped") == "shipped" else "labelled tomograms"
+        return {f"segment {settings.get('method', 'network')}": {"data": data}}
     if stage != "align":
         return {stage: {}}
     choice = settings.get("method", "projection")

@@ -332,6 +332,15 @@ REFERENCES: Mapping[str, Reference] = {
         year=2024,
         doi="10.1038/s41467-024-51438-y",
     ),
+    "martinez": Reference(
+        authors=("Martinez-Sanchez", "Garcia", "Asano", "Lucic", "Fernandez"),
+        title="Robust membrane detection based on tensor voting for electron tomography",
+        journal="J. Struct. Biol.",
+        volume="186",
+        pages="49",
+        year=2014,
+        doi="10.1016/j.jsb.2014.02.015",
+    ),
     "tomasi": Reference(
         authors=("Tomasi", "Manduchi"),
         title="Bilateral filtering for gray and color images",

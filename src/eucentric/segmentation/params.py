@@ -86,8 +86,10 @@ class LearnedMembraneParams(Frozen):
         ge=0,
         description="A^2 of the mid-surface: smaller pieces are left out; the default is a disc as wide as a ribosome",
     )
-    mirrors: Literal[1, 2, 4, 8] = Field(
+    mirrors: int = Field(
         default=4,
+        ge=1,
+        le=8,
         description="mirror images of the tomogram over which the score is averaged; time goes with their number",
     )
 

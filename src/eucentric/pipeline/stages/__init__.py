@@ -60,6 +60,12 @@ STAGES = (
         "Fill the missing wedge of tomograms; average from the raw data.",
     ),
     StageEntry(
+        "segment",
+        "SegmentMembranes",
+        "eucentric.segmentation.stage_params:SegmentParams",
+        "Find the membranes in tomograms; their surfaces and measures.",
+    ),
+    StageEntry(
         "pick",
         "PickTemplates",
         "eucentric.picking.stage_params:PickParams",

@@ -24,13 +24,16 @@ from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
 from eucentric.pipeline.report_project import outliers_in_words, project_metrics, project_page
 from eucentric.pipeline.restore_stage import TRUST
+from eucentric.pipeline.segment_outputs import read_segmentation
 from eucentric.pipeline.series_history import (
+    MADE,
     PICK,
     RESTORED,
+    SEGMENT,
     STAGE_TITLES,
     STAGES,
     SeriesHistory,
-    restored_mark,
+    made_mark,
     series_histories,
     source_table,
     stage_title,
@@ -48,6 +51,7 @@ from eucentric.report.params import ReportParams
 from eucentric.report.picking_sections import picking_section
 from eucentric.report.restoration_sections import RestoredVolumes, restoration_section
 from eucentric.report.sections import SliceImages, motion_section, thumbnail, tomogram_section, with_record
+from eucentric.report.segmentation_sections import segmentation_section
 from eucentric.typing import FloatArray
 
 if TYPE_CHECKING:
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
 _DATA = "data"
 _FAILED_PICKS = "Nothing could be searched."
 _FAILED_RESTORATION = "Nothing could be made of the tomogram."
+_FAILED_SEGMENTATION = "Nothing could be segmented."
 _NO_METRICS = "The stage's own figures; the page has no plots for it."
 
 
@@ -67,15 +72,15 @@ class WriteReport(CollectiveStage):
 
     name, params, version, after = "report", ReportParams, 3, "reconstruct"
     runs_without_items = True
-    shows_variants_of = ("reconstruct", *RESTORED, PICK)
+    shows_variants_of = ("reconstruct", *MADE, PICK)
 
     @classmethod
     def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
-        """Marks of the averages, of restored tomograms, of picks that no template found, and of series that are left out."""
+        """Marks of the averages, of what was made of tomograms, of picks that no template found, and of series that are left out."""
         averages = (average_mark(folder) for folder in average_folders(root))
         left_out = ((f"{name}: {why}", 0, 0) for name, why in excluded_series(read_exclusions(root)).items())
         kept = (kept_mark(folder) for folder in kept_folders(root))
-        return (*averages, *restored_mark(root), *kept, *left_out)
+        return (*averages, *made_mark(root), *kept, *left_out)
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -204,6 +209,7 @@ def _series_page(
             sections.append(section if record is None else with_record(section, record.metrics, record.caveats))
     sections += _variants(history.name, store, params, notes)
     sections += _restored(history, store, params, notes)
+    sections += _segmented(history, store, params, notes)
     sections += _picks(history, store, params, notes)
     if notes:
         sections.append(
@@ -257,6 +263,26 @@ def _restored(history: SeriesHistory, store: StageStore, params: ReportParams, n
         if folder != record.stage and (chosen := _settings_unlike(record, history.records.get(record.stage))):
             title += f" ({chosen})"
         section = restoration_section(title, record.stage, record.parameters, kept, volumes, params)
+        sections.append(with_record(section, record.metrics, record.caveats))
+    return sections
+
+
+def _segmented(history: SeriesHistory, store: StageStore, params: ReportParams, notes: list[str]) -> list[Section]:
+    """A section for every segmentation of the tomogram."""
+    sections = []
+    for folder, record in history.records.items():
+        if record.stage != SEGMENT:
+            continue
+        title = stage_title(folder, record.stage)
+        if not record.is_done:
+            sections.append(Section(title=title, reading=_FAILED_SEGMENTATION, caveats=(record.message or "",)))
+            continue
+        try:
+            shown = read_segmentation(store.root, folder, history.name, record.parameters)
+        except (EucentricError, OSError) as error:
+            notes.append(f"The labels in `{folder}` are not shown: {error}")
+            shown = None
+        section = segmentation_section(title, record.parameters, shown, params)
         sections.append(with_record(section, record.metrics, record.caveats))
     return sections
 

@@ -1,0 +1,203 @@
+"""Membranes of one tomogram, from file to files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from eucentric.errors import InputError
+from eucentric.io.atomic import make_folder
+from eucentric.io.mrc import read_mrc_header, write_mrc
+from eucentric.io.particles import write_particles
+from eucentric.networks.model_file import Model, model_from_bytes
+from eucentric.pipeline.blob_files import TomogramFile
+from eucentric.pipeline.label_files import read_labels, write_labels
+from eucentric.pipeline.learned_files import specimen_region
+from eucentric.pipeline.reprojecting import read_volume
+from eucentric.pipeline.segment_outputs import LABELS, MEASURES, MESHES, POINTS, SCORES
+from eucentric.pipeline.shipped_model import read_model_bytes
+from eucentric.pipeline.surface_files import write_surface_files, write_table
+from eucentric.pipeline.surface_params import SurfaceParams
+from eucentric.segmentation.learned.segmenter import PURPOSE, Segmenter
+from eucentric.segmentation.membranes.learned_membranes import learned_membranes
+from eucentric.segmentation.membranes.segment_membranes import segment_membranes
+from eucentric.segmentation.membranes.sheets import Membranes
+from eucentric.segmentation.stage_params import SegmentParams
+
+_PACKAGE, _SHIPPED_FILE = "eucentric.segmentation.learned", "membranes.model"
+_MOST_LABELS = 32767  # that int16 holds
+_BORDER_PX = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentSource:
+    """A tomogram to be segmented."""
+
+    tomogram: TomogramFile
+    voxel_size_angstrom: float | None = None
+    """In place of the header's."""
+    half1: Path | None = None
+    half2: Path | None = None
+    """Half volumes, whose difference tells the noise to the method without training."""
+    protect: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentedFile:
+    """What was made of a tomogram."""
+
+    written: tuple[Path, ...]
+    figures: dict[str, float] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+
+
+def read_segmenter(model: str, device: torch.device) -> Segmenter:
+    """The network of a file, or the one that comes with the program.
+
+    Raises
+    ------
+    InputError : no such file
+    FormatError : a model for something else
+    """
+    return Segmenter.of_model(read_segmenter_model(model), device)
+
+
+def read_segmenter_model(model: str) -> Model:
+    """As :func:`read_segmenter`, before it is built."""
+    raw, name = read_model_bytes(model, _PACKAGE, _SHIPPED_FILE, "eucentric segment train")
+    return model_from_bytes(raw, name, purpose=PURPOSE)
+
+
+def segment_file(
+    source: SegmentSource,
+    place: Callable[..., Path],
+    params: SegmentParams,
+    model: str,
+    *,
+    device: torch.device,
+    seed: int = 0,
+    on_progress: Callable[[float], None] | None = None,
+) -> SegmentedFile:
+    """Find the membranes of a tomogram; write labels, scores, meshes, oriented points and measures.
+
+    Parameters
+    ----------
+    place : parts of a name to a path in the folder of results, as `ItemStore.output`
+    model : file of the network, or `shipped`
+
+    Raises
+    ------
+    InputError, FormatError : what was given cannot be used; the words name it
+    """
+    tell = on_progress or (lambda _: None)
+    volume, voxel = read_volume(source.tomogram.path, source.voxel_size_angstrom, device, option="--pixel-size")
+    counted = _counted(source, volume, voxel, params)
+    name = source.tomogram.name
+    tell(0.05)
+    try:
+        if params.method == "network":
+            found = learned_membranes(volume, voxel, read_segmenter(model, device), params.learned(), counted=counted)
+        else:
+            noise = _noise(source, device)
+            found = segment_membranes(volume, voxel, params.votes(seed), noise=noise, counted=counted)
+    except InputError as error:
+        raise InputError(f"{name}: {error}") from error
+    tell(0.8)
+    caveats: tuple[str, ...] = ()
+    if not len(found.areas_angstrom2):
+        caveats = (
+            f"No membrane was found in {name}. Check the contrast and the voxel size, or lower the threshold and the least area.",
+        )
+    marked = found.labels.cpu().numpy()
+    if len(found.areas_angstrom2) > _MOST_LABELS:
+        raise InputError(f"{name}: more than {_MOST_LABELS} pieces were found. Raise --min-area-angstrom2.")
+    labels, score = place(LABELS, f"{name}.mrc"), place(SCORES, f"{name}.mrc")
+    write_labels(labels, marked, voxel)
+    write_mrc(score, found.score.cpu().numpy(), voxel, "float16")
+    points, measures = place(POINTS, f"{name}.star"), place(MEASURES, f"{name}.csv")
+    written: tuple[Path, ...] = (labels, score, measures)
+    if marked.any():
+        surfaces = write_surface_files(
+            marked,
+            voxel,
+            place(MESHES, name, "mesh").parent,
+            name,
+            SurfaceParams(
+                format=params.meshes,
+                spacing_angstrom=params.point_spacing_angstrom,
+                contrast=params.contrast,
+                seed=seed,
+            ),
+            tomogram=volume.cpu().numpy(),
+        )
+        write_particles(points, surfaces.points, "relion5")
+        write_table(measures, surfaces.table)
+        written = (*written, points, *surfaces.meshes)
+        for number, why in surfaces.passed_over.items():
+            caveats += (f"Membrane {number} of {name} has no mesh: {why}",)
+    else:
+        write_table(measures, {"label": np.zeros(0, dtype=np.int64)})
+    tell(1.0)
+    return SegmentedFile(
+        written=written,
+        figures=_figures(found, marked, voxel),
+        caveats=caveats,
+    )
+
+
+def segment_to_folder(
+    source: SegmentSource, folder: Path, params: SegmentParams, *, device: torch.device
+) -> SegmentedFile:
+    """As :func:`segment_file`, of one tomogram that belongs to no project."""
+
+    def place(*parts: str) -> Path:
+        path = folder.joinpath(*parts)
+        make_folder(path.parent)
+        return path
+
+    return segment_file(source, place, params, params.model, device=device)
+
+
+def _figures(found: Membranes, labels: np.ndarray, voxel: float) -> dict[str, float]:
+    sheets = float(len(found.areas_angstrom2))
+    size = np.array(labels.shape[::-1])
+    edge = (found.places_px < _BORDER_PX) | (found.places_px > size - 1 - _BORDER_PX)
+    return {
+        "sheets": sheets,
+        "membrane_area_um2": float(found.areas_angstrom2.sum()) * 1e-8,
+        "largest_sheet_um2": float(found.areas_angstrom2.max(initial=0.0)) * 1e-8,
+        "labelled_percent": 100.0 * float((labels > 0).mean()),
+        "mean_score": float(found.strengths.mean()) if sheets else float("nan"),
+        "seen_percent": 100.0 * float(found.seen.mean()) if sheets else float("nan"),
+        "at_border_percent": 100.0 * float(edge.any(axis=1).mean()) if sheets else float("nan"),
+    }
+
+
+def _counted(
+    source: SegmentSource, volume: Tensor, voxel: float, params: SegmentParams
+) -> Bool[Tensor, "z y x"] | None:
+    """Where membranes may be; None for everywhere."""
+    shape = (volume.shape[0], volume.shape[1], volume.shape[2])
+    region = specimen_region(source.tomogram, shape, voxel) if params.specimen_only else None
+    if source.protect is not None:
+        protected = torch.from_numpy(read_labels(source.protect, like=source.tomogram.path)[0] > 0)
+        if bool(protected.all()):
+            raise InputError(f"The mask `{source.protect}` protects every voxel: nothing is left to look at.")
+        region = ~protected if region is None else region & ~protected
+    if region is None or bool(region.all()):
+        return None
+    return region.to(volume.device)
+
+
+def _noise(source: SegmentSource, device: torch.device) -> Tensor | None:
+    """Half the difference of the halves; None without them."""
+    if source.half1 is None or source.half2 is None:
+        return None
+    if read_mrc_header(source.half1).shape != read_mrc_header(source.tomogram.path).shape:
+        return None
+    halves = [read_volume(half, source.voxel_size_angstrom or 1.0, device)[0] for half in (source.half1, source.half2)]
+    return halves[0].sub_(halves[1]).mul_(0.5)
