@@ -25,6 +25,14 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.picking.learned.params import PickerParams, PickerUse
 
         return PickerParams if command == "pick train" else PickerUse
+    if command == "segment mesh":
+        from eucentric.pipeline.surface_params import SurfaceParams
+
+        return SurfaceParams
+    if command == "segment count":
+        from eucentric.pipeline.count_params import CountParams
+
+        return CountParams
     if command in ("extract", "average"):
         from eucentric.averaging.params import AverageParams, ExtractParams
 

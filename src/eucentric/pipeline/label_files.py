@@ -6,6 +6,7 @@ and not turned over as the images of cameras are. What a model's contours mean: 
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from eucentric.io.ome_zarr_labels import (
     write_ome_zarr_labels,
 )
 from eucentric.io.tiff import read_tiff, read_tiff_layout, write_tiff
+from eucentric.pipeline.reprojecting import refuse_to_replace
 from eucentric.signal.painted_labels import Stroke, fill_polygon, stroke_mask
 from eucentric.signal.slice_outlines import trace_outlines
 from eucentric.typing import FloatArray
@@ -185,6 +187,40 @@ def write_labels(path: Path, labels: NDArray[np.integer], voxel_size_angstrom: f
         raise FormatError(
             f"`{path.name}` stands for no format of labels. Expected a name that ends with .mrc, .tif, .zarr or .mod."
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConvertedLabels:
+    """What was written."""
+
+    count: int
+    """Different labels, 0 left out."""
+    shape: tuple[int, int, int]
+    """(z, y, x)."""
+    voxel_size_angstrom: float
+
+
+def convert_labels(
+    source: Path, target: Path, *, like: Path | None = None, pixel_size: float | None = None, overwrite: bool = False
+) -> ConvertedLabels:
+    """Write labels in another format; parameters and errors as :func:`read_labels` and :func:`write_labels`.
+
+    Raises
+    ------
+    InputError : also a file that would be replaced unasked, no label at all, no voxel size in either file and none given
+    """
+    refuse_to_replace([target], [source, *(() if like is None else (like,))], overwrite)
+    labels, voxel = read_labels(source, like=like)
+    if not labels.any():
+        raise InputError(f"`{source}` holds no label: every voxel is 0. Check that it is the right file.")
+    voxel = pixel_size if pixel_size is not None else voxel
+    if voxel is None:
+        raise InputError(
+            f"`{source}` does not tell its voxel size. Give it with --pixel-size, or the tomogram with --like."
+        )
+    write_labels(target, labels, voxel)
+    z, y, x = labels.shape
+    return ConvertedLabels(count=int(np.count_nonzero(np.unique(labels))), shape=(z, y, x), voxel_size_angstrom=voxel)
 
 
 def write_contours(

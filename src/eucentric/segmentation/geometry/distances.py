@@ -118,11 +118,11 @@ def vertex_distances(surface: Surface, other: Surface) -> FloatArray:
     ------
     InputError : a surface without area
     """
-    return _distances(surface, other, np.inf)
+    return distances_within(surface, other, np.inf)
 
 
-def _distances(surface: Surface, other: Surface, most: float) -> FloatArray:
-    """(vertex,), A, as `vertex_distances`; `most` where it is more than that."""
+def distances_within(surface: Surface, other: Surface, most: float) -> FloatArray:
+    """(vertex,), A, as `vertex_distances`; `most` where it is more than that, which saves time."""
     need_faces(surface)
     need_faces(other)
     used = np.unique(other.faces)
@@ -156,7 +156,7 @@ def contact_sites(
         raise InputError(f"The limit of contact is {limit_angstrom:g} A; expected a positive number.")
     need_faces(surface)
     # all corners of a triangle that is near in part lie nearer than that
-    distance = _distances(surface, other, limit_angstrom + 2.0 * _longest_side(surface))
+    distance = distances_within(surface, other, limit_angstrom + 2.0 * _longest_side(surface))
     corner = distance[surface.faces]
     part = _part_below(corner, limit_angstrom)
     areas = part * face_areas(surface)

@@ -1,6 +1,6 @@
 """Tables of what surfaces measure: one row an object, columns with their units in their names, ready for CSV. numpy, A."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from eucentric.errors import InputError
 from eucentric.segmentation.geometry.curvatures import Curvatures, bending, surface_curvatures
-from eucentric.segmentation.geometry.distances import contact_sites, nearest_places, vertex_distances
+from eucentric.segmentation.geometry.distances import contact_sites, distances_within, nearest_places, vertex_distances
 from eucentric.segmentation.geometry.surfaces import (
     Surface,
     edges_of,
@@ -25,14 +25,25 @@ from eucentric.typing import FloatArray
 
 Table: TypeAlias = dict[str, NDArray[Any]]
 """Columns of one length, in order, by name."""
+_GREATEST = 0.01  # of the area: the greatest curvature of all is that of noise
 
 
-def surface_table(surfaces: Mapping[int, Surface], *, curvature_radius_angstrom: float | None = None) -> Table:
+def surface_table(
+    surfaces: Mapping[int, Surface],
+    *,
+    curvature_radius_angstrom: float | None = None,
+    curvatures: Mapping[int, Curvatures] | None = None,
+) -> Table:
     """One row a surface, such as the membrane of a vesicle.
 
     Columns: label, area, enclosed volume (NaN where open), closed, pieces, handles (of closed ones; -1 where open), centre, radius
     of the ball of that volume, sphericity (1 for a ball), the radius and rms misfit of the ball fitted to its vertices; with a
-    radius of patches also mean curvatures by area and the bending energy over the rigidity.
+    radius of patches also mean curvatures by area, the mean curvature that 1% of the area exceeds in size, and the bending energy
+    over the rigidity.
+
+    Parameters
+    ----------
+    curvatures : by label, where they are known already
 
     Raises
     ------
@@ -63,9 +74,10 @@ def surface_table(surfaces: Mapping[int, Surface], *, curvature_radius_angstrom:
             "ball_radius_angstrom": fit[1],
             "ball_misfit_angstrom": fit[2],
         }
-        if curvature_radius_angstrom is not None:
-            found = surface_curvatures(surface, curvature_radius_angstrom)
-            row |= _mean_curvatures(surface, found)
+        if curvatures is not None:
+            row |= _mean_curvatures(surface, curvatures[label])
+        elif curvature_radius_angstrom is not None:
+            row |= _mean_curvatures(surface, surface_curvatures(surface, curvature_radius_angstrom))
         rows.append(row)
     whole = {"label", "closed", "pieces", "handles"}
     names = list(rows[0]) if rows else []
@@ -115,30 +127,89 @@ def surface_distance_table(surfaces: Mapping[int, Surface]) -> Table:
     }
 
 
-def contact_table(
-    surfaces: Mapping[int, Surface], limit_angstrom: float, *, least_area_angstrom2: float = 0.0
+def near_distance_table(
+    surfaces: Mapping[int, Surface], limit_angstrom: float, *, others: Mapping[int, Surface] | None = None
 ) -> Table:
-    """One row a site of contact of one surface with another (`contact_sites`), of all ordered pairs.
+    """One row an ordered pair of surfaces nearer than a limit somewhere: the least distance and where it is, the area that is nearer
+    than the limit, and the mean distance over that area.
+
+    Parameters
+    ----------
+    others : surfaces of another set, to which distances are taken; those of the same set where None
 
     Raises
     ------
     InputError : a surface without area, or a limit that is not positive
     """
     parts: list[list[float]] = []
-    for a, one in surfaces.items():
-        for b, other in surfaces.items():
-            if a == b:
-                continue
-            found = contact_sites(one, other, limit_angstrom, least_area_angstrom2=least_area_angstrom2)
-            for k, centre in enumerate(found.centres_angstrom):
-                means = (found.area_angstrom2[k], found.mean_distance_angstrom[k], found.least_distance_angstrom[k])
-                parts.append([a, b, k + 1, *means, *centre])
+    for a, b, one, other in _near_pairs(surfaces, others, limit_angstrom):
+        found = contact_sites(one, other, limit_angstrom)
+        area = float(found.area_angstrom2.sum())
+        if not area > 0:
+            continue
+        gap = distances_within(one, other, limit_angstrom)
+        nearest = int(gap.argmin())
+        mean = float(found.area_angstrom2 @ found.mean_distance_angstrom) / area
+        parts.append([a, b, gap[nearest], mean, area, *one.vertices_angstrom[nearest]])
+    names = [
+        "label", "other_label", "least_distance_angstrom", "mean_distance_angstrom", "area_angstrom2",
+        "nearest_x_angstrom", "nearest_y_angstrom", "nearest_z_angstrom",
+    ]  # fmt: skip
+    return _numbered(parts, names, 2)
+
+
+def contact_table(
+    surfaces: Mapping[int, Surface],
+    limit_angstrom: float,
+    *,
+    others: Mapping[int, Surface] | None = None,
+    least_area_angstrom2: float = 0.0,
+) -> Table:
+    """One row a site of contact of one surface with another (`contact_sites`), of all ordered pairs.
+
+    Parameters
+    ----------
+    others : surfaces of another set that are touched; those of the same set where None
+
+    Raises
+    ------
+    InputError : a surface without area, or a limit that is not positive
+    """
+    parts: list[list[float]] = []
+    for a, b, one, other in _near_pairs(surfaces, others, limit_angstrom):
+        found = contact_sites(one, other, limit_angstrom, least_area_angstrom2=least_area_angstrom2)
+        for k, centre in enumerate(found.centres_angstrom):
+            means = (found.area_angstrom2[k], found.mean_distance_angstrom[k], found.least_distance_angstrom[k])
+            parts.append([a, b, k + 1, *means, *centre])
     names = [
         "label", "other_label", "site", "area_angstrom2", "mean_distance_angstrom", "least_distance_angstrom",
         "centre_x_angstrom", "centre_y_angstrom", "centre_z_angstrom",
     ]  # fmt: skip
+    return _numbered(parts, names, 3)
+
+
+def _near_pairs(
+    surfaces: Mapping[int, Surface], others: Mapping[int, Surface] | None, limit: float
+) -> Iterator[tuple[int, int, Surface, Surface]]:
+    """Ordered pairs whose boxes come nearer than a limit."""
+    if not (np.isfinite(limit) and limit > 0):
+        raise InputError(f"The limit of distances is {limit:g} A; expected a positive number.")
+    for name, surface in [*surfaces.items(), *(others or {}).items()]:
+        need_faces(surface, f"Surface {name}")
+    for a, one in surfaces.items():
+        low, high = one.vertices_angstrom.min(axis=0), one.vertices_angstrom.max(axis=0)
+        for b, other in (surfaces if others is None else others).items():
+            apart = np.maximum(
+                other.vertices_angstrom.min(axis=0) - high, low - other.vertices_angstrom.max(axis=0)
+            ).max()
+            if (others is not None or a != b) and apart < limit:
+                yield a, b, one, other
+
+
+def _numbered(parts: list[list[float]], names: list[str], whole: int) -> Table:
+    """Rows as columns, the first of them whole numbers."""
     rows = np.array(parts, dtype=np.float64).reshape(-1, len(names))
-    return {n: rows[:, k].astype(np.int64) if k < 3 else rows[:, k] for k, n in enumerate(names)}
+    return {n: rows[:, k].astype(np.int64) if k < whole else rows[:, k] for k, n in enumerate(names)}
 
 
 def particle_distance_table(
@@ -201,6 +272,16 @@ def fit_ball(surface: Surface) -> tuple[FloatArray, float, float]:
     return centre + origin, radius, float(np.sqrt(weight @ misfit**2 / weight.sum()))
 
 
+def _exceeded(values: FloatArray, weight: FloatArray, share: float) -> float:
+    """The value that this share of the weight exceeds; NaN where nothing weighs."""
+    known = weight > 0
+    if not known.any():
+        return float("nan")
+    order = np.argsort(-values[known], kind="stable")
+    above = np.cumsum(weight[known][order])
+    return float(values[known][order][np.searchsorted(above, share * above[-1])])
+
+
 def _mean_curvatures(surface: Surface, found: Curvatures) -> dict[str, float]:
     weight = np.where(np.isfinite(found.mean_per_angstrom), vertex_areas(surface), 0.0)
     total = weight.sum()
@@ -211,6 +292,7 @@ def _mean_curvatures(surface: Surface, found: Curvatures) -> dict[str, float]:
     return {
         "curvature_radius_angstrom": found.radius_angstrom,
         "mean_curvature_per_angstrom": mean(found.mean_per_angstrom),
+        "greatest_mean_curvature_per_angstrom": _exceeded(np.abs(found.mean_per_angstrom), weight, _GREATEST),
         "gaussian_curvature_per_angstrom2": mean(found.gaussian_per_angstrom2),
         "bending_energy_over_rigidity": bending(surface, found),
     }

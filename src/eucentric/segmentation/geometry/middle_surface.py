@@ -146,6 +146,8 @@ def _between_borders(
             before = now
     thickness = borders.sum(axis=0)
     good = np.isfinite(thickness)
+    if not good.any():
+        return places[good], across[good]
     good[good] = np.abs(thickness[good] / np.median(thickness[good]) - 1.0) < _UNLIKE
     shift = 0.5 * (borders[0] - borders[1])[good]
     return places[good] + shift[:, None] * across[good], across[good]
