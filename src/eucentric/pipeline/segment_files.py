@@ -124,7 +124,7 @@ def segment_file(
         surfaces = write_surface_files(
             marked,
             voxel,
-            place(MESHES, name, "mesh").parent,
+            place(MESHES, name).parent,
             name,
             SurfaceParams(
                 format=params.meshes,
@@ -144,7 +144,7 @@ def segment_file(
     tell(1.0)
     return SegmentedFile(
         written=written,
-        figures=_figures(found, marked, voxel),
+        figures=_figures(found, marked),
         caveats=caveats,
     )
 
@@ -162,7 +162,7 @@ def segment_to_folder(
     return segment_file(source, place, params, params.model, device=device)
 
 
-def _figures(found: Membranes, labels: np.ndarray, voxel: float) -> dict[str, float]:
+def _figures(found: Membranes, labels: np.ndarray) -> dict[str, float]:
     sheets = float(len(found.areas_angstrom2))
     size = np.array(labels.shape[::-1])
     edge = (found.places_px < _BORDER_PX) | (found.places_px > size - 1 - _BORDER_PX)
