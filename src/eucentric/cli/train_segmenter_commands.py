@@ -140,6 +140,7 @@ def apply(
     settings: Annotated[SegmenterUse | None, SETTINGS] = None,
     protect: Path | None = None,
     scores: Switch = False,
+    truth: Path | None = None,
     only: Annotated[list[str] | None, SEVERAL] = None,
     pixel_size: float | None = None,
     device: str = "auto",
@@ -166,6 +167,9 @@ def apply(
         volume of the tomogram's shape, above 0 where nothing is labelled; or a folder with one for each, NAME.mrc
     scores
         write the scores of each class too, to choose --threshold by
+    truth
+        labels with the numbers that the model was trained on, or a folder of them: Dice of each class is told, slices trained
+        on left out
     only
         names of tomograms to work on; wildcards allowed
     pixel_size
@@ -188,6 +192,7 @@ def apply(
         settings or SegmenterUse(),
         protect=protect,
         scores=scores,
+        truth=truth,
         overwrite=overwrite,
     )
     return _tell_labels(made, as_json=as_json)
@@ -216,6 +221,9 @@ def _tell_labels(made: "SegmentedByModel", *, as_json: bool) -> int:
             count = f"{figures['objects'][place]} of " if figures["objects"] else ""
             parts.append(f"{count}{name} {100 * voxels / figures['size']:.2f}%")
         sys.stdout.write(f"{tomogram}: {', '.join(parts)} of the volume\n")
+    for tomogram, dice in made.dice.items():
+        shown = ", ".join(f"{name} {'none' if value is None else format(value, '.2f')}" for name, value in dice.items())
+        sys.stdout.write(f"{tomogram}: Dice where no label was trained on: {shown}\n")
     for caveat in made.caveats:
         sys.stdout.write(f"{caveat}\n")
     sys.stdout.write(f"Wrote {made.table}.\n")
@@ -225,6 +233,7 @@ def _tell_labels(made: "SegmentedByModel", *, as_json: bool) -> int:
             "objects": None if made.objects is None else str(made.objects),
             "classes": made.classes,
             "tomograms": made.tomograms,
+            "dice": made.dice,
             "caveats": list(made.caveats),
         }
         show_json({"exit_code": int(failed), **values})

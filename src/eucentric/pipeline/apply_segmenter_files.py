@@ -16,7 +16,8 @@ from eucentric.io.mrc import write_mrc
 from eucentric.models import TomogramFrame
 from eucentric.networks.model_file import Model, model_from_bytes
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.label_files import write_labels
+from eucentric.pipeline.given_labels import pair_labels
+from eucentric.pipeline.label_files import LabelArray, read_labels, write_labels
 from eucentric.pipeline.learned_files import specimen_region
 from eucentric.pipeline.reprojecting import refuse_to_replace
 from eucentric.pipeline.shipped_model import read_model_bytes
@@ -54,6 +55,8 @@ class SegmentedByModel:
     tomograms: dict[str, dict[str, Any]]
     """Of each its files and voxels of each class, or `error` where it failed."""
     caveats: tuple[str, ...]
+    dice: dict[str, dict[str, float | None]]
+    """Of each tomogram that a truth was given for and each class; None of a class that neither shows."""
 
 
 def read_segmenter(model: str) -> Model:
@@ -78,6 +81,7 @@ def apply_segmenter_files(
     *,
     protect: Path | None = None,
     scores: bool = False,
+    truth: Path | None = None,
     overwrite: bool = False,
 ) -> SegmentedByModel:
     """Label every tomogram with the numbers of the model's classes, from 1 in their order, or of their connected pieces.
@@ -88,6 +92,7 @@ def apply_segmenter_files(
         `classes.csv` and, of instances, `objects.csv`
     protect : volume above 0 where nothing is labelled, or a folder with `NAME.mrc` for each tomogram
     scores : write those of each class too, `scores/NAME_CLASS.mrc` or beside the one label volume
+    truth : labels with the numbers that the model was trained on, or a folder of them: Dice is measured where no label was trained on
 
     Raises
     ------
@@ -95,7 +100,8 @@ def apply_segmenter_files(
         tomogram also what `class_scores` raises
     FormatError : no model for segmenting
     """
-    segmenter = Segmenter.of_model(read_segmenter(model), choice.device)
+    made = read_segmenter(model)
+    segmenter = Segmenter.of_model(made, choice.device)
     thresholds = _thresholds(use, segmenter)
     files = choice.files()
     single = is_label_file(output)
@@ -109,6 +115,8 @@ def apply_segmenter_files(
     objects = stem.with_name(f"{stem.name}_objects.csv") if single else output / "objects.csv"
     written = [*places.values(), table, *([objects] if use.instances else [])]
     refuse_to_replace(written, [one.path for one in files], overwrite)
+    true = {} if truth is None else {one.name: file for one, file in pair_labels(files, [truth])}
+    dice: dict[str, dict[str, float | None]] = {}
     rows: list[tuple[Any, ...]] = []
     pieces: list[tuple[Any, ...]] = []
 
@@ -126,6 +134,8 @@ def apply_segmenter_files(
         classes = label_classes(found, thresholds).cpu().numpy()
         numbered, own, counts = _pieces(classes, segmenter.classes, use, one, voxel)
         write_labels(place, numbered, voxel)
+        if one.name in true:
+            dice[one.name] = _dice(classes, read_labels(true[one.name])[0], made, one)
         pieces.extend(own)
         voxels = [int((classes == n).sum()) for n in range(1, len(segmenter.classes) + 1)]
         for number, (name, cut, count) in enumerate(zip(segmenter.classes, thresholds, voxels, strict=True), 1):
@@ -149,6 +159,7 @@ def apply_segmenter_files(
         classes=dict(enumerate(segmenter.classes, 1)),
         tomograms=told,
         caveats=tuple(_caveats(told)),
+        dice=dice,
     )
 
 
@@ -201,6 +212,26 @@ def _write_scores(
         word = name.replace(" ", "_").replace("/", "_")
         place = folder / (f"{base.name}_{word}_scores.mrc" if single else f"{one.name}_{word}.mrc")
         write_mrc(place, scores.cpu().numpy(), voxel, "float16", labels=[f"Scores of {name}, 0 to 1"])
+
+
+def _dice(classes: NDArray[np.int16], truth: LabelArray, model: Model, one: TomogramFile) -> dict[str, float | None]:
+    """Of each class, in the slices that were not trained on; of labels that filled the tomogram everywhere."""
+    if truth.shape != classes.shape:
+        raise InputError(
+            f"The truth of {one.name} has shape {truth.shape} and the tomogram {classes.shape}; expected the same (z, y, x)."
+        )
+    numbers = model.provenance.get("classes")
+    if not isinstance(numbers, dict):
+        numbers = {name: [number] for number, name in enumerate(model.settings["classes"], 1)}
+    counted = np.ones(classes.shape, dtype=bool)
+    for axis, slices in model.provenance.get("slices", {}).get(one.name, []):
+        np.moveaxis(counted, "zyx".index(axis), 0)[list(slices)] = False
+    out: dict[str, float | None] = {}
+    for number, name in enumerate(model.settings["classes"], 1):
+        found, true = (classes == number) & counted, np.isin(truth, numbers[name]) & counted
+        both = int(found.sum()) + int(true.sum())
+        out[name] = 2.0 * int((found & true).sum()) / both if both else None
+    return out
 
 
 def _caveats(told: dict[str, dict[str, Any]]) -> list[str]:
