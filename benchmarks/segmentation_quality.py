@@ -28,8 +28,9 @@ from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series
 from eucentric.io.truth import read_truth
 from eucentric.io.warps import read_image_warp
-from eucentric.pipeline.segment_files import read_segmenter
+from eucentric.pipeline.apply_segmenter_files import read_segmenter
 from eucentric.segmentation import MembraneParams, Membranes, segment_membranes
+from eucentric.segmentation.learned.segmenter import Segmenter
 from eucentric.segmentation.membranes.learned_membranes import learned_membranes
 from eucentric.segmentation.params import LearnedMembraneParams
 from eucentric.simulation.membranes import sphere_surface
@@ -166,7 +167,7 @@ def segmented(volume: torch.Tensor, voxel: float, model: str | None) -> Membrane
     """By the network of a model, or without training where it is None."""
     if model is None:
         return segment_membranes(volume, voxel, MembraneParams())
-    return learned_membranes(volume, voxel, read_segmenter(model, torch.device("cpu")), LearnedMembraneParams())
+    return learned_membranes(volume, voxel, Segmenter.of_model(read_segmenter(model)), LearnedMembraneParams())
 
 
 def write_pictures(folder: Path, name: str, volume: np.ndarray | None, labels: np.ndarray, known: Vesicles) -> None:

@@ -13,22 +13,20 @@ from eucentric.errors import InputError
 from eucentric.io.atomic import make_folder
 from eucentric.io.mrc import read_mrc_header, write_mrc
 from eucentric.io.particles import write_particles
-from eucentric.networks.model_file import Model, model_from_bytes
+from eucentric.pipeline.apply_segmenter_files import read_segmenter
 from eucentric.pipeline.blob_files import TomogramFile
 from eucentric.pipeline.label_files import read_labels, write_labels
 from eucentric.pipeline.learned_files import specimen_region
 from eucentric.pipeline.reprojecting import read_volume
 from eucentric.pipeline.segment_outputs import LABELS, MEASURES, MESHES, POINTS, SCORES
-from eucentric.pipeline.shipped_model import read_model_bytes
 from eucentric.pipeline.surface_files import write_surface_files, write_table
 from eucentric.pipeline.surface_params import SurfaceParams
-from eucentric.segmentation.learned.segmenter import PURPOSE, Segmenter
+from eucentric.segmentation.learned.segmenter import Segmenter
 from eucentric.segmentation.membranes.learned_membranes import learned_membranes
 from eucentric.segmentation.membranes.segment_membranes import segment_membranes
 from eucentric.segmentation.membranes.sheets import Membranes
 from eucentric.segmentation.stage_params import SegmentParams
 
-_PACKAGE, _SHIPPED_FILE = "eucentric.segmentation.learned", "membranes.model"
 _MOST_LABELS = 32767  # that int16 holds
 _BORDER_PX = 2.0
 
@@ -53,23 +51,6 @@ class SegmentedFile:
     written: tuple[Path, ...]
     figures: dict[str, float] = field(default_factory=dict)
     caveats: tuple[str, ...] = ()
-
-
-def read_segmenter(model: str, device: torch.device) -> Segmenter:
-    """The network of a file, or the one that comes with the program.
-
-    Raises
-    ------
-    InputError : no such file
-    FormatError : a model for something else
-    """
-    return Segmenter.of_model(read_segmenter_model(model), device)
-
-
-def read_segmenter_model(model: str) -> Model:
-    """As :func:`read_segmenter`, before it is built."""
-    raw, name = read_model_bytes(model, _PACKAGE, _SHIPPED_FILE, "eucentric segment train")
-    return model_from_bytes(raw, name, purpose=PURPOSE)
 
 
 def segment_file(
@@ -100,7 +81,9 @@ def segment_file(
     tell(0.05)
     try:
         if params.method == "network":
-            found = learned_membranes(volume, voxel, read_segmenter(model, device), params.learned(), counted=counted)
+            found = learned_membranes(
+                volume, voxel, Segmenter.of_model(read_segmenter(model), device), params.learned(), counted=counted
+            )
         else:
             noise = _noise(source, device)
             found = segment_membranes(volume, voxel, params.votes(seed), noise=noise, counted=counted)

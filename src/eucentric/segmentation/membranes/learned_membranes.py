@@ -16,6 +16,9 @@ from eucentric.signal.symmetric_tensors import eigenvectors_of, extreme_eigenval
 
 _LEAST_PROFILE = 0.25  # of its height on a mid-surface
 _SMOOTHING = 0.7  # voxels: crests of what tiles and bfloat16 give
+_BLURRING = 1.5  # voxels: a score that is 1 across a membrane of four voxels gets a crest
+MEMBRANE = "membrane"
+"""Name of the class, in models that know several."""
 
 
 def learned_membranes(
@@ -32,30 +35,29 @@ def learned_membranes(
     ----------
     volume : tomogram
     voxel_size : A
-    segmenter : of membranes, with a profile
+    segmenter : of membranes; mid-surfaces are the crests of its profile, or of the score where it has none
     counted : places to look at; None all
 
     Raises
     ------
     ShapeError : not a volume
-    InputError : no contrast, values that are not finite, voxels coarser than the network's, nothing counted, or a network without
-        a profile
+    InputError : no contrast, values that are not finite, voxels coarser than the network's, nothing counted, or a network of
+        other classes
     """
     if volume.ndim != 3:
         raise ShapeError(f"An array of shape {tuple(volume.shape)} was given; expected a volume (z, y, x).")
     if not bool(torch.isfinite(volume).all()):
         raise InputError("The tomogram holds values that are not numbers. Mend or cut it first.")
-    if not segmenter.profile:
-        raise InputError(
-            "The model knows no mid-surfaces of membranes. Use `eucentric segment apply` with it, or `--model shipped`."
-        )
+    channel = _channel(segmenter)
     check_voxel_size(voxel_size, segmenter.voxel_size_angstrom)
     dark = volume.float() if params.contrast == "dark" else -volume.float()
     prepared = prepare_volume(dark, voxel_size, segmenter.voxel_size_angstrom, counted)
-    score, profile = mirrored_scores(segmenter, prepared.image, params.mirrors)[[0, -1]]
+    found = mirrored_scores(segmenter, prepared.image, params.mirrors)
+    score = found[channel]
+    profile = smooth_volume(found[-1], _SMOOTHING) if segmenter.profile else smooth_volume(score, _BLURRING)
     if counted is not None:
         score = torch.where(prepared.region, score, torch.zeros_like(score))
-    crest = _crest(smooth_volume(profile, _SMOOTHING), score, params, prepared.start_zyx[0])
+    crest = _crest(profile, score, params, prepared.start_zyx[0])
     original = (volume.shape[0], volume.shape[1], volume.shape[2])
     return painted_sheets(
         crest,
@@ -65,6 +67,16 @@ def learned_membranes(
         thickness_angstrom=params.thickness_angstrom,
         min_area_angstrom2=params.min_area_angstrom2,
         min_support=0.0,
+    )
+
+
+def _channel(segmenter: Segmenter) -> int:
+    if MEMBRANE in segmenter.classes:
+        return segmenter.classes.index(MEMBRANE)
+    if len(segmenter.classes) == 1:
+        return 0
+    raise InputError(
+        f"The model knows {', '.join(segmenter.classes)}, and no class called {MEMBRANE}. Use `eucentric segment apply` with it."
     )
 
 
