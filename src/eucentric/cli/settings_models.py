@@ -25,6 +25,14 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.picking.learned.params import PickerParams, PickerUse
 
         return PickerParams if command == "pick train" else PickerUse
+    if command == "segment threshold":
+        from eucentric.segmentation.threshold_params import ThresholdParams
+
+        return ThresholdParams
+    if command == "segment faces":
+        from eucentric.segmentation.params import SpecimenParams
+
+        return SpecimenParams
     if command == "segment mesh":
         from eucentric.pipeline.surface_params import SurfaceParams
 

@@ -5,6 +5,7 @@ points are particles. PEET's table has a row a point and 20 columns: 1 correlati
 19 EulerX(2): ``Rz(Z3) Rx(X2) Rz(Z1)`` takes reference to tomogram.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,17 @@ def read_model_contours(path: PathLike, frame: TomogramFrame) -> list[tuple[str,
         for contour in contours
         if len(contour)
     ]
+
+
+def write_model_contours(path: PathLike, contours: Mapping[str, Sequence[FloatArray]], frame: TomogramFrame) -> None:
+    """Write lines in A from the specimen centre as open contours, an object a name; the inverse of `read_model_contours`.
+
+    Raises
+    ------
+    InputError, BackendError : as `write_imod_model`
+    """
+    objects = [[frame.to_index(points) + _CORNER for points in lines] for lines in contours.values()]
+    write_imod_model(path, objects, frame.size_xyz, frame.voxel_size_angstrom, tuple(contours))
 
 
 def read_imod_particles(path: PathLike, frames: TomogramFrames, tomogram: str | None = None) -> ParticleSet:

@@ -48,12 +48,17 @@ def trace_filament_files(
         )
         for number, line in enumerate(lines, 1):
             found.append((one.name, line))
-            # the spline through points a chord apart is a little longer: as many points as before, ends included
-            step = centre_line(line.points_angstrom).length_angstrom / (len(line.scores) - 1)
-            part = oriented_particles(one.name, filament_points(line.points_angstrom, step), number, tube=True)
-            scores = np.interp(part.columns[TRACK], step * np.arange(len(line.scores)), line.scores)
-            parts.append(part.with_scores(scores))
+            parts.append(filament_particles(one.name, line, number))
     return ParticleSet.concatenate(parts), found
+
+
+def filament_particles(name: str, line: TracedFilament, number: int) -> ParticleSet:
+    """Points along a filament of a tomogram as a list, z along the line, with its number and their scores."""
+    # the spline through points a chord apart is a little longer: as many points as before, ends included
+    step = centre_line(line.points_angstrom).length_angstrom / (len(line.scores) - 1)
+    part = oriented_particles(name, filament_points(line.points_angstrom, step), number, tube=True)
+    scores = np.interp(part.columns[TRACK], step * np.arange(len(line.scores)), line.scores)
+    return part.with_scores(scores)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

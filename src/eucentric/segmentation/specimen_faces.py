@@ -18,6 +18,7 @@ from eucentric.segmentation.params import SpecimenParams
 from eucentric.typing import FloatArray
 
 _CLIP_SD = 3.0
+_ROUNDS = 2
 _LEAST_PLANES = 12
 _SD_OF_MAD = 1.4826
 
@@ -40,6 +41,20 @@ class SpecimenFaces:
         """(y, x), along z."""
         return np.asarray(self.top_angstrom - self.bottom_angstrom)
 
+    def inclination_deg(self, voxel_size: float) -> tuple[float, float]:
+        """By how many degrees the plane midway between the faces rises along x and along y."""
+        middle = 0.5 * (self.bottom_angstrom + self.top_angstrom)
+        rows, columns = middle.shape
+        y, x = np.meshgrid(np.arange(rows) * voxel_size, np.arange(columns) * voxel_size, indexing="ij")
+        plane = np.stack([np.ones(middle.size), y.ravel(), x.ravel()], axis=1)
+        _, along_y, along_x = np.linalg.lstsq(plane, middle.ravel(), rcond=None)[0]
+        return math.degrees(math.atan(along_x)), math.degrees(math.atan(along_y))
+
+    def normal_thickness_angstrom(self, voxel_size: float) -> FloatArray:
+        """(y, x), across the plane midway between the faces: what is measured along z of an inclined slab is too much."""
+        slopes = [math.tan(math.radians(angle)) for angle in self.inclination_deg(voxel_size)]
+        return np.asarray(self.thickness_angstrom / math.sqrt(1.0 + slopes[0] ** 2 + slopes[1] ** 2))
+
     def mask(self, shape: tuple[int, int, int], voxel_size: float, margin_angstrom: float = 0.0) -> NDArray[np.bool_]:
         """(z, y, x) voxels between the faces, grown by a margin."""
         if shape[1:] != self.top_angstrom.shape:
@@ -54,7 +69,8 @@ def find_faces(volume: Float[Tensor, "z y x"], voxel_size: float, params: Specim
     """Faces of the specimen by the local variance of a band of detail.
 
     The volume is band-passed, clipped at three standard deviations and squared. For columns a node spacing wide, the logarithm of the
-    variance along z is fitted by a box between two flat stretches: the split into three with the least square error. A
+    variance along z is fitted by a box between two flat stretches: the split into three with the least square error, twice more
+    in columns that follow the inclination. A
     median over neighbouring nodes and a Gaussian between them make the surfaces smooth. Where a stretch beyond a face is not
     seen, the face is that of the volume.
 
@@ -71,27 +87,29 @@ def find_faces(volume: Float[Tensor, "z y x"], voxel_size: float, params: Specim
         )
     detail, step = _detail(volume, voxel_size, params)
     columns = [max(1, round(n * s / params.spacing_angstrom)) for n, s in zip(detail.shape[1:], step[1:], strict=True)]
-    power = np.stack(
-        [
-            np.stack([block.mean((1, 2)) for block in np.array_split(rows, columns[1], axis=2)], axis=-1)
-            for rows in np.array_split(detail, columns[0], axis=1)
-        ],
-        axis=-2,
-    )
-    logs = np.log(np.maximum(power, 1e-6 * power.max()))
-    low, high, quality = _box_fits(logs)
+    low, high, quality = _fitted(detail, columns)
+    # a column as wide as a node spacing blurs the faces of an inclined slab: again along its inclination, and once more
+    slopes = np.zeros(2)
+    for _ in range(_ROUNDS):
+        if np.median(quality) < params.min_quality:
+            break
+        slopes = slopes + _inclination(0.5 * (low + high), quality)
+        offsets = np.rint(_plane(slopes, (detail.shape[1], detail.shape[2]))).astype(np.int64)
+        index = np.clip(np.arange(len(detail))[:, None, None] + offsets, 0, len(detail) - 1)
+        low, high, quality = _fitted(np.take_along_axis(detail, index, axis=0), columns)
     planes, half = detail.shape[0], volume.shape[0] // 2 * voxel_size
     found = bool(np.median(quality) >= params.min_quality)
     if not found:
-        low, high = np.zeros_like(low), np.full_like(high, planes)
-    edges = [_smooth(edge.astype(np.float64)) * step[0] - 0.5 * voxel_size - half for edge in (low, high)]
+        low, high, slopes = np.zeros_like(low), np.full_like(high, planes), np.zeros(2)
     shape = (volume.shape[1], volume.shape[2])
-    return SpecimenFaces(
-        bottom_angstrom=_spread(edges[0], shape),
-        top_angstrom=_spread(edges[1], shape),
-        quality=quality,
-        found=found,
+    plane = _plane(slopes, shape)
+    bottom, top = (
+        np.clip(_spread(_smooth(edge.astype(np.float64)), shape) + plane, 0.0, planes) * step[0]
+        - 0.5 * voxel_size
+        - half
+        for edge in (low, high)
     )
+    return SpecimenFaces(bottom_angstrom=bottom, top_angstrom=top, quality=quality, found=found)
 
 
 def _detail(volume: Tensor, voxel_size: float, params: SpecimenParams) -> tuple[FloatArray, tuple[float, ...]]:
@@ -111,6 +129,40 @@ def _detail(volume: Tensor, voxel_size: float, params: SpecimenParams) -> tuple[
     if not (math.isfinite(spread) and spread > 0):
         raise InputError("The volume has no contrast, or values that are not numbers: its specimen cannot be told.")
     return np.asarray((band / spread).clamp(-_CLIP_SD, _CLIP_SD).square().double().cpu().numpy()), step
+
+
+def _of_columns(values: FloatArray, columns: list[int]) -> FloatArray:
+    """(plane, node_y, node_x) means over the columns of nodes."""
+    return np.stack(
+        [
+            np.stack([block.mean((1, 2)) for block in np.array_split(rows, columns[1], axis=2)], axis=-1)
+            for rows in np.array_split(values, columns[0], axis=1)
+        ],
+        axis=-2,
+    )
+
+
+def _fitted(detail: FloatArray, columns: list[int]) -> tuple[FloatArray, FloatArray, FloatArray]:
+    power = _of_columns(detail, columns)
+    return _box_fits(np.log(np.maximum(power, 1e-6 * power.max())))
+
+
+def _inclination(middle: FloatArray, quality: FloatArray) -> FloatArray:
+    """(2,) planes by which the middles of nodes rise from one face of the volume to the other, along y and x."""
+    y, x = (place.ravel() for place in np.meshgrid(*(_places(m) for m in middle.shape), indexing="ij"))
+    weights = np.sqrt(quality.ravel())
+    terms = np.stack([np.ones(middle.size), y, x], axis=1)
+    return np.asarray(np.linalg.lstsq(terms * weights[:, None], middle.ravel() * weights, rcond=None)[0][1:])
+
+
+def _plane(slopes: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """(y, x) planes above the middle."""
+    y, x = (_places(n) for n in shape)
+    return np.asarray(slopes[0] * y[:, None] + slopes[1] * x)
+
+
+def _places(count: int) -> FloatArray:
+    return np.asarray((np.arange(count) + 0.5) / count - 0.5)
 
 
 def _box_fits(logs: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
