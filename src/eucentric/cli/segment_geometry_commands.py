@@ -70,10 +70,14 @@ def mesh(
     for k, number in enumerate(table["label"].tolist()):
         closed = f"closed, {table['enclosed_volume_angstrom3'][k]:.4g} A^3 inside" if table["closed"][k] else "open"
         thick = f", {table['thickness_angstrom'][k]:.1f} A thick" if "thickness_angstrom" in table else ""
-        sys.stdout.write(
-            f"Label {number}: {table['area_angstrom2'][k]:.4g} A^2, {closed}, ball of radius {table['ball_radius_angstrom'][k]:.0f} A "
-            f"(misfit {table['ball_misfit_angstrom'][k]:.1f} A){thick}.\n"
+        area, radius = float(table["area_angstrom2"][k]), float(table["ball_radius_angstrom"][k])
+        # of a sheet that is nearly flat the radius says nothing
+        ball = (
+            f", ball of radius {radius:.0f} A (misfit {table['ball_misfit_angstrom'][k]:.1f} A)"
+            if radius**2 < 10.0 * area
+            else ""
         )
+        sys.stdout.write(f"Label {number}: {area:.4g} A^2, {closed}{ball}{thick}.\n")
     for number, reason in made.passed_over.items():
         sys.stdout.write(f"Label {number} was passed over. {reason}\n")
     sys.stdout.write(
