@@ -13,13 +13,6 @@ from eucentric.cli.main import run as run_command
 from eucentric.pipeline.scoring import score_project
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "movies-to-map.md"
-SMALLER = {
-    "--image-size-px 320 320": "--image-size-px 256 256",
-    "--particles-per-species 24 24": "--particles-per-species 18 12",
-    "--tilt-step-deg 4 --dose-per-tilt 4": "--tilt-step-deg 6 --dose-per-tilt 6",
-    "--coarse-step-deg 20": "--coarse-step-deg 30",
-}
-"""What is made smaller, so that the page takes two minutes."""
 
 
 def commands(language: str) -> list[str]:
@@ -46,12 +39,9 @@ def test_every_command_of_the_page_is_understood():
 @pytest.mark.slow
 def test_the_page_from_top_to_bottom(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = "\n".join(commands("sh"))
-    for usual, small in SMALLER.items():
-        assert usual in text
-        text = text.replace(usual, small)
     told = {}
-    for line in text.splitlines():
+    # as it stands: with fewer particles or tilts, how many are found is left to chance
+    for line in commands("sh"):
         code = run_command(shlex.split(line)[1:])
         told[line] = capsys.readouterr().out
         assert code == 0, f"{line}\n{told[line]}"
