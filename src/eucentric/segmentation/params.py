@@ -73,14 +73,18 @@ class LearnedMembraneParams(Frozen):
         default=37.0, ge=20, le=100, description="A between the heads of the two leaflets: how thick labels are painted"
     )
     threshold: float = Field(
-        default=0.5,
+        default=0.8,
         gt=0,
         lt=1,
-        description="score that every sheet must reach somewhere: the network's probability that a voxel lies in a membrane",
+        description="score that a sheet must reach on the sure part of its area: the network's probability of a membrane",
     )
-    follow_threshold: float = Field(
-        default=0.3, gt=0, lt=1, description="score down to which a sheet that reaches the threshold is followed"
+    sure_part: float = Field(
+        default=2.0 / 3.0,
+        ge=0,
+        le=1,
+        description="part of a sheet that must reach the threshold; streaks beyond membranes do on half or less, membranes on 0.8",
     )
+    follow_threshold: float = Field(default=0.4, gt=0, lt=1, description="score down to which a sheet is followed")
     min_area_angstrom2: float = Field(
         default=50_000.0,
         ge=0,

@@ -44,13 +44,19 @@ class SegmentParams(Frozen):
         default=_LEARNED.threshold,
         gt=0,
         lt=1,
-        description="of the network: score that every sheet must reach somewhere, a probability; lower finds more, false ones too",
+        description="of the network: score that a sheet must reach on the sure part of its area; lower finds more, false ones too",
+    )
+    sure_part: float = Field(
+        default=_LEARNED.sure_part,
+        ge=0,
+        le=1,
+        description="of the network: part of a sheet that must reach the threshold; streaks beyond membranes do on half or less",
     )
     follow_threshold: float = Field(
         default=_LEARNED.follow_threshold,
         gt=0,
         lt=1,
-        description="of the network: score down to which a sheet that reaches the threshold is followed",
+        description="of the network: score down to which a sheet is followed",
     )
     mirrors: int = Field(
         default=_LEARNED.mirrors,
@@ -117,6 +123,7 @@ class SegmentParams(Frozen):
             contrast=self.contrast,
             thickness_angstrom=self.thickness_angstrom,
             threshold=self.threshold,
+            sure_part=self.sure_part,
             follow_threshold=self.follow_threshold,
             min_area_angstrom2=self.min_area_angstrom2,
             mirrors=self.mirrors,

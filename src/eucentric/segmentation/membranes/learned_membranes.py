@@ -66,7 +66,7 @@ def learned_membranes(
         voxel_size,
         thickness_angstrom=params.thickness_angstrom,
         min_area_angstrom2=params.min_area_angstrom2,
-        min_support=0.0,
+        min_support=params.sure_part,
     )
 
 
@@ -91,11 +91,12 @@ def _crest(profile: Tensor, score: Tensor, params: LearnedMembraneParams, first:
     places, normals = places[kept], normals[:, kept]
     across = normals.T.double().cpu().numpy()
     across /= np.linalg.norm(across, axis=1, keepdims=True).clip(1e-12)
+    strengths = score[tuple(places.T)].double().cpu().numpy() / params.threshold
     return Crest(
         places=places.double().cpu().numpy() + np.array([first, 0, 0]),
         normals=across,
-        strengths=score[tuple(places.T)].double().cpu().numpy() / params.threshold,
-        seen=np.ones(len(places), dtype=np.bool_),
+        strengths=strengths,
+        seen=np.asarray(strengths >= 1.0),
     )
 
 

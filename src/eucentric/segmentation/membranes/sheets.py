@@ -30,7 +30,8 @@ class Membranes:
     strengths: FloatArray
     """(n,), score at each place."""
     seen: NDArray[np.bool_]
-    """(n,): whether the tomogram itself shows a sheet there above noise; elsewhere it was bridged. All of a network's."""
+    """(n,): whether the tomogram itself shows a sheet there above noise; elsewhere it was bridged; of a network, whether the score is
+    above its threshold."""
     areas_angstrom2: FloatArray
     """(sheet,), in the order of their numbers."""
 
