@@ -11,7 +11,8 @@ from eucentric.averaging.correlate_maps import correlate_halves
 from eucentric.averaging.results import AverageResult
 from eucentric.averaging.soft_mask import ball_mask
 from eucentric.cli.main import run
-from eucentric.figures.averaging import _shaded, surface_level, surface_views
+from eucentric.figures.averaging import surface_level, surface_views
+from eucentric.figures.shaded_surface import shaded_surface
 from eucentric.fourier import frequency_grid
 from eucentric.geometry import Rotation
 from eucentric.io.mrc import read_mrc, write_mrc
@@ -217,7 +218,7 @@ def test_surfaces_are_seen_from_the_side_with_the_right_hand():
     # a block beyond +x of the middle, and higher than it along z: seen from -y it is at the upper right
     block = np.zeros((20, 20, 20))
     block[12:17, 8:12, 13:17] = 1.0
-    shade, places = _shaded(block[:, ::-1].transpose(1, 0, 2), 0.5)
+    shade, places = shaded_surface(block[:, ::-1].transpose(1, 0, 2), 0.5)
     rows, columns = np.nonzero(np.isfinite(shade))
     assert (rows.min(), rows.max()) == (12, 16)
     assert (columns.min(), columns.max()) == (13, 16)
