@@ -82,7 +82,7 @@ def segment_file(
     try:
         if params.method == "network":
             found = learned_membranes(
-                volume, voxel, Segmenter.of_model(read_segmenter(model), device), params.learned(), counted=counted
+                volume, voxel, Segmenter.of_model(read_segmenter(model), device), params, counted=counted
             )
         else:
             noise = _noise(source, device)

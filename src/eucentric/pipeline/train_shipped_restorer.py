@@ -9,25 +9,20 @@ voxels of 6.5 to 18 A through random tilt series. No measured data and no atomic
 """
 
 import argparse
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from eucentric import __version__
 from eucentric.denoising.learned.losses import spectral_losses, squared_loss
 from eucentric.denoising.learned.restorer import PURPOSE, SHIPPED_SETTINGS
 from eucentric.denoising.learned.simulated_pairs import SimulatedPairs
-from eucentric.io.atomic import write_bytes_atomic
-from eucentric.networks.model_file import Model, load_plain, model_to_bytes
 from eucentric.networks.params import TrainingParams, UNetParams
-from eucentric.networks.prefetch import prefetched
-from eucentric.networks.train_network import Batch, TrainingState, initialise, train_network
+from eucentric.networks.train_network import Batch, initialise
 from eucentric.networks.unet import UNet
 from eucentric.pipeline.scene_files import preset_names, read_preset, scene_species
+from eucentric.pipeline.shipped_training import train_shipped
 from eucentric.simulation.build_specimen import build_specimen
 from eucentric.simulation.specimen import Specimen
 from eucentric.simulation.subvolumes import SubvolumeDataset, SubvolumeParams
@@ -92,52 +87,18 @@ def main() -> None:
     pairs = SimulatedPairs(sources(given.seed, _TRIES * given.of, given.voxels), batch_size=2, seed=given.seed)
     network = UNet(_SHAPE)
     initialise(network, given.seed)
-    params = TrainingParams(steps=given.of, batch_size=2, learning_rate=1e-3, weight_decay=1e-4)
-    stopped = given.model.with_suffix(".state")
-    state = None
-    if stopped.is_file():
-        state = TrainingState.from_dict(load_plain(stopped.read_bytes(), str(stopped), "state of a training"))
-
-    def checkpoint(now: TrainingState) -> None:
-        torch.save(now.to_dict(), stopped)
-        _write(given.model, now.averaged, now.step, given.seed, params)
-        if now.step >= given.steps:
-            raise SystemExit
-
-    train_network(
+    train_shipped(
+        given.model,
         network,
-        prefetched(pairs.batch),
+        pairs.batch,
         restoration_loss,
-        params,
-        torch.device("cpu"),
-        state=state,
-        on_checkpoint=checkpoint,
-        on_step=_teller(),
+        TrainingParams(steps=given.of, batch_size=2, learning_rate=1e-3, weight_decay=1e-4),
+        purpose=PURPOSE,
+        settings=SHIPPED_SETTINGS,
+        data=f"simulated: {', '.join(preset_names())}",
+        seed=given.seed,
+        last_step=given.steps,
     )
-
-
-def _write(path: Path, weights: dict[str, Tensor], step: int, seed: int, params: TrainingParams) -> None:
-    provenance = {
-        "eucentric": __version__,
-        "data": f"simulated: {', '.join(preset_names())}",
-        "seed": seed,
-        "step": step,
-        "parameters": params.model_dump(),
-    }
-    model = Model(purpose=PURPOSE, network=_SHAPE, weights=weights, settings=SHIPPED_SETTINGS, provenance=provenance)
-    write_bytes_atomic(path, model_to_bytes(model))
-
-
-def _teller() -> Callable[[int, int, float], None]:
-    started, recent = time.monotonic(), []
-
-    def tell(step: int, steps: int, loss: float) -> None:
-        recent.append(loss)
-        if step % 25 == 0:
-            mean = sum(recent[-25:]) / len(recent[-25:])
-            print(f"{step} of {steps}, loss {mean:.4f}, {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
-
-    return tell
 
 
 if __name__ == "__main__":

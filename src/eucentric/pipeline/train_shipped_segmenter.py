@@ -5,25 +5,21 @@ a lamella, beside filaments, lattices, gold and ice, through random tilt series.
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eucentric import __version__
-from eucentric.io.atomic import write_bytes_atomic
-from eucentric.networks.model_file import Model, load_plain, model_to_bytes
 from eucentric.networks.params import AugmentParams, TrainingParams, UNetParams
-from eucentric.networks.prefetch import prefetched
-from eucentric.networks.train_network import Batch, TrainingState, initialise, train_network
+from eucentric.networks.train_network import Batch, initialise
 from eucentric.networks.unet import UNet
 from eucentric.pipeline.scene_files import read_preset, scene_species
+from eucentric.pipeline.shipped_training import train_shipped
 from eucentric.segmentation.learned.losses import mask_loss
+from eucentric.segmentation.learned.segmenter import PURPOSE
 from eucentric.segmentation.learned.simulated_membranes import SimulatedMembranes
+from eucentric.segmentation.membranes.learned_membranes import MEMBRANE
 from eucentric.simulation.build_specimen import build_specimen
 from eucentric.simulation.scene import Scene, SceneFilm, SceneMembrane
 from eucentric.simulation.specimen import Specimen
@@ -113,53 +109,17 @@ def main() -> None:
     boxes = SimulatedMembranes(sources, AugmentParams(), batch_size=2, seed=given.seed)
     network = UNet(_SHAPE)
     initialise(network, given.seed)
-    params = TrainingParams(steps=given.steps, batch_size=2, learning_rate=2e-3)
-    stopped = given.model.with_suffix(".state")
-    state = None
-    if stopped.is_file():
-        state = TrainingState.from_dict(load_plain(stopped.read_bytes(), str(stopped), "state of a training"))
-
-    def checkpoint(now: TrainingState) -> None:
-        torch.save(now.to_dict(), stopped)
-        provenance = {
-            "eucentric": __version__,
-            "data": "simulated membranes",
-            "seed": given.seed,
-            "step": now.step,
-            "parameters": params.model_dump(),
-        }
-        settings = {"classes": ["membrane"], "profile": True, "voxel_size_angstrom": 12.0}
-        model = Model(
-            purpose="segmenting tomograms",
-            network=_SHAPE,
-            weights=now.averaged,
-            settings=settings,
-            provenance=provenance,
-        )
-        write_bytes_atomic(given.model, model_to_bytes(model))
-
-    train_network(
+    train_shipped(
+        given.model,
         network,
-        prefetched(boxes.batch),
+        boxes.batch,
         membrane_loss,
-        params,
-        torch.device("cpu"),
-        state=state,
-        on_checkpoint=checkpoint,
-        on_step=_teller(),
+        TrainingParams(steps=given.steps, batch_size=2, learning_rate=2e-3),
+        purpose=PURPOSE,
+        settings={"classes": [MEMBRANE], "profile": True, "voxel_size_angstrom": _VOXELS[0]},
+        data="simulated membranes",
+        seed=given.seed,
     )
-
-
-def _teller() -> Callable[[int, int, float], None]:
-    started, recent = time.monotonic(), []
-
-    def tell(step: int, steps: int, loss: float) -> None:
-        recent.append(loss)
-        if step % 25 == 0:
-            mean = sum(recent[-25:]) / len(recent[-25:])
-            print(f"{step} of {steps}, loss {mean:.4f}, {time.monotonic() - started:.0f} s", flush=True)  # noqa: T201
-
-    return tell
 
 
 if __name__ == "__main__":

@@ -76,15 +76,17 @@ class LearnedMembraneParams(Frozen):
         default=0.8,
         gt=0,
         lt=1,
-        description="score that a sheet must reach on the sure part of its area: the network's probability of a membrane",
+        description="of the network: score that a sheet must reach on the sure part of its area; lower finds more, false ones too",
     )
     sure_part: float = Field(
         default=2.0 / 3.0,
         ge=0,
         le=1,
-        description="part of a sheet that must reach the threshold; streaks beyond membranes do on half or less, membranes on 0.8",
+        description="of the network: part of a sheet that must reach the threshold; streaks beyond membranes do on half or less",
     )
-    follow_threshold: float = Field(default=0.4, gt=0, lt=1, description="score down to which a sheet is followed")
+    follow_threshold: float = Field(
+        default=0.4, gt=0, lt=1, description="of the network: score down to which a sheet is followed"
+    )
     min_area_angstrom2: float = Field(
         default=50_000.0,
         ge=0,
@@ -94,7 +96,7 @@ class LearnedMembraneParams(Frozen):
         default=4,
         ge=1,
         le=8,
-        description="mirror images of the tomogram over which the score is averaged; time goes with their number",
+        description="of the network: mirror images over which the score is averaged; time goes with their number",
     )
 
     @model_validator(mode="after")
