@@ -154,7 +154,7 @@ def _figures(found: Membranes, labels: np.ndarray) -> dict[str, float]:
         "membrane_area_um2": float(found.areas_angstrom2.sum()) * 1e-8,
         "largest_sheet_um2": float(found.areas_angstrom2.max(initial=0.0)) * 1e-8,
         "labelled_percent": 100.0 * float((labels > 0).mean()),
-        "mean_score": float(found.strengths.mean()) if sheets else float("nan"),
+        "mean_score": float(found.score.cpu().numpy()[labels > 0].mean()) if sheets else float("nan"),
         "seen_percent": 100.0 * float(found.seen.mean()) if sheets else float("nan"),
         "at_border_percent": 100.0 * float(edge.any(axis=1).mean()) if sheets else float("nan"),
     }

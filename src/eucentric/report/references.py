@@ -1,5 +1,6 @@
 """What the methods text cites, and the same as BibTeX."""
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Reference:
     @property
     def key(self) -> str:
         """First author, in letters without marks, and year."""
-        plain = unicodedata.normalize("NFKD", self.authors[0].replace(" ", "")).encode("ascii", "ignore").decode()
+        plain = unicodedata.normalize("NFKD", re.sub(r"[ -]", "", self.authors[0])).encode("ascii", "ignore").decode()
         return f"{plain}{self.year}"
 
 
