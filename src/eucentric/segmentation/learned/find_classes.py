@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from eucentric.compute import free_bytes
 from eucentric.errors import InputError
 from eucentric.networks.apply_network import apply_network
 from eucentric.networks.prepare_volume import PreparedVolume, prepare_volume
@@ -14,6 +15,8 @@ from eucentric.segmentation.learned.segmenter import Segmenter
 
 COARSER = 1.05
 """Voxels of a tomogram may be larger than a network's by this factor."""
+_VOLUMES_HELD, _MOST_BYTES = 6, 3 * 2**30
+"""Of each channel at full sampling, and in all, of what is computed in one tile."""
 _MIRRORS: tuple[tuple[int, ...], ...] = tuple(
     dims for count in range(4) for dims in combinations((-1, -2, -3), count)
 )  # none, x, y, z, and then several at once
@@ -94,12 +97,22 @@ def mirrored_scores(
     def finish(found: Tensor) -> Tensor:
         return torch.cat([found[:count].sigmoid(), found[count:]])
 
+    tile = _whole_tile(segmenter, image)
     total: Tensor | None = None
     for dims in _MIRRORS[:mirrors]:
-        part = apply_network(segmenter.network, image.flip(dims)[None], finish=finish).flip(dims)
+        part = apply_network(segmenter.network, image.flip(dims)[None], tile=tile, finish=finish).flip(dims)
         total = part if total is None else total + part
     assert total is not None
     return total / mirrors
+
+
+def _whole_tile(segmenter: Segmenter, image: Tensor) -> int | None:
+    """All in one tile where it is small enough: the overlaps of tiles take as long as the tiles. None for the usual tiles."""
+    params = segmenter.network.params
+    need = 4 * (_VOLUMES_HELD * params.width + params.out_channels + 1) * image.numel()
+    if need > min(_MOST_BYTES, free_bytes(image.device)):
+        return None
+    return params.multiple * -(-max(image.shape) // params.multiple)
 
 
 def resample_back(
