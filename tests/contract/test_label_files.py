@@ -15,6 +15,7 @@ from eucentric.pipeline.label_files import (
     labels_of_contours,
     need_labels,
     read_labels,
+    read_mask,
     volume_grid,
     write_labels,
 )
@@ -205,3 +206,19 @@ def test_what_is_no_label_is_refused(tmp_path, labels):
         need_labels(np.zeros(SHAPE, np.int32), tmp_path / "a.mrc")
     with pytest.raises(InputError, match="is full"):
         need_labels(np.ones(SHAPE, np.int32), tmp_path / "a.mrc")
+
+
+def test_a_header_of_one_angstrom_is_what_programs_write_that_do_not_know(tmp_path, labels):
+    write_labels(tmp_path / "one.mrc", labels, 1.0)
+    assert read_labels(tmp_path / "one.mrc")[1] is None
+
+
+def test_masks_are_above_zero_and_of_their_tomogram(tmp_path, labels):
+    soft = 0.3 * (labels > 0).astype(np.float32)
+    write_mrc(tmp_path / "TS_01.mrc", soft, 8.0)
+    for mask in (tmp_path, tmp_path / "TS_01.mrc"):
+        assert (read_mask(mask, "TS_01", labels.shape) == (labels > 0)).all()
+    with pytest.raises(InputError, match="does not exist"):
+        read_mask(tmp_path, "TS_02", labels.shape)
+    with pytest.raises(ShapeError, match="expected the same"):
+        read_mask(tmp_path, "TS_01", (3, 4, 5))

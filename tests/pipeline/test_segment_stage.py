@@ -160,3 +160,54 @@ def test_a_tomogram_without_voxel_size_is_told(tmp_path, capsys):
     tomogram.write_bytes(raw)
     assert run_command(["segment", str(tomogram)]) == 2
     assert "--pixel-size" in capsys.readouterr().err
+
+
+def test_tables_of_a_series_without_membranes_go_first_and_spoil_nothing(place, tmp_path):
+    folder = tmp_path / "segment"
+    (folder / "measures").mkdir(parents=True)
+    (folder / "measures" / "empty.csv").write_text("label\n")
+    kept = (place / "segment" / "measures" / "good.csv").read_text()
+    (folder / "measures" / "good.csv").write_text(kept)
+    SegmentMembranes().gather(folder, ["empty", "good"])
+    with (folder / "measures.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["tomogram"] for row in rows} == {"good"}
+    assert all(float(row["area_angstrom2"]) > 0 for row in rows)
+    SegmentMembranes().gather(folder, ["empty"])
+    assert (folder / "measures.csv").read_text().splitlines() == ["tomogram,label"]
+
+
+def test_what_another_run_left_of_more_membranes_goes(tmp_path, capsys):
+    tomogram, made = tmp_path / "alone.mrc", tmp_path / "made"
+    write_mrc(tomogram, vesicle()[:, :, :48], VOXEL)
+    told = ["segment", str(tomogram), "--output", str(made), "--mirrors", "1"]
+    assert run_command(told) == 0
+    for name in ("meshes/alone_07.ply", "meshes/other_01.ply"):
+        (made / name).write_text("of another run")
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    soft = np.zeros((SHAPE[0], SHAPE[1], 48), dtype=np.float32)
+    soft[:, : SHAPE[1] // 2 + 8] = 0.4
+    write_mrc(masks / "alone.mrc", soft, VOXEL)
+    assert run_command([*told, "--overwrite", "--protect", str(masks)]) == 0
+    assert not (made / "meshes" / "alone_07.ply").exists()
+    assert (made / "meshes" / "other_01.ply").exists()
+    assert not read_mrc(made / "labels" / "alone.mrc")[0][:, : SHAPE[1] // 2 + 4].any()
+    capsys.readouterr()
+    soft[0, 0, 0] = np.nan
+    write_mrc(masks / "alone.mrc", np.nan_to_num(soft[:, :, 1:]), VOXEL)
+    assert run_command([*told, "--overwrite", "--protect", str(masks)]) == 2
+    assert "expected the same" in capsys.readouterr().err
+    assert run_command([*told, "--overwrite", "--protect", str(tmp_path / "none.mrc")]) == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_halves_are_of_the_votes_and_of_the_tomogram(tmp_path, capsys):
+    tomogram, other = tmp_path / "alone.mrc", tmp_path / "other.mrc"
+    write_mrc(tomogram, vesicle()[:, :, :48], VOXEL)
+    write_mrc(other, vesicle(), VOXEL)
+    halves = ["segment", str(tomogram), "--half1", str(other), "--half2", str(other)]
+    assert run_command(halves) == 2
+    assert "--method votes" in capsys.readouterr().err
+    assert run_command([*halves, "--method", "votes"]) == 2
+    assert "expected the same" in capsys.readouterr().err

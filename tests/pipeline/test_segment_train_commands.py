@@ -300,6 +300,9 @@ def test_labels_that_do_not_fit_are_refused(tmp_path, tomogram, labels):
     given = LabelsGiven(files=[tmp_path / "full.mrc"], complete=True)
     with pytest.raises(InputError, match="nothing to tell apart"):
         train(tmp_path, tomogram, [], given=given)
+    given = LabelsGiven(files=[tmp_path / "full.mrc"], complete=True, ignore=1)
+    with pytest.raises(InputError, match="nothing to learn"):
+        train(tmp_path, tomogram, [], given=given)
     given = LabelsGiven(files=[labels], slices=["z=0"])
     with pytest.raises(InputError, match="No label of class 3 lies in a labelled slice"):
         train(tmp_path, tomogram, [], given=given)

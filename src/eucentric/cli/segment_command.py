@@ -74,6 +74,8 @@ def _one_file(
             raise InputError(f"`{path}` does not exist. Give an MRC volume.")
     if (half1 is None) != (half2 is None):
         raise InputError("Only one half was given. Give both, --half1 and --half2, or none.")
+    if half1 is not None and params.method == "network":
+        raise InputError("Half volumes tell the noise to --method votes; the network has no use for them.")
     name = tomogram_name(tomogram.name)
     folder = Path(output) if output else tomogram.with_name(f"{name}_segment")
     if folder.suffix.lower() in VOLUMES:

@@ -8,7 +8,7 @@ import numpy as np
 
 from eucentric.errors import InputError
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.label_files import LabelArray
+from eucentric.pipeline.label_files import LabelArray, is_zarr
 from eucentric.segmentation.learned.labelled_patches import AXES, LabelledSlices
 
 _LABELS = (".mrc", ".rec", ".map", ".tif", ".tiff", ".mod", ".fid", ".zarr")
@@ -24,6 +24,7 @@ def pair_labels(tomograms: Sequence[TomogramFile], files: Sequence[Path]) -> lis
     InputError : no labels, or labels that belong to no tomogram, to several, or to one that has some already
     """
     every = [file for path in files for file in _single(path)]
+    folders = {path for path in files if path.is_dir()}
     if not every:
         raise InputError("No labels were given. Give --labels with label volumes, IMOD models or a folder of them.")
     names = [one.name for one in tomograms]
@@ -34,10 +35,12 @@ def pair_labels(tomograms: Sequence[TomogramFile], files: Sequence[Path]) -> lis
     out: dict[str, Path] = {}
     for file in every:
         named = [n for n in names if re.match(re.escape(n) + r"(?![0-9A-Za-z])", file.name)]
-        named += [tomograms[0].name] if len(tomograms) == 1 and not named else []
+        named += [tomograms[0].name] if len(tomograms) == 1 and not named and file.parent not in folders else []
         if not named:
             if len(tomograms) == len(every) and not out:
                 return list(zip(tomograms, every, strict=True))
+            if file.parent in folders:
+                continue  # of a tomogram that was not chosen
             raise InputError(
                 f"`{file}` belongs to none of the tomograms {', '.join(names[:5])}: labels are named after them. Rename it."
             )
@@ -47,6 +50,10 @@ def pair_labels(tomograms: Sequence[TomogramFile], files: Sequence[Path]) -> lis
                 f"`{out[name]}` and `{file}` are both labels of {name}; expected one. Put all classes into one volume."
             )
         out[name] = file
+    if not out:
+        raise InputError(
+            f"No file of `{next(iter(folders))}` is named after {', '.join(names[:5])}. Labels are named after their tomograms."
+        )
     return [(one, out[one.name]) for one in tomograms if one.name in out]
 
 
@@ -54,8 +61,7 @@ def _single(path: Path) -> list[Path]:
     """A file, an OME-Zarr folder, or the labels of a folder."""
     if not path.exists():
         raise InputError(f"`{path}` does not exist. Give a label volume (MRC, TIFF, OME-Zarr) or an IMOD model.")
-    zarr = path.suffix.lower() == ".zarr" or any((path / n).is_file() for n in ("zarr.json", ".zattrs", ".zgroup"))
-    if not path.is_dir() or zarr:
+    if not path.is_dir() or is_zarr(path):
         return [path]
     found = sorted(p for p in path.iterdir() if p.suffix.lower() in _LABELS)
     if not found:

@@ -78,7 +78,42 @@ def read_labels(path: Path, *, like: Path | None = None) -> tuple[LabelArray, fl
             f"The voxels of `{path}` are {voxel:g} A wide, those of the tomogram `{like}` {tomogram_voxel:g} A. "
             "Put the right voxel size into the header."
         )
-    return labels, tomogram_voxel or voxel
+    return labels, tomogram_voxel or (voxel if known else None)
+
+
+def mask_file(mask: Path, name: str) -> Path:
+    """The mask of a tomogram: a volume for all of them, or `NAME.mrc` in a folder."""
+    return mask / f"{name}.mrc" if mask.is_dir() and not is_zarr(mask) else mask
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is one volume."""
+    return path.suffix.lower() == ".zarr" or any((path / n).is_file() for n in ("zarr.json", ".zattrs", ".zgroup"))
+
+
+def read_mask(mask: Path, name: str, shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """Where a mask is above 0, of a tomogram of this name and shape (z, y, x).
+
+    Raises
+    ------
+    InputError : no such file, or values that are no numbers
+    ShapeError : another shape
+    FormatError : no volume
+    """
+    path = mask_file(mask, name)
+    if not path.exists():
+        raise InputError(f"`{path}` does not exist. Give a volume, or a folder with NAME.mrc for each tomogram.")
+    stored = (
+        labels_of_contours(read_imod_model(path), shape, str(path))[0] if path.suffix in _MODEL else _stored(path)[0]
+    )
+    values = np.asarray(stored)
+    if values.shape != shape:
+        raise ShapeError(
+            f"The mask `{path}` has shape {values.shape} and the tomogram {shape}; expected the same (z, y, x)."
+        )
+    if values.dtype.kind == "f" and np.isnan(values).any():
+        raise InputError(f"The mask `{path}` holds values that are not numbers. Write it anew, above 0 where it holds.")
+    return np.asarray(values > 0)
 
 
 def volume_grid(path: Path) -> tuple[tuple[int, int, int], float | None]:

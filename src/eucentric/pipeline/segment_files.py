@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from eucentric.errors import InputError
+from eucentric.errors import InputError, ShapeError
 from eucentric.io.atomic import make_folder
 from eucentric.io.mrc import read_mrc_header, write_mrc
 from eucentric.io.particles import write_particles
 from eucentric.pipeline.apply_segmenter_files import read_segmenter
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.label_files import read_labels, write_labels
+from eucentric.pipeline.label_files import read_mask, write_labels
 from eucentric.pipeline.learned_files import specimen_region
 from eucentric.pipeline.reprojecting import read_volume
 from eucentric.pipeline.segment_outputs import LABELS, MEASURES, MESHES, POINTS, SCORES
@@ -136,6 +136,12 @@ def segment_to_folder(
     source: SegmentSource, folder: Path, params: SegmentParams, *, device: torch.device
 ) -> SegmentedFile:
     """As :func:`segment_file`, of one tomogram that belongs to no project."""
+    # what another run left of more membranes
+    for old in (
+        *(folder / MESHES).glob(f"{source.tomogram.name}_*.*"),
+        folder / POINTS / f"{source.tomogram.name}.star",
+    ):
+        old.unlink(missing_ok=True)
 
     def place(*parts: str) -> Path:
         path = folder.joinpath(*parts)
@@ -167,7 +173,7 @@ def _counted(
     shape = (volume.shape[0], volume.shape[1], volume.shape[2])
     region = specimen_region(source.tomogram, shape, voxel) if params.specimen_only else None
     if source.protect is not None:
-        protected = torch.from_numpy(read_labels(source.protect, like=source.tomogram.path)[0] > 0)
+        protected = torch.from_numpy(read_mask(source.protect, source.tomogram.name, shape))
         if bool(protected.all()):
             raise InputError(f"The mask `{source.protect}` protects every voxel: nothing is left to look at.")
         region = ~protected if region is None else region & ~protected
@@ -180,7 +186,10 @@ def _noise(source: SegmentSource, device: torch.device) -> Tensor | None:
     """Half the difference of the halves; None without them."""
     if source.half1 is None or source.half2 is None:
         return None
-    if read_mrc_header(source.half1).shape != read_mrc_header(source.tomogram.path).shape:
-        return None
+    shapes = [read_mrc_header(path).shape for path in (source.half1, source.half2, source.tomogram.path)]
+    if len(set(shapes)) > 1:
+        raise ShapeError(
+            f"The halves have shapes {shapes[0]} and {shapes[1]}, and the tomogram {shapes[2]}; expected the same (z, y, x)."
+        )
     halves = [read_volume(half, source.voxel_size_angstrom or 1.0, device)[0] for half in (source.half1, source.half2)]
     return halves[0].sub_(halves[1]).mul_(0.5)

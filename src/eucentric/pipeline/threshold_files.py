@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,14 +12,14 @@ from eucentric.errors import EucentricError, InputError
 from eucentric.io.csv_tables import write_csv_table
 from eucentric.models import TomogramFrame
 from eucentric.pipeline.blob_files import TomogramFile
-from eucentric.pipeline.label_files import read_labels, write_labels
+from eucentric.pipeline.label_files import read_mask, write_labels
 from eucentric.pipeline.learned_files import tomograms_to_use
 from eucentric.pipeline.reprojecting import read_volume, refuse_to_replace
 from eucentric.segmentation.objects import Objects
 from eucentric.segmentation.segment_by_threshold import ThresholdedObjects, segment_by_threshold
 from eucentric.segmentation.threshold_params import ThresholdParams
 
-_LABELS = (".mrc", ".tif", ".tiff", ".zarr")
+_LABELS = (".mrc", ".rec", ".map", ".tif", ".tiff", ".zarr", ".mod")
 _COLUMNS = (
     "tomogram",
     "label",
@@ -153,13 +152,8 @@ def threshold_files(
 
 def protected_places(protect: Path, one: TomogramFile, volume: Tensor) -> Tensor:
     """Where nothing is labelled."""
-    file = protect / f"{one.name}.mrc" if protect.is_dir() and protect.suffix.lower() != ".zarr" else protect
-    given, _ = read_labels(file)
-    if given.shape != tuple(volume.shape):
-        raise InputError(
-            f"The mask of protected places `{file}` has shape {given.shape} and the tomogram {tuple(volume.shape)}; expected the same."
-        )
-    return torch.from_numpy(np.asarray(given > 0)).to(volume.device)
+    inside = read_mask(protect, one.name, (volume.shape[0], volume.shape[1], volume.shape[2]))
+    return torch.from_numpy(inside).to(volume.device)
 
 
 def _rows(objects: Objects, frame: TomogramFrame) -> Iterable[tuple[Any, ...]]:

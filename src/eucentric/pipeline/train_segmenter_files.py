@@ -124,6 +124,10 @@ def train_segmenter_files(
         raise InputError("All tomograms are held out, so that none is left to train on.")
     found = [_read(one, file, given, pixel_size) for one, file in pairs]
     names, numbers = class_numbers(found_numbers([part.labels for part in found]), given.classes)
+    if not names:
+        raise InputError(
+            "The labels hold nothing to learn: every voxel is 0 or ignored. Check that they are the right files."
+        )
     _refuse_full(found, names, numbers)
     thickness = [
         typical_thickness(

@@ -50,7 +50,8 @@ class SegmentParams(LearnedMembraneParams):
     )
     protect: str | None = Field(
         default=None,
-        description="mask of places where nothing is labelled: a volume, or a folder with NAME.mrc for each tomogram",
+        description="mask of places where nothing is labelled, above 0 there: a volume, or a folder with NAME.mrc for each tomogram; "
+        "a project's is named from its folder",
     )
     specimen_only: bool = Field(
         default=True, description="look between the faces of the specimen alone, where the project knows them"

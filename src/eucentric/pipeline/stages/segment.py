@@ -14,6 +14,7 @@ from eucentric.io.particles import read_particles, write_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.blob_files import TomogramFile
+from eucentric.pipeline.label_files import mask_file
 from eucentric.pipeline.restore_stage import half_files, model_files, model_path
 from eucentric.pipeline.segment_files import SegmentSource, segment_file
 from eucentric.pipeline.segment_outputs import MEASURES, POINTS
@@ -38,9 +39,9 @@ class SegmentMembranes(ItemStage):
     def reads(self, series: str, params: SegmentParams, root: Path) -> tuple[Path, ...]:
         """The model and the mask where they are files, and the tomogram where another stage made it."""
         files = model_files(params.model, root) if params.method == "network" else ()
-        mask = _protected(series, params, root)
+        mask = _protected(params, root)
         other = () if params.tomograms == "reconstruct" else (_tomogram(series, params, root),)
-        return (*files, *other, *([] if mask is None else [mask]))
+        return (*files, *other, *([] if mask is None else [mask_file(mask, series)]))
 
     def peak_bytes(self, series: TiltSeries, params: SegmentParams) -> int:
         """The tomogram several times."""
@@ -67,7 +68,7 @@ class SegmentMembranes(ItemStage):
                 voxel_size_angstrom=tomogram.voxel_size_angstrom,
                 half1=half1 if params.tomograms == "reconstruct" else None,
                 half2=half2 if params.tomograms == "reconstruct" else None,
-                protect=_protected(series.name, params, store.root),
+                protect=_protected(params, store.root),
             ),
             store.output,
             params,
@@ -90,11 +91,11 @@ class SegmentMembranes(ItemStage):
         for name in names:
             with (folder / MEASURES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
                 own = list(csv.reader(file))
-            if own and not header:
+            if len(own) > 1 and not header:
                 rows.writerow(("tomogram", *own[0]))
                 header = True
             rows.writerows((name, *row) for row in own[1:])
-        write_text_atomic(table, text.getvalue())
+        write_text_atomic(table, text.getvalue() if header else "tomogram,label\n")
         lists = [
             read_particles(path, format_name="relion5")
             for name in names
@@ -110,8 +111,7 @@ def _tomogram(series: str, params: SegmentParams, root: Path) -> Path:
     return root / params.tomograms / "tomograms" / f"{series}.mrc"
 
 
-def _protected(series: str, params: SegmentParams, root: Path) -> Path | None:
+def _protected(params: SegmentParams, root: Path) -> Path | None:
     if params.protect is None:
         return None
-    place = root / params.protect
-    return place / f"{series}.mrc" if place.is_dir() else place
+    return root / params.protect

@@ -28,7 +28,7 @@ class Membranes:
     numbers: NDArray[np.int32]
     """(n,), of the sheets, as in `labels`."""
     strengths: FloatArray
-    """(n,), score at each place."""
+    """(n,), score at each place over what a sheet must reach."""
     seen: NDArray[np.bool_]
     """(n,): whether the tomogram itself shows a sheet there above noise; elsewhere it was bridged; of a network, whether the score is
     above its threshold."""
