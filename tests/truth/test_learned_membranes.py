@@ -136,6 +136,8 @@ def test_what_cannot_be_segmented_is_told(network):
         learned_membranes(noise, 20.0, network, FAST)
     with pytest.raises(InputError, match="constant"):
         learned_membranes(torch.ones(32, 32, 32), VOXEL, network, FAST)
+    with pytest.raises(InputError, match="at least a side"):
+        learned_membranes(noise[:1], VOXEL, network, FAST)
     with pytest.raises(InputError, match="not numbers"):
         learned_membranes(noise.log(), VOXEL, network, FAST)
     with pytest.raises(InputError, match="No voxel is left"):

@@ -20,6 +20,7 @@ _DEVIATIONS = 6.0
 _LENGTH = 60.0  # A
 _COARSEST = 1000.0  # A
 _LARGEST_GAIN = 4.0
+_LEAST_SIDE = 8  # voxels
 _FINER = 1.05  # a tomogram's voxels may be larger than the model's by this
 
 
@@ -66,7 +67,7 @@ def prepare_volume(
 
     Raises
     ------
-    InputError : voxels larger than the target's, an empty region, or a constant volume
+    InputError : voxels larger than the target's, a volume of a few sections, an empty region, or a constant volume
     """
     if voxel_size > target_voxel_size * _FINER:
         raise InputError(
@@ -74,6 +75,8 @@ def prepare_volume(
             "Reconstruct with finer voxels, or train a network for these with --voxel-size-angstrom."
         )
     old = tuple(volume.shape)
+    if min(old) < _LEAST_SIDE:
+        raise InputError(f"A volume of {old} voxels (z, y, x) was given; expected {_LEAST_SIDE} at least a side.")
     inside = torch.ones(old, dtype=torch.bool, device=volume.device) if region is None else region
     if inside.shape != volume.shape:
         raise InputError(f"The region has shape {tuple(inside.shape)} and the tomogram {old}; expected the same.")
