@@ -1,10 +1,8 @@
 """`eucentric denoise train` and `eucentric fill-wedge train` on files: half volumes in, a model out."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,23 +12,20 @@ from eucentric import __version__
 from eucentric.denoising.learned.half_volumes import HalfVolumes, prepare_halves
 from eucentric.denoising.learned.params import RestorerTraining, Task, WedgeTraining
 from eucentric.denoising.learned.restorer import coarse_factor, coarse_shape, restorer_of
-from eucentric.denoising.learned.train_restorer import Contrast, TrainedRestorer, train_restorer
+from eucentric.denoising.learned.train_restorer import Contrast, train_restorer
 from eucentric.denoising.sampled_region import find_wedge
 from eucentric.errors import InputError, ProcessingError
-from eucentric.figures.training import judged_training_figure
 from eucentric.fourier import fourier_crop
 from eucentric.geometry import TiltGeometry
-from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.networks.model_file import model_to_bytes
 from eucentric.pipeline.blob_files import find_tomograms
 from eucentric.pipeline.learned_files import tomograms_to_use
 from eucentric.pipeline.recorded_transfer import tomogram_contrast
 from eucentric.pipeline.reprojecting import project_of, read_volume, refuse_to_replace
 from eucentric.pipeline.restore_files import check_voxel_size, read_restorer_model
-from eucentric.pipeline.training_file import TrainingFile, figure_png, stamp
+from eucentric.pipeline.training_file import TrainingFile, stamp, write_judged_model
 
 NOTHING = "none"
 """Word for a training that starts from nothing."""
@@ -180,7 +175,7 @@ def train_restorer_files(
         caveats.append(
             "Nothing was learned that holds where it was not learned from: the model is the one that the training started from."
         )
-    _write(trained, output)
+    write_judged_model(output, trained.model, trained.losses, trained.checks)
     kept.done()
     values = [value for _, value in trained.checks]
     return RestorerMade(
@@ -260,16 +255,3 @@ def _coarser(volume: HalfVolumes, factor: float) -> HalfVolumes:
         geometry=volume.geometry,
         mask=valid,
     )
-
-
-def _write(trained: TrainedRestorer, output: Path) -> None:
-    write_bytes_atomic(output, model_to_bytes(trained.model))
-    values: dict[str, Any] = {
-        "settings": trained.model.settings,
-        "provenance": trained.model.provenance,
-        "losses": trained.losses,
-        "held_out": trained.checks,
-    }
-    write_text_atomic(output.with_name(output.name + ".json"), json.dumps(values, indent=1) + "\n")
-    figure = judged_training_figure(np.array(trained.losses), trained.checks)
-    write_bytes_atomic(output.with_name(output.name + ".png"), figure_png(figure))

@@ -1,11 +1,9 @@
 """`eucentric segment train` on files: tomograms and labels in, a model out."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +11,6 @@ from numpy.typing import NDArray
 
 from eucentric import __version__
 from eucentric.errors import InputError, ShapeError
-from eucentric.figures.training import judged_training_figure
-from eucentric.io.atomic import write_bytes_atomic, write_text_atomic
 from eucentric.io.imod_models import read_imod_model
 from eucentric.networks.model_file import Model, model_to_bytes
 from eucentric.pipeline.apply_segmenter_files import read_segmenter
@@ -23,7 +19,7 @@ from eucentric.pipeline.given_labels import class_numbers, found_numbers, labell
 from eucentric.pipeline.label_files import LabelArray, labels_of_contours, read_labels, volume_grid
 from eucentric.pipeline.learned_files import read_prepared, tomograms_to_use
 from eucentric.pipeline.reprojecting import refuse_to_replace
-from eucentric.pipeline.training_file import TrainingFile, figure_png, stamp
+from eucentric.pipeline.training_file import TrainingFile, stamp, write_judged_model
 from eucentric.segmentation.learned.find_classes import COARSER
 from eucentric.segmentation.learned.labelled_patches import (
     AXES,
@@ -182,7 +178,7 @@ def train_segmenter_files(
         on_checkpoint=kept.save,
         on_step=on_step,
     )
-    _write(trained, output)
+    write_judged_model(output, trained.model, trained.losses, trained.checks)
     kept.done()
     caveats += _quality_caveats(trained, found, words)
     return SegmenterMade(
@@ -303,19 +299,6 @@ def _quality_caveats(trained: TrainedSegmenter, found: Sequence[_Labelled], word
             "Check that the labels lie on what they are of, or label more."
         )
     return caveats
-
-
-def _write(trained: TrainedSegmenter, output: Path) -> None:
-    write_bytes_atomic(output, model_to_bytes(trained.model))
-    values: dict[str, Any] = {
-        "settings": trained.model.settings,
-        "provenance": trained.model.provenance,
-        "losses": trained.losses,
-        "held_out": trained.checks,
-    }
-    write_text_atomic(output.with_name(output.name + ".json"), json.dumps(values, indent=1) + "\n")
-    figure = judged_training_figure(np.array(trained.losses), trained.checks)
-    write_bytes_atomic(output.with_name(output.name + ".png"), figure_png(figure))
 
 
 def _stamps(path: Path) -> list[tuple[str, int, float]]:

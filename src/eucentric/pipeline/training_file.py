@@ -3,14 +3,17 @@
 import hashlib
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from eucentric.io.atomic import make_folder, write_bytes_atomic
-from eucentric.networks.model_file import load_plain
+from eucentric.figures.training import judged_training_figure
+from eucentric.io.atomic import make_folder, write_bytes_atomic, write_text_atomic
+from eucentric.networks.model_file import Model, load_plain, model_to_bytes
 from eucentric.networks.train_network import TrainingState
 
 
@@ -61,3 +64,21 @@ def figure_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return buffer.getvalue()
+
+
+def write_judged_model(
+    output: Path, model: Model, losses: Sequence[float], checks: Sequence[tuple[int, float]]
+) -> None:
+    """A model, and how its training went beside it: `<model>.json` and `<model>.png`.
+
+    Parameters
+    ----------
+    losses : of every step
+    checks : step and loss on what was held out
+    """
+    write_bytes_atomic(output, model_to_bytes(model))
+    values = {"settings": model.settings, "provenance": model.provenance, "losses": losses, "held_out": checks}
+    write_text_atomic(output.with_name(output.name + ".json"), json.dumps(values, indent=1) + "\n")
+    write_bytes_atomic(
+        output.with_name(output.name + ".png"), figure_png(judged_training_figure(np.array(losses), checks))
+    )
