@@ -182,7 +182,7 @@ def test_what_another_run_left_of_more_membranes_goes(tmp_path, capsys):
     write_mrc(tomogram, vesicle()[:, :, :48], VOXEL)
     told = ["segment", str(tomogram), "--output", str(made), "--mirrors", "1"]
     assert run_command(told) == 0
-    for name in ("meshes/alone_07.ply", "meshes/other_01.ply"):
+    for name in ("meshes/alone_07.ply", "meshes/other_01.ply", "meshes/alone_b_01.ply"):
         (made / name).write_text("of another run")
     masks = tmp_path / "masks"
     masks.mkdir()
@@ -192,6 +192,8 @@ def test_what_another_run_left_of_more_membranes_goes(tmp_path, capsys):
     assert run_command([*told, "--overwrite", "--protect", str(masks)]) == 0
     assert not (made / "meshes" / "alone_07.ply").exists()
     assert (made / "meshes" / "other_01.ply").exists()
+    assert (made / "meshes" / "alone_b_01.ply").exists()  # of a tomogram called alone_b
+    (made / "meshes" / "alone_08.ply").write_text("of another run")
     assert not read_mrc(made / "labels" / "alone.mrc")[0][:, : SHAPE[1] // 2 + 4].any()
     capsys.readouterr()
     soft[0, 0, 0] = np.nan
@@ -200,6 +202,7 @@ def test_what_another_run_left_of_more_membranes_goes(tmp_path, capsys):
     assert "expected the same" in capsys.readouterr().err
     assert run_command([*told, "--overwrite", "--protect", str(tmp_path / "none.mrc")]) == 2
     assert "does not exist" in capsys.readouterr().err
+    assert (made / "meshes" / "alone_08.ply").exists()  # what failed takes nothing away
 
 
 def test_halves_are_of_the_votes_and_of_the_tomogram(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Membranes of one tomogram, from file to files."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,19 +137,19 @@ def segment_to_folder(
     source: SegmentSource, folder: Path, params: SegmentParams, *, device: torch.device
 ) -> SegmentedFile:
     """As :func:`segment_file`, of one tomogram that belongs to no project."""
-    # what another run left of more membranes
-    for old in (
-        *(folder / MESHES).glob(f"{source.tomogram.name}_*.*"),
-        folder / POINTS / f"{source.tomogram.name}.star",
-    ):
-        old.unlink(missing_ok=True)
 
     def place(*parts: str) -> Path:
         path = folder.joinpath(*parts)
         make_folder(path.parent)
         return path
 
-    return segment_file(source, place, params, params.model, device=device)
+    made = segment_file(source, place, params, params.model, device=device)
+    # what another run left of more membranes
+    name = source.tomogram.name
+    meshes = [path for path in (folder / MESHES).glob("*.*") if re.fullmatch(re.escape(name) + r"(_\d+)?", path.stem)]
+    for old in {*meshes, folder / POINTS / f"{name}.star"} - set(made.written):
+        old.unlink(missing_ok=True)
+    return made
 
 
 def _figures(found: Membranes, labels: np.ndarray) -> dict[str, float]:
