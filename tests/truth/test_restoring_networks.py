@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eucentric.denoising.learned.half_volumes import Places, prepare_halves
@@ -218,6 +218,7 @@ def test_patches_come_from_what_was_measured_and_the_mask_allows():
     held_out=st.floats(0.05, 0.5),
     multiple=st.sampled_from([1, 4, 8]),
 )
+@example(sizes=(16, 58, 16), size=32, held_out=0.5, multiple=1)
 def test_what_judges_is_never_learned_from(sizes, size, held_out, multiple):
     volume = prepared(sizes)
     places = Places([volume], size, held_out, multiple)

@@ -143,7 +143,7 @@ class Places:
         self._volumes = tuple(volumes)
         thin = [min(v.shape[axis] for v in volumes) for axis in range(3)]
         if thin[1] >= 2 * _SMALLEST:  # a patch that is held out, and one beside it to learn from
-            thin[1] //= 2
+            thin[1] = thin[1] // 2 // _STEPS * _STEPS  # whole steps, so that the place beside it is tried
         self.size = tuple(min(size, n // multiple * multiple) for n in thin)
         if min(self.size) < _SMALLEST:
             raise InputError(
