@@ -21,9 +21,10 @@ from eucentric.io.external_alignments import (
     from_relion,
     from_warp,
 )
+from eucentric.io.external_places import angstrom_per_unit, centre_offset, pose_of, sampled_warp
 from eucentric.io.imod import TiltCommand, read_angles, read_tilt_command, read_transforms
 from eucentric.io.warp_xml import read_warp_series
-from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
+from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.pipeline.import_files import read_own
 from eucentric.pipeline.tilt_matching import angles_agree, near_angle, stack_section, tilts_by_name
 from eucentric.typing import FloatArray, PathLike
@@ -31,7 +32,6 @@ from eucentric.typing import FloatArray, PathLike
 _SCATTER = 0.5
 """Of that distance: angles of one series scatter less about those of the other, half of them."""
 _TELLS_DEG = 0.5  # angles of the stage that differ by less are no proof
-_SAME_SIZE = 0.01  # relative difference of widths and heights that rounding on binning explains
 _RELION_TABLES = ("aligned_tilt_series.star", "tilt_series.star", "tomograms.star")
 _CUT = "_cutviews0.rawtlt"
 _Entries: TypeAlias = list[ExternalView | LeftOutView]
@@ -194,8 +194,9 @@ def attach_alignment(series: TiltSeries, external: ExternalAlignment) -> Attache
         )
     if how:
         caveats.append(how)
-    unit = _unit(series, external)
-    offset = _centre_offset(series, external)
+    pixel, shape = series.pixel_size_angstrom, series.image_shape
+    unit = angstrom_per_unit(external, pixel, shape, series.name)
+    offset = centre_offset(external.centre, pixel, shape)
     kept = sorted(chosen)
     views = [external.views[chosen[i]] for i in kept]
     turned = _hand(series, kept, views)
@@ -207,61 +208,13 @@ def attach_alignment(series: TiltSeries, external: ExternalAlignment) -> Attache
     sign = -1.0 if turned else 1.0
     tilts = list(series.tilts)
     for i, view in zip(kept, views, strict=True):
-        shift = np.array(view.shift) * unit + offset
-        pose = TiltPose(
-            y_tilt_deg=sign * view.y_tilt_deg,
-            z_rot_deg=view.z_rot_deg,
-            x_tilt_deg=sign * view.x_tilt_deg,
-            x_shift_angstrom=float(shift[0]),
-            y_shift_angstrom=float(shift[1]),
-            magnification=view.magnification,
-        )
-        tilts[i] = replace(tilts[i], pose=pose)
+        tilts[i] = replace(tilts[i], pose=pose_of(view, unit, offset, sign))
     gone = {i: reasons.get(i, f"{external.source} has no such view") for i in range(len(tilts)) if i not in chosen}
     aligned = series.with_tilts(tilts).without(gone).replace(warp=None)
     if external.thickness is not None:
         aligned = aligned.replace(thickness_angstrom=external.thickness * unit)
-    warp = _warp(series, external, [chosen[i] for i in kept], unit, offset)
+    warp = sampled_warp(external, [chosen[i] for i in kept], unit, offset, pixel, shape)
     return AttachedAlignment(series=aligned, warp=warp, caveats=tuple(caveats))
-
-
-def _unit(series: TiltSeries, external: ExternalAlignment) -> float:
-    """A in the unit of the external shifts."""
-    if external.unit == "angstrom":
-        return 1.0
-    ours = series.pixel_size_angstrom
-    if external.image_size is None:
-        return external.pixel_size_angstrom or ours
-    ratios = [n / m for n, m in zip(series.image_shape[::-1], external.image_size, strict=True)]
-    if abs(ratios[0] / ratios[1] - 1.0) > _SAME_SIZE:
-        x, y = external.image_size
-        raise InputError(
-            f"{external.source} aligned images of {x} x {y} pixels; those of {series.name} are {series.image_shape[1]} x "
-            f"{series.image_shape[0]}, of another shape. Check that it belongs to this series."
-        )
-    return external.pixel_size_angstrom or ours * float(np.mean(ratios))
-
-
-def _centre_offset(series: TiltSeries, external: ExternalAlignment) -> FloatArray:
-    """Where the external centre of the image lies from ours, A (x, y)."""
-    n = np.array(series.image_shape[::-1], dtype=np.float64)
-    centre = {"floor": n // 2, "half": n / 2, "middle": (n - 1) / 2}[external.centre]
-    out: FloatArray = (centre - n // 2) * series.pixel_size_angstrom
-    return out
-
-
-def _warp(
-    series: TiltSeries, external: ExternalAlignment, views: list[int], unit: float, offset: FloatArray
-) -> ImageWarp | None:
-    if external.local is None:
-        return None
-    (ny, nx), (gy, gx), pixel = series.image_shape, external.local.grid, series.pixel_size_angstrom
-    x = (np.linspace(0, nx - 1, gx) if gx > 1 else np.array([(nx - 1) / 2])) - nx // 2
-    y = (np.linspace(0, ny - 1, gy) if gy > 1 else np.array([(ny - 1) / 2])) - ny // 2
-    places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2) * pixel
-    size = (nx * pixel / unit, ny * pixel / unit)
-    fields = [external.local.at(v, (places - offset) / unit, size) * unit for v in views]
-    return ImageWarp.build(np.array(fields).reshape(len(views), gy, gx, 2), series.image_shape, pixel)
 
 
 def _hand(series: TiltSeries, kept: list[int], views: list[ExternalView]) -> bool:

@@ -1,0 +1,241 @@
+"""Tilt series in RELION-5's tables: poses as angles and shifts, one table a series beside a global one.
+
+RELION's ``S(image centre) S(shift / px) Rz Ry Rx S(-specimen centre)`` is our own projection; the image's centre is ``int(n / 2)``,
+as ours [1]_. Coordinates of particles are counted from size / 2 of the specimen, which is ``int(size / 2)`` only where the size is
+even: sizes are written even. Magnification and local deformation are held together, as RELION's splines (`relion_deformation`).
+
+References
+----------
+.. [1] RELION-5's sources, `tomogram.cpp` (setProjectionMatrix), `tomogram_set.cpp` (loadTomogram)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eucentric.errors import FormatError, InputError
+from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
+from eucentric.io.exchange.relion_common import (
+    deformation_columns,
+    deformations,
+    losses_of,
+    optics_of,
+    read_deformations,
+    star_tables,
+    volume_size,
+)
+from eucentric.io.exchange.relion_deformation import warp_of_deformation
+from eucentric.io.star import read_star_text, write_star
+from eucentric.io.tilt_series import read_tilt_series_set
+from eucentric.io.warps import read_image_warp
+from eucentric.models.tilt_series import Tilt, TiltSeries
+
+_TABLES = (
+    "tilt_series.star", "aligned_tilt_series.star", "tilt_series_ctf.star", "tomograms.star", "corrected_tilt_series.star",
+)  # fmt: skip
+_UM = 1e4
+
+
+def _recognises(place: Path) -> bool:
+    file = _table(place)
+    tables = None if file is None else star_tables(file)
+    return tables is not None and "rlnTomoTiltSeriesStarFile" in tables.get("global", {})
+
+
+def _table(place: Path) -> Path | None:
+    if place.is_file():
+        return place
+    return next((place / name for name in _TABLES if (place / name).is_file()), None)
+
+
+def read_relion5(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
+    """All series of a RELION-5 table, or of the table in a job's folder; errors as `read_tilt_series_set`."""
+    file = _table(place)
+    if file is None:
+        raise InputError(f"`{place}` holds no table of tilt series ({', '.join(_TABLES[:4])}). Give the table itself.")
+    series, root = _with_root(file)
+    rows = read_star_text(file)["global"]
+    out = []
+    for i, one in enumerate(series):
+        row = {label: values[i] for label, values in rows.items()}
+        out.append(_geometry(one, row, file, root, given))
+    return tuple(out)
+
+
+def _with_root(file: Path) -> tuple[list[TiltSeries], Path]:
+    """The series, and the folder from which the paths in the table are found: the nearest above it."""
+    roots = [*file.resolve().parents][:6]
+    for root in roots:
+        try:
+            return read_tilt_series_set(file, root), root
+        except FormatError:
+            if root == roots[-1]:
+                raise
+    raise FormatError(f"`{file}` lies nowhere.")
+
+
+def _geometry(series: TiltSeries, row: dict[str, str | None], file: Path, root: Path, given: Given) -> SeriesGeometry:
+    named = Path(row["rlnTomoTiltSeriesStarFile"] or "")
+    place = next((base / named for base in (root, file.parent) if (base / named).is_file()), file)
+    notes: list[str] = []
+    coefficients, said = read_deformations(row, next(iter(read_star_text(place).values())), place)
+    notes += said
+    table_order = _order_in_table(place)
+    known = "eucImageSizeX" in row or any(_found(t.image, root) is not None for t in series.tilts)
+    if given.image_shape is not None:
+        series = replace(series, image_shape=given.image_shape)
+    elif not known:
+        notes.append(
+            f"{series.name}: the size of its images stands neither in the table nor in image files; {series.image_shape[1]} x "
+            f"{series.image_shape[0]} was taken. Give --image-size X Y where it is another."
+        )
+    if given.pixel_size_angstrom is not None:
+        series = replace(series, pixel_size_angstrom=given.pixel_size_angstrom)
+    if given.optics is not None:
+        series = replace(series, optics=given.optics)
+    warp = None
+    if series.warp is not None and (path := _found(series.warp, root)) is not None:
+        warp = read_image_warp(path, [t.acquisition for t in series.tilts])
+    elif coefficients is not None:
+        ascending = coefficients[sorted(range(len(table_order)), key=table_order.__getitem__)]
+        warp = warp_of_deformation(ascending, series.image_shape, series.pixel_size_angstrom)
+    tilts = [replace(t, image=_absolute(t.image, root), movie=_absolute(t.movie, root)) for t in series.tilts]
+    return SeriesGeometry(series=replace(series, tilts=tuple(tilts), warp=None), warp=warp, notes=tuple(notes))
+
+
+def _order_in_table(place: Path) -> list[tuple[float, float]]:
+    table = next(iter(read_star_text(place).values()))
+    angles = table.get("rlnTomoNominalStageTiltAngle") or table.get("rlnTomoYTilt") or []
+    dose = table.get("rlnMicrographPreExposure") or [None] * len(angles)
+    return [(float(a or 0.0), float(d or 0.0)) for a, d in zip(angles, dose, strict=True)]
+
+
+def _found(name: str | None, root: Path) -> Path | None:
+    path = root / (name or "").rpartition("@")[2]
+    return path if name and path.is_file() else None
+
+
+def _absolute(name: str | None, root: Path) -> str | None:
+    path = _found(name, root)
+    if path is None or name is None:
+        return name
+    section = name.rpartition("@")[0]
+    return f"{section}@{path}" if section else str(path)
+
+
+def write_relion5(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
+    """`tilt_series.star` (or the file named) with `tilt_series/<name>.star` beside; paths in it start from its folder."""
+    if not geometries:
+        raise InputError(f"There is no tilt series to write to `{place}`.")
+    table = place if place.suffix.lower() == ".star" else place / "tilt_series.star"
+    coefficients, losses = deformations(geometries)
+    rows, files = [], []
+    for i, (g, c) in enumerate(zip(geometries, coefficients, strict=True)):
+        own = table.parent / "tilt_series" / f"{g.series.name}.star"
+        of_row, of_tilts = deformation_columns(c)
+        write_star(own, {g.series.name: tilt_columns(g.series) | of_tilts})
+        files.append(own)
+        rows.append(_global_row(g.series, f"tilt_series/{own.name}", i + 1) | of_row)
+    labels = list(dict.fromkeys(label for row in rows for label in row))
+    write_star(table, {"global": {label: [row.get(label) for row in rows] for label in labels}})
+    return Written(files=(table, *files), losses=(*losses_of(geometries), *losses))
+
+
+def _global_row(series: TiltSeries, file: str, group: int) -> dict[str, Any]:
+    optics, tomogram = optics_of(series), series.tomogram
+    x, y, z = volume_size(series)
+    row: dict[str, Any] = {
+        "rlnTomoName": series.name,
+        "rlnVoltage": optics.voltage_kv,
+        "rlnSphericalAberration": optics.spherical_aberration_mm,
+        "rlnAmplitudeContrast": optics.amplitude_contrast,
+        "rlnMicrographOriginalPixelSize": float(series.original_pixel_size_angstrom or series.pixel_size_angstrom),
+        "rlnTomoHand": float(series.hand),
+        "rlnOpticsGroupName": f"optics{group}",
+        "rlnTomoTiltSeriesPixelSize": float(series.pixel_size_angstrom),
+        "rlnTomoTiltSeriesStarFile": file,
+        "rlnTomoSizeX": x,
+        "rlnTomoSizeY": y,
+        "rlnTomoSizeZ": z,
+    }
+    if tomogram is not None:
+        row["rlnTomoTomogramBinning"] = tomogram.voxel_size_angstrom / series.pixel_size_angstrom
+        row["rlnTomoReconstructedTomogram"] = tomogram.path
+        if tomogram.half1 and tomogram.half2:
+            row["rlnTomoReconstructedTomogramHalf1"] = tomogram.half1
+            row["rlnTomoReconstructedTomogramHalf2"] = tomogram.half2
+    return row
+
+
+def tilt_columns(series: TiltSeries) -> dict[str, list[Any]]:
+    """RELION's own columns of the tilts of a series, without ours."""
+    tilts = series.tilts
+    columns: dict[str, list[Any]] = {}
+
+    def text(label: str, name: str) -> None:
+        values = [getattr(t, name) for t in tilts]
+        if all(v is not None for v in values):
+            columns[label] = values
+
+    text("rlnMicrographMovieName", "movie")
+    columns["rlnTomoTiltMovieFrameCount"] = [t.frame_count for t in tilts]
+    columns["rlnTomoNominalStageTiltAngle"] = [t.nominal_tilt_deg for t in tilts]
+    columns["rlnTomoNominalTiltAxisAngle"] = [_axis(t) for t in tilts]
+    columns["rlnMicrographPreExposure"] = [t.pre_exposure for t in tilts]
+    columns["rlnTomoNominalDefocus"] = [_nominal_defocus(t) for t in tilts]
+    text("rlnMicrographName", "image")
+    text("rlnMicrographNameEven", "image_even")
+    text("rlnMicrographNameOdd", "image_odd")
+    if series.has_ctf:
+        fits = [t.ctf for t in tilts if t.ctf is not None]
+        columns["rlnDefocusU"] = [f.defocus_u_angstrom for f in fits]
+        columns["rlnDefocusV"] = [f.defocus_v_angstrom for f in fits]
+        columns["rlnCtfAstigmatism"] = [f.defocus_u_angstrom - f.defocus_v_angstrom for f in fits]
+        columns["rlnDefocusAngle"] = [f.astigmatism_angle_deg for f in fits]
+        if any(f.phase_shift_deg for f in fits):
+            columns["rlnPhaseShift"] = [f.phase_shift_deg for f in fits]
+        columns["rlnCtfFigureOfMerit"] = [f.score if np.isfinite(f.score) else 0.0 for f in fits]
+        columns["rlnCtfMaxResolution"] = [
+            f.max_resolution_angstrom if np.isfinite(f.max_resolution_angstrom) else 10.0 for f in fits
+        ]
+    if all(t.pose is not None for t in tilts):
+        poses = series.poses
+        columns["rlnTomoXTilt"] = [p.x_tilt_deg for p in poses]
+        columns["rlnTomoYTilt"] = [p.y_tilt_deg for p in poses]
+        columns["rlnTomoZRot"] = [p.z_rot_deg for p in poses]
+        columns["rlnTomoXShiftAngst"] = [p.x_shift_angstrom for p in poses]
+        columns["rlnTomoYShiftAngst"] = [p.y_shift_angstrom for p in poses]
+        # as RELION weights thicker ice: the transmitted amplitude falls with the path
+        columns["rlnCtfScalefactor"] = [float(np.cos(np.deg2rad(p.y_tilt_deg))) for p in poses]
+    return columns
+
+
+def _axis(tilt: Tilt) -> float:
+    if tilt.nominal_axis_deg is not None:
+        return float(tilt.nominal_axis_deg)
+    return 0.0 if tilt.pose is None else float(tilt.pose.z_rot_deg)
+
+
+def _nominal_defocus(tilt: Tilt) -> float:
+    """Micrometres, negative for underfocus."""
+    if tilt.nominal_defocus_angstrom is not None:
+        return -float(tilt.nominal_defocus_angstrom) / _UM
+    return 0.0 if tilt.ctf is None else -tilt.ctf.defocus_angstrom / _UM
+
+
+FORMAT = GeometryFormat(
+    name="relion5",
+    title="RELION-5 tilt-series tables (.star)",
+    words=GeometryWords(
+        origin="the specimen's centre; image pixel int(n / 2), counted from 0",
+        unit="shifts in A, angles in degrees, defocus in A, dose in e/A2 before each image",
+        hand="right-handed; defocus of a point = defocus of the tilt + rlnTomoHand * height towards the camera's z",
+        angles="Rz(rlnTomoZRot) Ry(rlnTomoYTilt) Rx(rlnTomoXTilt), then the shift",
+    ),
+    recognises=_recognises,
+    read=read_relion5,
+    write=write_relion5,
+)
