@@ -95,7 +95,7 @@ def phantom_series(
 
 
 def seen(geometry: SeriesGeometry, places: np.ndarray | None = None) -> np.ndarray:
-    """(tilt, point, 3): x and y in pixels from 0 where our conventions see points (A), local deformation included; and z_camera in A."""
+    """(tilt, point, 3): x and y in pixels from 0 where we see points (A), deformation included; and z_camera in A."""
     series = geometry.series
     camera = TiltGeometry.from_poses(series.poses).project(points() if places is None else places)
     if geometry.warp is not None:

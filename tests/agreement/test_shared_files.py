@@ -172,10 +172,18 @@ def test_relion_5_tables(shared_data):
         read_tilt_series_set(root / "Tomograms/job009/tomograms.star", root)
 
 
-def test_relion_4_geometry_is_refused_in_words(shared_data):
-    root = shared_data / "formats/relion/relion4_project/tilt_series_metadata"
-    with pytest.raises(FormatError, match=r"RELION-4|was found neither"):
-        read_tilt_series_set(root / "tilt_series.star", root)
+def test_tables_with_matrices_beside_angles(shared_data, tmp_path):
+    root = shared_data / "formats/relion/relion4_project"
+    series = read_tilt_series_set(root / "tilt_series_metadata" / "tilt_series.star", root)
+    assert [s.name for s in series] == [f"220728_TS_{n}" for n in ("01", "03", "43", "45", "54")]
+    offsets = [[t.pose.y_tilt_deg - t.nominal_tilt_deg for t in s.tilts] for s in series]
+    assert max(np.std(o) for o in offsets) < 1.0
+    text = (root / "tilt_series_metadata/tilt_series/220728_TS_01.star").read_text().replace("rlnTomoYTilt", "rlnOther")
+    (tmp_path / "one.star").write_text(text)
+    table = "data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesStarFile #2\n220728_TS_01 one.star\n"
+    (tmp_path / "set.star").write_text(table)
+    with pytest.raises(FormatError, match="matrices alone"):
+        read_tilt_series_set(tmp_path / "set.star", tmp_path)
 
 
 def test_imod_tables_come_back_as_written(shared_data, tmp_path):

@@ -10,7 +10,9 @@ from scipy.spatial.transform import Rotation as Scipy
 from eucentric.errors import FormatError, InputError
 from eucentric.geometry import Rotation
 from eucentric.io.particles import (
+    ONE_TOMOGRAM,
     PARTICLE_FORMATS,
+    READ_ONLY,
     particle_format,
     read_particles,
     read_tomogram_frames,
@@ -27,6 +29,8 @@ FRAMES = TomogramFrames(
         "TS_02": TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(101, 97, 33)),
     }
 )
+NOT_EMPTY = frozenset({"imod", "copick", "em", "optimisation-set", "peet", "scipion", "xmipp", "emclarity", "portal"})
+"""Formats that refuse to write nothing, or need a tomogram."""
 ANGLES = np.array(
     [[20.0, 35.0, -110.0], [0.0, 0.0, 0.0], [-170.0, 180.0, 50.0], [5.0, 90.0, 0.0], [77.0, 144.0, 178.0]]
 )
@@ -58,15 +62,16 @@ def same(got: ParticleSet, expected: ParticleSet) -> None:
         assert a.kinds.tolist() == b.kinds.tolist()
 
 
-@pytest.mark.parametrize("name", sorted(PARTICLE_FORMATS))
+@pytest.mark.parametrize("name", sorted(set(PARTICLE_FORMATS) - READ_ONLY - {"emclarity", "portal", "scipion"}))
 def test_every_format_gives_back_what_was_written(name, tmp_path):
-    path = tmp_path / ("list" + ("" if name in ("imod", "copick") else PARTICLE_FORMATS[name]))
+    """Those left out keep no scores, have one voxel size or need a pixel size (tests/agreement/test_particle_oracle.py)."""
+    path = tmp_path / ("list" + ("" if name in ONE_TOMOGRAM else PARTICLE_FORMATS[name]))
     given = asymmetric()
     made = write_particles(path, given, name, FRAMES)
     assert all(file.is_file() for file in made)
-    if path.is_file() and name not in ("warp",):
+    if path.is_file() and name != "warp-normalized":
         assert particle_format(path) == name
-    if name in ("pytom", "warp"):  # no classes in these
+    if name in ("pytom", "warp", "warp-normalized"):  # no classes in these
         given = given.with_kinds("")
     same(read_particles(path, FRAMES, name), given)
 
@@ -242,7 +247,7 @@ def test_unknown_tomograms_formats_and_files(tmp_path):
         write_particles(tmp_path / "a.mod", asymmetric(), "imod", FRAMES)
 
 
-@pytest.mark.parametrize("name", sorted(set(PARTICLE_FORMATS) - {"imod", "copick", "em"}))
+@pytest.mark.parametrize("name", sorted(set(PARTICLE_FORMATS) - NOT_EMPTY - READ_ONLY))
 def test_no_particle_at_all(name, tmp_path):
     path = tmp_path / f"list{PARTICLE_FORMATS[name]}"
     write_particles(path, ParticleSet.empty(), name, FRAMES)

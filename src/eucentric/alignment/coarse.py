@@ -25,6 +25,7 @@ __all__ = [
     "PairShift",
     "align_coarsely",
     "coarse_shifts",
+    "find_axis",
     "in_axis_frame",
     "in_camera_frame",
     "neighbour_shifts",
@@ -112,6 +113,22 @@ def align_coarsely(
     return CoarseAlignment(
         geometry=neighbours.geometry, neighbours=neighbours, axis_search=search, slope=slope, caveats=tuple(caveats)
     )
+
+
+def find_axis(
+    images: Float[Tensor, "tilt y x"],
+    tilt_angles_deg: ArrayLike,
+    pixel_size: float,
+    *,
+    coarse_pixel_angstrom: float = 12.0,
+    low_pass_angstrom: float = 40.0,
+    high_pass_angstrom: float = 600.0,
+    max_shift_fraction: float = 0.3,
+) -> AxisSearch:
+    """The tilt axis alone, as the images show it, whatever was said of it; parameters and errors as :func:`align_coarsely`."""
+    tilts = checked_tilts(images, tilt_angles_deg)
+    coarse = _prepared(images, pixel_size, coarse_pixel_angstrom, low_pass_angstrom, high_pass_angstrom)
+    return _search(coarse, tilts, max_shift_fraction)
 
 
 def coarse_shifts(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+from cyclopts import Parameter
 
 from eucentric.cli.options import SEVERAL, AsJson, Debug, show_json
 
@@ -81,6 +83,72 @@ def _add_ctfs(project: Path, ctf: list[str], focus: list[str], focus_offset: flo
     return 0
 
 
+class _GivenWords(NamedTuple):
+    """Options that tell what another program's files may not."""
+
+    pixel_size: float | None
+    image_size: tuple[int, int] | None
+    voltage: float | None
+    spherical_aberration: float | None
+    amplitude_contrast: float | None
+    dose: float | None
+
+
+def _import_foreign(
+    project: Path,
+    program: str,
+    place: Path,
+    words: _GivenWords,
+    particles: list[Path],
+    exclude: list[str],
+    *,
+    as_json: bool,
+) -> int:
+    """Another program's project."""
+    from eucentric.io.exchange.records import Given
+    from eucentric.models.optics import Optics
+    from eucentric.pipeline.import_foreign import plan_foreign, write_foreign_particles
+    from eucentric.pipeline.lock import ProjectLock
+    from eucentric.pipeline.plan import PLAN_FILE
+
+    size, optics = words.image_size, None
+    if words.voltage is not None:
+        known = {"spherical_aberration_mm": words.spherical_aberration, "amplitude_contrast": words.amplitude_contrast}
+        optics = Optics(voltage_kv=words.voltage, **{k: v for k, v in known.items() if v is not None})
+    given = Given(
+        pixel_size_angstrom=words.pixel_size,
+        image_shape=None if size is None else (size[1], size[0]),
+        optics=optics,
+        dose_per_tilt=words.dose,
+    )
+    foreign = plan_foreign(place, program, given, exclude=exclude, lists=particles)
+    table = write_project(project, foreign.plan)
+    with ProjectLock(project, "import"):
+        lists = write_foreign_particles(project, foreign)
+    plan = foreign.plan
+    show_findings(plan.findings)
+    count = sum(len(s.tilts) for s in plan.series)
+    sys.stdout.write(f"{len(plan.series)} tilt series with {count} tilts of {foreign.title} in `{table}`.\n")
+    for (name, some), path in zip(foreign.particles, lists, strict=True):
+        sys.stdout.write(f"{len(some)} particles of {name} in `{path}`.\n")
+    if plan.left_out:
+        sys.stdout.write(f"Not imported: {', '.join(plan.left_out)} (see above).\n")
+    sys.stdout.write(f"Settings are in `{project / PLAN_FILE}`. Next: eucentric run {project}\n")
+    code = 1 if plan.left_out else 0
+    if as_json:
+        findings = [{"severity": f.severity, "series": f.series, "text": f.text} for f in plan.findings]
+        show_json(
+            {
+                "exit_code": code,
+                "series": [s.name for s in plan.series],
+                "left_out": list(plan.left_out),
+                "particles": {name: len(some) for name, some in foreign.particles},
+                "findings": findings,
+            }
+        )
+    return code
+
+
 def show_findings(findings: Sequence[Finding]) -> None:
     """Tell what import noticed."""
     for finding in findings:
@@ -92,6 +160,9 @@ def import_files(
     project: Path,
     /,
     *,
+    from_program: Annotated[tuple[str, Path] | None, Parameter(name="--from", negative=())] = None,
+    particles: Annotated[list[Path], SEVERAL] = [],  # noqa: B006 - never changed
+    image_size: Annotated[tuple[int, int] | None, Parameter(negative=())] = None,
     frames: _Many = [],  # noqa: B006 - never changed
     mdoc: _Many = [],  # noqa: B006
     stack: _Many = [],  # noqa: B006
@@ -127,6 +198,13 @@ def import_files(
     ----------
     project
         folder to make
+    from_program
+        another program and its project's folder or table, such as --from relion5 FOLDER: relion5, relion4, warp, imod, aretomo, eman2,
+        and all others that `eucentric convert` reads. Its alignments and CTFs are kept as they are, its particle lists too
+    particles
+        with --from: particle lists to take over; all that are found in the folder where not given
+    image_size
+        with --from: width and height in pixels of the images, where the tables do not tell
     frames
         movies: folders, files or 'wildcards'
     mdoc
@@ -186,6 +264,9 @@ def import_files(
     from eucentric.pipeline.importing import plan_import
     from eucentric.pipeline.plan import PLAN_FILE
 
+    if from_program is not None:
+        given = _GivenWords(pixel_size, image_size, voltage, spherical_aberration, amplitude_contrast, dose)
+        return _import_foreign(project, *from_program, given, particles, exclude, as_json=as_json)
     if (ctf or focus) and not (frames or mdoc or stack or tomogram) and (project / "import").is_dir():
         return _add_ctfs(project, ctf, focus, focus_offset, as_json=as_json)
     plan = plan_import(

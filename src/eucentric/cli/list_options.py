@@ -21,7 +21,7 @@ class GridOptions:
     """The tomograms that lists in voxels refer to; RELION-5's need none of it."""
 
     from_format: Annotated[str | None, Parameter(name="--from")] = None
-    """relion5, relion4, warp, pytom, pytom-xml, dynamo, stopgap, em, imod or copick; found from the file where not given"""
+    """format of the list, such as dynamo (the names are those of `particles convert --to`); found from the file where not given"""
     tomograms: Path | None = None
     """table of tomograms or tilt series (`.star`), or one tomogram (`.mrc`): sizes and voxel sizes"""
     tomogram_size: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None
@@ -30,6 +30,14 @@ class GridOptions:
     """A per voxel, with --tomogram-size"""
     tomogram_numbers: Path | None = None
     """text with a number and a name a line, for Dynamo, STOPGAP and EM lists"""
+    origin: str | None = None
+    """of plain numbers x y z: corner (the first voxel's centre) or centre (voxel n // 2)"""
+    unit: str | None = None
+    """of plain numbers: voxel or angstrom"""
+    euler: str | None = None
+    """angles behind x y z: relion (rot tilt psi), zxz (phi theta psi), dynamo (tdrot tilt narot), or none"""
+    first_voxel: int | None = None
+    """of plain numbers in voxels from the corner: how the first one is counted, 0 or 1"""
 
 
 @Parameter(name="*")
@@ -62,6 +70,7 @@ class ListTableOptions(TableOptions, GridOptions):
 
 def grids_of(options: GridOptions) -> "Grids":
     """The options as the tools take them."""
+    from eucentric.io.plain_particles import PlainWords
     from eucentric.pipeline.particle_files import Grids
 
     return Grids(
@@ -69,6 +78,9 @@ def grids_of(options: GridOptions) -> "Grids":
         size_xyz=options.tomogram_size,
         pixel_size_angstrom=options.pixel_size,
         numbers=options.tomogram_numbers,
+        words=PlainWords(
+            origin=options.origin, unit=options.unit, euler=options.euler, first_voxel=options.first_voxel
+        ),
     )
 
 

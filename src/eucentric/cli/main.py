@@ -77,6 +77,13 @@ def make_app() -> App:
         help_format="plaintext",
     )
     app.command(
+        "eucentric.cli.doctor_command:doctor",
+        name="doctor",
+        help="Find what is wrong with a project's files or this machine, and how to mend it.",
+        group=project,
+        help_format="plaintext",
+    )
+    app.command(
         "eucentric.cli.view_command:view",
         name="view",
         help="Show the project in the browser.",
@@ -92,6 +99,12 @@ def make_app() -> App:
         "eucentric.cli.simulate_command:simulate",
         name="simulate",
         help="Write movies of a known specimen, and the truth about them.",
+        group=project,
+    )
+    app.command(
+        "eucentric.cli.export_command:export",
+        name="export",
+        help="Write the project as a folder that another program opens.",
         group=project,
     )
     app.command(
@@ -165,6 +178,12 @@ def make_app() -> App:
         "eucentric.cli.pick_blobs_command:pick_blobs",
         name="pick-blobs",
         help="Pick round things of a size, without a template.",
+        group=tools,
+    )
+    app.command(
+        "eucentric.cli.convert_command:convert",
+        name="convert",
+        help="Write tilt series, particles or volumes in another program's format.",
         group=tools,
     )
     app.command(

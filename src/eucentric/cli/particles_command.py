@@ -40,11 +40,13 @@ def convert(
     Parameters
     ----------
     source
-        list of particles, or a folder of IMOD models or copick files
+        list of particles, an optimisation set of RELION, or a folder of IMOD models or copick files
     target
-        file to be made; a folder for several tomograms as IMOD models or copick files
+        file to be made; a folder for several tomograms as IMOD models, copick files, annotations of the data portal,
+        emClarity's tables or plain numbers
     to
-        relion5, relion4, warp, pytom, pytom-xml, dynamo, stopgap, em, imod or copick
+        relion5, relion4, relion31, relion3, optimisation-set, warp, warp-normalized, pytom, pytom-xml, dynamo, stopgap, em, imod,
+        peet, copick, portal, eman2, xmipp, scipion, emclarity or plain
     overwrite
         replace a file that exists
     """

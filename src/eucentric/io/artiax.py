@@ -7,6 +7,7 @@ from (`eucParticle`; 0 in particles that ArtiaX adds), and two small tables say 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,20 @@ def write_artiax_list(
     write_star(path, {"tomogram": about, "listed": listed, "particles": table})
 
 
+def _finite(column: Any) -> FloatArray:
+    values: FloatArray = column.to_numpy(dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("a coordinate or an angle is not a number")
+    return values
+
+
+def _whole(values: FloatArray) -> NDArray[np.int64]:
+    if not (np.abs(values) < 2**53).all():
+        raise ValueError("a number of a row or class is none")
+    return np.rint(values).astype(np.int64)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what is not finite is told below
 def read_artiax_list(path: PathLike) -> ArtiaxList:
     """A list that ArtiaX saved from one of :func:`write_artiax_list`.
 
@@ -116,20 +131,20 @@ def read_artiax_list(path: PathLike) -> ArtiaxList:
         # without particles there is a table without rows, or none
         count = 0 if found is None else len(found)
         columns = {
-            name: np.zeros(count) if found is None or name not in found else found[name].to_numpy(dtype=np.float64)
+            name: np.zeros(count) if found is None or name not in found else _finite(found[name])
             for name in (*_INDEX, *_ORIGIN, *_ANGLES, ROW, _CLASS)
         }
         index = np.stack([columns[a] - columns[b] for a, b in zip(_INDEX, _ORIGIN, strict=True)], axis=1)
         out = ArtiaxList(
             tomogram=tomogram_name(str(texts[str(blocks["about"])]["rlnTomoName"][0])),
-            rows=np.rint(columns[ROW]).astype(np.int64),
+            rows=_whole(columns[ROW]),
             positions_angstrom=frame.to_angstrom(index),
             rotations=np.asarray(Rotation.from_relion(*(columns[a] for a in _ANGLES)).matrices).reshape(-1, 3, 3),
-            classes=np.rint(columns[_CLASS]).astype(np.int64),
-            listed_rows=np.rint(listed[ROW].to_numpy(dtype=np.float64)).astype(np.int64),
+            classes=_whole(columns[_CLASS]),
+            listed_rows=_whole(listed[ROW].to_numpy(dtype=np.float64)),
             listed_angstrom=np.stack([listed[c].to_numpy(dtype=np.float64) for c in _CENTRED], axis=1),
         )
-    except (KeyError, ValueError, IndexError) as error:
+    except (KeyError, ValueError, IndexError, OverflowError) as error:
         raise FormatError(
             f"`{place}` is damaged: {type(error).__name__}: {error}. Save it from ArtiaX again."
         ) from error

@@ -20,6 +20,7 @@ from eucentric.typing import FloatArray, PathLike
 
 _INSTANCE = labels.INSTANCE
 _USER = "eucentric"
+_FAR = 1e9
 
 
 def _corner(frames: TomogramFrames, name: str) -> FloatArray:
@@ -47,9 +48,14 @@ def read_copick(path: PathLike, frames: TomogramFrames) -> ParticleSet:
         moves = np.array([p.get("transformation_") or np.eye(4) for p in points], dtype=np.float64).reshape(-1, 4, 4)
         scores = [np.nan if p.get("score") is None else float(p["score"]) for p in points]
         instances = [float(p.get("instance_id") or 0) for p in points]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FormatError(f"`{place}` is not a file of copick's picks: {type(error).__name__}: {error}.") from error
     trusted = document.get("trust_orientation", True) is not False
+    if not (np.abs(where) < _FAR).all() or not (np.abs(moves) < _FAR).all():
+        raise FormatError(f"`{place}` has a place or a transformation that cannot be. Copy it again.")
+    determinants = np.linalg.det(np.clip(moves[:, :3, :3], -2.0, 2.0))
+    if trusted and not ((determinants > 0.5) & (determinants < 2.0)).all():
+        raise FormatError(f"`{place}` has a transformation that is not a rotation. Copy it again.")
     return ParticleSet.build(
         name,
         where + moves[:, :3, 3] - (_corner(frames, name) if len(points) else 0.0),
@@ -60,8 +66,21 @@ def read_copick(path: PathLike, frames: TomogramFrames) -> ParticleSet:
     )
 
 
-def write_copick(path: PathLike, particles: ParticleSet, frames: TomogramFrames) -> None:
+def write_copick(
+    path: PathLike,
+    particles: ParticleSet,
+    frames: TomogramFrames,
+    *,
+    object_name: str | None = None,
+    user: str = _USER,
+    session: str = "0",
+) -> None:
     """Write the particles of one tomogram and one kind.
+
+    Parameters
+    ----------
+    object_name : as the project calls them; the kind where None
+    user, session : whose picks they are; session 0 is a program's
 
     Raises
     ------
@@ -89,9 +108,9 @@ def write_copick(path: PathLike, particles: ParticleSet, frames: TomogramFrames)
             }
         )
     document = {
-        "pickable_object_name": kinds.pop() or "particle",
-        "user_id": _USER,
-        "session_id": "0",
+        "pickable_object_name": object_name or kinds.pop() or "particle",
+        "user_id": user,
+        "session_id": session,
         "run_name": name,
         "voxel_spacing": frame.voxel_size_angstrom,
         "unit": "angstrom",

@@ -32,6 +32,7 @@ import numpy as np
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.external_alignments import movie_stem
+from eucentric.io.guarded import reading
 from eucentric.io.star import read_star_text
 from eucentric.io.warp_xml import WarpGrid, read_warp_series
 from eucentric.models.optics import Optics
@@ -117,7 +118,8 @@ def read_ctf_estimates(path: PathLike, name: str = "", *, project_root: PathLike
     if not place.is_file():
         raise InputError(f"`{place}` does not exist, or is not a file. Check the name and the folder.")
     if place.suffix.lower() == ".xml":
-        return read_warp_ctf(place)
+        with reading(place):
+            return read_warp_ctf(place)
     if place.suffix.lower() == ".star":
         return read_ctf_star(place, name, project_root=project_root)
     lines = place.read_text(encoding="latin-1").splitlines()
@@ -148,7 +150,10 @@ def _checked(values: Sequence[float], place: Path, line: int) -> None:
 
 def _found(pattern: str, text: str) -> float | None:
     match = re.search(pattern, text)
-    return None if match is None else float(match[1])
+    try:
+        return None if match is None else float(match[1])
+    except ValueError:
+        return None
 
 
 _HEADER = {
@@ -223,6 +228,8 @@ def read_imod_defocus(path: PathLike) -> ExternalCtf:
     of_aretomo = place.stem.lower().endswith("_ctf_imod")
     first = rows[0][1]
     version = int(first[5]) if len(first) == 6 and math.isfinite(first[5]) else 0
+    if version >= 3:
+        _checked(first, place, rows[0][0])
     flags = int(first[0]) if version >= 3 else 0
     if version >= 3:
         rows = rows[1:]
@@ -290,8 +297,11 @@ def _warp_grid(root: ElementTree.Element, place: Path, name: str) -> WarpGrid | 
     if element is None:
         return None
     size = [int(_warp_number(element.get(axis, "1"), place, f"{name} {axis}")) for axis in ("Depth", "Height", "Width")]
+    nodes = element.findall("Node")
+    if min(size) < 1 or math.prod(size) > len(nodes):
+        raise FormatError(f"`{place}` lacks nodes in <{name}>; expected {size[0]} x {size[1]} x {size[2]}.")
     values = np.full(size, np.nan)
-    for node in element.findall("Node"):
+    for node in nodes:
         at = tuple(int(_warp_number(node.get(axis, "0"), place, f"{name} {axis}")) for axis in "ZYX")
         if any(not 0 <= i < n for i, n in zip(at, size, strict=True)):
             raise FormatError(f"`{place}` has a node at {at} in <{name}>, outside of its size {tuple(size)}.")
@@ -400,9 +410,12 @@ def _series_row(listing: _StarTable, name: str, place: Path) -> int:
 def _beside(where: str, table: Path, project_root: PathLike | None) -> Path:
     roots = [Path(project_root)] if project_root is not None else [*table.resolve().parents][:6]
     places = [*(root / where for root in roots), table.parent / "tilt_series" / Path(where).name]
-    found = next((p for p in places if p.is_file()), None)
+    try:
+        found = next((p for p in places if p.is_file()), None)
+    except (OSError, ValueError):  # a name that no file can have
+        found = None
     if found is None:
-        raise FormatError(f"`{table}` names `{where}`, which is not there. Copy the whole folder of the job.")
+        raise FormatError(f"`{table}` names `{where[:200]}`, which is not there. Copy the whole folder of the job.")
     return found
 
 

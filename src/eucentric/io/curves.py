@@ -1,6 +1,8 @@
 """Arrays that a stage kept to be plotted (`.npz`)."""
 
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,5 +25,8 @@ def read_curves(path: Path) -> dict[str, NDArray[Any]]:
         # numpy leaves a file of its own opening open when it is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: np.asarray(stored[key]) for key in stored.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, KeyError, ValueError, TypeError, EOFError, OSError, AttributeError,
+        NotImplementedError, MemoryError, SyntaxError, ArithmeticError,
+    ) as error:  # fmt: skip
         raise FormatError(f"`{path}` cannot be read ({error}).") from error

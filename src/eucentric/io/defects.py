@@ -188,7 +188,7 @@ def _serialem_map(lines: list[tuple[int, list[str]]], place: Path) -> NDArray[np
             f"`{place}` lists defects without CameraSizeX and CameraSizeY; expected both. Save it again in SerialEM."
         )
     width, height = found["CameraSizeX"][0][0], found["CameraSizeY"][0][0]
-    if not (1 <= width <= 65536 and 1 <= height <= 65536):
+    if not (1 <= width <= 65536 and 1 <= height <= 65536 and width * height <= 2**27):
         raise FormatError(f"`{place}` says that the camera has {width} x {height} pixels; expected a camera's size.")
     # a list scaled up to super-resolution gives single pixels by their first one
     scaled = found.get("WasScaled", [[0]])[0][0]

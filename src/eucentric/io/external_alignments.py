@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 
 from eucentric.errors import FormatError, InputError
-from eucentric.geometry import rotation_x, rotation_y
+from eucentric.geometry import rotation_x, rotation_y, rotation_z
 from eucentric.io.aretomo import AretomoAlignment
 from eucentric.io.imod import TiltCommand
+from eucentric.io.imod_local import ImodLocal
 from eucentric.io.tilt_series import read_tilt_series, read_tilt_series_set, tilt_series_names
 from eucentric.io.warp_xml import WarpGrid, WarpSeries
 from eucentric.models.tilt_series import Tilt
@@ -25,6 +26,7 @@ Centre = Literal["floor", "half", "middle"]
 
 _STRETCH = 1e-3  # a transform that is no rotation and magnification by more than this is told
 _NO_ROTATION = 1e-6
+_EDGE_ON = 0.05  # cosine of a tilt past which a plane of the specimen is seen as a line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,7 @@ def from_imod(
     listed_deg: FloatArray | None = None,
     command: TiltCommand | None = None,
     cut_deg: Sequence[float] = (),
+    local: ImodLocal | None = None,
 ) -> ExternalAlignment:
     """An alignment of IMOD: x' = A x + d from raw to aligned images, which `tilt` then projects.
 
@@ -129,6 +132,7 @@ def from_imod(
     listed_deg : (view,), of the `.rawtlt`
     command : `tilt.com`
     cut_deg : angles of views that were cut out of the stack (`_cutviews0.rawtlt`)
+    local : LOCALFILE, in pixels of the stack
 
     Raises
     ------
@@ -159,6 +163,7 @@ def from_imod(
     }
     listed = tilts_deg if listed_deg is None or len(listed_deg) != n else listed_deg
     sure = not len(cut_deg)
+    kept = [i for i in range(n) if i not in left_out]
     return ExternalAlignment(
         source=source,
         views=tuple(
@@ -171,8 +176,7 @@ def from_imod(
                 magnification=float(magnification[i]),
                 section=i if sure else None,
             )
-            for i in range(n)
-            if i not in left_out
+            for i in kept
         ),
         left_out=(
             *(
@@ -185,8 +189,37 @@ def from_imod(
         centre="middle",
         image_size=None,
         section_count=n if sure else None,
-        caveats=_imod_caveats(inverse, magnification, axis, command),
+        local=None if local is None else _imod_field(local, kept, matrices, shifts_px, y_tilt, x_tilt, command, axis),
+        caveats=_imod_caveats(inverse, magnification, axis, command, local),
     )
+
+
+def is_turned(axis_deg: float) -> bool:
+    """Whether the tilt axis lies nearer to the x axis of the images than to y: etomo then swaps the sizes of aligned images."""
+    return 45.0 < abs((axis_deg + 180.0) % 360.0 - 180.0) < 135.0
+
+
+def _imod_field(
+    local: ImodLocal,
+    kept: Sequence[int],
+    matrices: FloatArray,
+    shifts_px: FloatArray,
+    y_tilt: FloatArray,
+    x_tilt: FloatArray,
+    command: TiltCommand,
+    axis: FloatArray,
+) -> LocalField:
+    turned = is_turned(float(np.rad2deg(np.median(axis))))
+
+    def at(view: int, places: FloatArray, size: tuple[float, float]) -> FloatArray:
+        aligned = command.full_image or (size[::-1] if turned else size)
+        i = kept[view]
+        return local.displacement_in_image(
+            i, places, float(y_tilt[i]), float(x_tilt[i]), aligned, (matrices[i], shifts_px[i])
+        )
+
+    gy, gx = (2 * n + 1 for n in local.areas)
+    return LocalField(at=at, grid=(gx, gy) if turned else (gy, gx))
 
 
 def _without_transform(matrices: FloatArray, shifts: FloatArray, axis: FloatArray) -> list[int]:
@@ -200,7 +233,7 @@ def _without_transform(matrices: FloatArray, shifts: FloatArray, axis: FloatArra
 
 
 def _imod_caveats(
-    inverse: FloatArray, magnification: FloatArray, axis: FloatArray, command: TiltCommand
+    inverse: FloatArray, magnification: FloatArray, axis: FloatArray, command: TiltCommand, local: ImodLocal | None
 ) -> tuple[str, ...]:
     caveats = []
     cos, sin = np.cos(axis), np.sin(axis)
@@ -210,7 +243,12 @@ def _imod_caveats(
         caveats.append(
             f"The images were also stretched in IMOD, by up to {100 * stretch:.1f}%; this was not taken over."
         )
-    if command.has_local:
+    if local is not None:
+        if np.any(local.tilts_deg) or np.any(local.x_tilts_deg) or local.has_z_factors:
+            caveats.append(
+                "Of the local alignment (LOCALFILE), shifts at the height of the tilt axis were taken over, but no local angles."
+            )
+    elif command.has_local:
         caveats.append("The local alignment (LOCALFILE) was not taken over, only that of whole images.")
     if command.has_z_factors:
         caveats.append("The z factors (ZFACTORFILE) were not taken over.")
@@ -266,8 +304,12 @@ def from_warp(series: WarpSeries, *, source: str) -> ExternalAlignment:
     y_tilt = -(series.angles_deg + series.level_y_deg)
     names = [_names(movie) for movie in series.movies] or [()] * n
     caveats = []
-    if series.has_volume_warp:
-        caveats.append("The deformation of the specimen in 3D (GridVolumeWarp) was not taken over.")
+    if series.volume_warp is not None:
+        rms, most = series.volume_warp.off_mid_height_angstrom()
+        caveats.append(
+            "The deformation of the specimen in 3D (GridVolumeWarp) was taken over as it is seen at half the height of the "
+            f"volume; above and below it differs by {rms:.1f} A (root mean square; {most:.1f} A at most), and heights stay."
+        )
     if series.magnification_text:
         caveats.append(f"The correction of magnification ({series.magnification_text}) was not taken over.")
     return ExternalAlignment(
@@ -296,18 +338,41 @@ def from_warp(series: WarpSeries, *, source: str) -> ExternalAlignment:
 
 def _warp_field(series: WarpSeries, used: Sequence[int], count: int) -> LocalField | None:
     grids: list[WarpGrid | None] = [series.movement_x, series.movement_y]
-    shapes = [g.values.shape for g in grids if g is not None]
-    if not shapes:
+    shapes = [g.values.shape[1:] for g in grids if g is not None]
+    if not shapes and series.volume_warp is None:
         return None
+    # Its points end at the image's edge, ours at the middle of the last pixel: more of them follow it closely.
+    y, x = (max((shape[axis] for shape in shapes), default=1) for axis in (0, 1))
+    finer = [n if n < 3 else 4 * n - 3 for n in (y, x)]
+    if series.volume_warp is not None:  # linear pieces, turned by the axis
+        finer = [max(n, 16 * max(series.volume_warp.values.shape[3:]) - 15) for n in finer]
 
     def local(view: int, places: FloatArray, size: tuple[float, float]) -> FloatArray:
-        width, height = series.image_size_angstrom or size
-        positions = places / np.array([width, height]) + 0.5
+        image = series.image_size_angstrom or size
+        bent = _warp_bent(series, used[view], places, image)
+        positions = (places + bent) / np.array(image) + 0.5
         when = used[view] / max(1, count - 1)
         parts = [np.zeros(len(places)) if g is None else -g.at(when, positions) for g in grids]
-        return np.stack(parts, axis=1)
+        return bent + np.stack(parts, axis=1)
 
-    return LocalField(at=local, grid=(max(s[1] for s in shapes), max(s[2] for s in shapes)))
+    return LocalField(at=local, grid=(finer[0], finer[1]))
+
+
+def _warp_bent(series: WarpSeries, row: int, places: FloatArray, image: tuple[float, float]) -> FloatArray:
+    """(n, 2) in A: what GridVolumeWarp adds to the places in an image of points at half the height of the volume."""
+    if series.volume_warp is None:
+        return np.zeros_like(places)
+    y_tilt = -(series.angles_deg[row] + series.level_y_deg)
+    turn = rotation_z(series.axis_deg[row]) @ rotation_y(y_tilt) @ rotation_x(series.level_x_deg)
+    if abs(turn[2, 2]) < _EDGE_ON:
+        return np.zeros_like(places)
+    points = (places - series.shifts_angstrom[row]) @ np.linalg.inv(turn[:2, :2]).T
+    extent = np.array((series.volume_size_angstrom or (*image, 1.0))[:2])
+    dose = series.dose if len(series.dose) else np.zeros(len(series.angles_deg))
+    when = (dose[row] - dose.min()) / (np.ptp(dose) or 1.0)
+    at = np.column_stack([points / extent + 0.5, np.full((len(points), 2), (0.5, when))])
+    bent: FloatArray = series.volume_warp.at(at) @ turn[:2].T
+    return bent
 
 
 def from_relion(path: PathLike, name: str, project_root: PathLike | None = None) -> ExternalAlignment:

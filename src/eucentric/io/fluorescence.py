@@ -1,6 +1,8 @@
 """Light-microscope images: TIFF with channels and sections, as OME, ImageJ and plain writers make them."""
 
 import re
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 
 from eucentric.errors import FormatError
 from eucentric.io.particle_columns import need_file
+from eucentric.io.tiff import refuse_missing_strips
 from eucentric.typing import PathLike
 
 _UNITS_ANGSTROM = {
@@ -46,9 +49,13 @@ def read_light_image(path: PathLike) -> LightImage:
     try:
         with tifffile.TiffFile(place) as tif:
             series = tif.series[0]
+            refuse_missing_strips(tif.pages.first, place)
             values = _as_channels(np.asarray(series.asarray()), series.axes, place)
-            about = _about(tif, values.shape[0])
-    except (tifffile.TiffFileError, ValueError, KeyError, IndexError, OSError) as error:
+            about = tiff_calibration(tif, values.shape[0])
+    except (
+        tifffile.TiffFileError, ValueError, KeyError, IndexError, OSError, TypeError, RuntimeError, ArithmeticError, AttributeError,
+        MemoryError, struct.error, zlib.error, AssertionError,
+    ) as error:  # fmt: skip
         if isinstance(error, FormatError):
             raise
         raise FormatError(
@@ -83,7 +90,7 @@ def _as_channels(array: NDArray[Any], axes: str, place: Path) -> NDArray[np.floa
     return np.ascontiguousarray(np.transpose(array, order)[:, :, ::-1].astype(np.float32))
 
 
-def _about(tif: tifffile.TiffFile, count: int) -> tuple[tuple[str, ...], float | None, float | None]:
+def tiff_calibration(tif: tifffile.TiffFile, count: int) -> tuple[tuple[str, ...], float | None, float | None]:
     """Channels, pixel size and step. The resolution of plain TIFF is that of a printer: only OME's and ImageJ's are believed."""
     names: list[str] = []
     pixel = step = None

@@ -206,7 +206,7 @@ def read_saved_frames(path: PathLike) -> NDArray[np.int64]:
     for number, line in enumerate(place.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
         if not line.strip():
             continue
-        if not re.fullmatch(r"\s*\d+\s*", line):
+        if not re.fullmatch(r"\s*\d{1,15}\s*", line):
             raise FormatError(f"Line {number} of `{place}` is `{line.strip()[:40]}`; expected the number of a frame.")
         numbers.append(int(line))
     if not numbers or any(b <= a for a, b in pairwise(numbers)):

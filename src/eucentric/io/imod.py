@@ -9,6 +9,11 @@ from eucentric.errors import FormatError, InputError, ShapeError
 from eucentric.io.atomic import write_text_atomic
 from eucentric.typing import FloatArray, PathLike
 
+_MOST_VIEWS = 100_000  # of a series: a larger number is a damaged file
+_MOST_PIXELS = 1e7
+
+_MOST = 1e9  # larger numbers of degrees and pixels are damage
+
 
 def _rows(path: PathLike) -> list[tuple[int, list[float]]]:
     place = Path(path)
@@ -55,8 +60,8 @@ def read_angle_table(path: PathLike) -> FloatArray:
     return np.array([values for _, values in rows], dtype=np.float64)
 
 
-def write_angles(path: PathLike, angles_deg: FloatArray) -> None:
-    """Write one angle a line, with two decimals as IMOD's own programs do.
+def write_angles(path: PathLike, angles_deg: FloatArray, *, decimals: int = 2) -> None:
+    """Write one angle a line, with two decimals as IMOD's own programs do where not told otherwise.
 
     Raises
     ------
@@ -65,7 +70,7 @@ def write_angles(path: PathLike, angles_deg: FloatArray) -> None:
     angles = np.asarray(angles_deg, dtype=np.float64)
     if angles.ndim != 1:
         raise ShapeError(f"Angles of shape {angles.shape} were given; expected one for each view.")
-    write_text_atomic(path, "".join(f"{angle:7.2f}\n" for angle in angles))
+    write_text_atomic(path, "".join(f"{angle:{5 + decimals}.{decimals}f}\n" for angle in angles))
 
 
 def read_transforms(path: PathLike) -> tuple[FloatArray, FloatArray]:
@@ -133,9 +138,16 @@ class TiltCommand:
     """THICKNESS of the reconstruction, not of the specimen."""
     tilt_file: str | None = None
     x_tilt_file: str | None = None
-    has_local: bool = False
-    """LOCALFILE: a local alignment is in a file of its own."""
+    local_file: str | None = None
+    """LOCALFILE, with the local alignment."""
+    local_scale: float | None = None
+    """LOCALSCALE"""
     has_z_factors: bool = False
+
+    @property
+    def has_local(self) -> bool:
+        """Whether a local alignment is in a file of its own."""
+        return self.local_file is not None
 
 
 def _view_list(text: str, path: Path) -> list[int]:
@@ -147,7 +159,7 @@ def _view_list(text: str, path: Path) -> list[int]:
             first, last = int(ends[0]), int(ends[-1])
         except ValueError as error:
             raise FormatError(f"`{path}` lists views as `{text[:60]}`; expected numbers such as 1-3,7.") from error
-        if not 1 <= first <= last or len(ends) > 2:
+        if not 1 <= first <= last <= _MOST_VIEWS or len(ends) > 2:
             raise FormatError(f"`{path}` lists views as `{text[:60]}`; expected numbers from 1 such as 1-3,7.")
         views += range(first - 1, last)
     return views
@@ -187,6 +199,8 @@ def read_tilt_command(path: PathLike) -> TiltCommand:
             values = [float(word) for word in words]
         except ValueError as error:
             raise FormatError(f"`{place}` has `{entries[name][:60]}` for {name}; expected numbers.") from error
+        if not all(abs(value) < _MOST for value in values):
+            raise FormatError(f"`{place}` has `{entries[name][:60]}` for {name}; expected numbers of a usual size.")
         return values + [0.0] * (count - len(values))
 
     offset, shift, full = numbers("OFFSET", 2), numbers("SHIFT", 2), numbers("FULLIMAGE", 2)
@@ -202,6 +216,7 @@ def read_tilt_command(path: PathLike) -> TiltCommand:
         thickness_px=int(numbers("THICKNESS", 1)[0]) or None,
         tilt_file=entries.get("TILTFILE"),
         x_tilt_file=entries.get("XTILTFILE"),
-        has_local="LOCALFILE" in entries,
+        local_file=entries.get("LOCALFILE"),
+        local_scale=numbers("LOCALSCALE", 1)[0] or None,
         has_z_factors="ZFACTORFILE" in entries,
     )

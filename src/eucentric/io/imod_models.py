@@ -108,9 +108,12 @@ def read_imod_model(path: PathLike) -> ImodModel:
             labels.append([])
         elif kind == b"CONT":
             count, flags = (_whole(v) for v in data.unpack(_CONTOUR)[:2])
-            points = np.frombuffer(data.take(12 * count), dtype=">f4").reshape(-1, 3).astype(np.float64)
+            with np.errstate(invalid="ignore"):  # some NaN are told on casting
+                points = np.frombuffer(data.take(12 * count), dtype=">f4").reshape(-1, 3).astype(np.float64)
             if not objects:
                 raise FormatError(f"`{place}` has a contour before its first object; it is damaged.")
+            if not np.isfinite(points).all():
+                raise FormatError(f"`{place}` has a point that is not a number; it is damaged. Copy it again.")
             objects[-1].append(points)
             labels[-1].append("")
             closed[-1].append(rings[-1] and not flags & _OPEN)

@@ -1,8 +1,7 @@
 """Points of IMOD models (`.mod`) and PEET's motive lists (`.csv`) beside them; a model is of one tomogram.
 
 In a model pixel i of x and y is at i + 0.5, and section k of z at k (see `imod_models`). Each object is a kind; every contour's
-points are particles. PEET's table has a row a point and 20 columns: 1 correlation, 11-13 shift in voxels, 17 EulerZ(1), 18 EulerZ(3),
-19 EulerX(2): ``Rz(Z3) Rx(X2) Rz(Z1)`` takes reference to tomogram.
+points are particles. `peet_lists` tells what PEET's table holds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,20 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from eucentric.errors import FormatError, InputError
-from eucentric.io.atomic import write_text_atomic
+from eucentric.errors import InputError
 from eucentric.io.imod_models import read_imod_model, write_imod_model
-from eucentric.io.particle_columns import known_scores, matrices_from_tom, need_file, tom_angles
+from eucentric.io.particle_columns import class_names, class_numbers, need_file
+from eucentric.io.peet_lists import model_of, read_motive_csv, write_motive_csv
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames, tomogram_name
 from eucentric.typing import FloatArray, PathLike
 
 _CORNER = np.array([0.5, 0.5, 0.0])
-_PEET = (
-    "CCC,reserved,reserved,pIndex,wedgeWT,NA,NA,NA,NA,NA,xOffset,yOffset,zOffset,NA,NA,reserved,"
-    "EulerZ(1),EulerZ(3),EulerX(2),reserved"
-)
-_COLUMNS = 20
 
 
 def model_frame(path: PathLike, tomogram: str, frames: TomogramFrames) -> TomogramFrame:
@@ -58,42 +52,52 @@ def write_model_contours(path: PathLike, contours: Mapping[str, Sequence[FloatAr
     write_imod_model(path, objects, frame.size_xyz, frame.voxel_size_angstrom, tuple(contours))
 
 
-def read_imod_particles(path: PathLike, frames: TomogramFrames, tomogram: str | None = None) -> ParticleSet:
+def read_imod_particles(
+    path: PathLike, frames: TomogramFrames, tomogram: str | None = None, *, table: PathLike | None = None
+) -> ParticleSet:
     """Particles of a model, of the tomogram that is named like its file, with PEET's angles where its table lies beside it.
+
+    Parameters
+    ----------
+    path : the model, or PEET's table of one that is found from it (`model_of`)
+    table : PEET's table; that named like the model where None
 
     Raises
     ------
     InputError : no such file, or the size or voxel size of the tomogram is neither known nor in the model
-    FormatError : not a model, or a table of other length
+    FormatError : not a model, or a table of another one
     """
     place = need_file(path)
+    listed = None if table is None else Path(table)
+    if place.suffix.lower() == ".csv":
+        listed, place = place, model_of(place)
     name = tomogram or tomogram_name(place.name)
     frame = model_frame(place, name, frames)
     contours = read_model_contours(place, frame)
     points = np.concatenate([np.zeros((0, 3)), *(p for _, p in contours)])
-    kinds = [kind for kind, p in contours for _ in range(len(p))]
-    table = place.with_suffix(".csv")
-    if not table.is_file():
+    kinds = np.array([kind for kind, p in contours for _ in range(len(p))], dtype=np.str_)
+    listed = listed or place.with_suffix(".csv")
+    if not listed.is_file():
         return ParticleSet.build(name, points, kinds=kinds)
-    try:
-        rows = np.loadtxt(table, delimiter=",", skiprows=1, ndmin=2)
-    except ValueError as error:
-        raise FormatError(f"`{table}` is not a motive list of PEET: {error}.") from error
-    if rows.shape != (len(points), _COLUMNS):
-        raise FormatError(
-            f"`{table}` has {' x '.join(map(str, rows.shape))} numbers; `{place.name}` has {len(points)} points, each with {_COLUMNS}."
-        )
+    rows = read_motive_csv(listed, len(points))
+    named = kinds[rows.points]
     return ParticleSet.build(
         name,
-        points + rows[:, 10:13] * frame.voxel_size_angstrom,
-        rotations=matrices_from_tom(rows[:, 16], rows[:, 17], rows[:, 18]),
-        scores=known_scores(rows[:, 0]),
-        kinds=kinds,
+        points[rows.points] + rows.shifts_px * frame.voxel_size_angstrom,
+        rotations=rows.rotations,
+        scores=rows.scores,
+        kinds=named if any(named) else class_names(rows.classes),
     )
 
 
-def write_imod_particles(path: PathLike, particles: ParticleSet, frames: TomogramFrames) -> None:
+def write_imod_particles(
+    path: PathLike, particles: ParticleSet, frames: TomogramFrames, *, with_table: bool = False
+) -> None:
     """Write the particles of one tomogram as a model with an object a kind, and PEET's table of angles if they have any.
+
+    Parameters
+    ----------
+    with_table : write the table for particles that are not turned too
 
     Raises
     ------
@@ -111,10 +115,6 @@ def write_imod_particles(path: PathLike, particles: ParticleSet, frames: Tomogra
     index = frame.to_index(ordered.positions_angstrom) + _CORNER
     objects = [[index[ordered.kinds == kind]] for kind in kinds]
     write_imod_model(path, objects, frame.size_xyz, frame.voxel_size_angstrom, kinds)
-    if ordered.oriented:
-        rows = np.zeros((len(ordered), _COLUMNS))
-        rows[:, 0] = np.nan_to_num(ordered.scores)
-        rows[:, 3] = np.arange(1, len(ordered) + 1)
-        rows[:, 16], rows[:, 17], rows[:, 18] = tom_angles(ordered.rotations)
-        lines = [_PEET, *(",".join(f"{v:.8g}" for v in row) for row in rows)]
-        write_text_atomic(Path(path).with_suffix(".csv"), "\n".join(lines) + "\n")
+    if ordered.oriented or with_table:
+        numbers = class_numbers(ordered.kinds).tolist()
+        write_motive_csv(Path(path).with_suffix(".csv"), ordered.rotations, ordered.scores, numbers)

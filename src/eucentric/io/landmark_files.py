@@ -88,7 +88,10 @@ def _csv(place: Path) -> dict[str, list[str | None]]:
     if not lines:
         raise FormatError(f"`{place}` is empty; expected a table that begins with such as `{_EXAMPLE}`.")
     separator = max(",;\t", key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=separator))
+    try:
+        rows = list(csv.reader(lines, delimiter=separator))
+    except csv.Error as error:
+        raise FormatError(f"`{place}` is not a table that can be read: {error}. Copy it again.") from error
     head = [name.strip().strip('"').lower() for name in rows[0]]
     for number, row in enumerate(rows[1:], start=1):
         if len(row) != len(head):

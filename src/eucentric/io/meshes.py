@@ -41,17 +41,20 @@ def read_mesh(path: PathLike) -> tuple[FloatArray, NDArray[np.int64]]:
     try:
         vertices, faces = readers[place.suffix.lower()](place.read_bytes())
         points = np.asarray(vertices, dtype=np.float64).reshape(-1, 3)
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        index = _triangles(faces)
+    except (ValueError, IndexError, KeyError, TypeError, StopIteration, ArithmeticError, MemoryError) as error:
         raise FormatError(f"`{place}` is not a mesh that can be read: {type(error).__name__}: {error}.") from error
-    if isinstance(faces, np.ndarray):
-        index = faces.astype(np.int64).reshape(-1, 3)
-    else:
-        index = np.array(
-            [(face[0], face[k], face[k + 1]) for face in faces for k in range(1, len(face) - 1)], dtype=np.int64
-        ).reshape(-1, 3)
     if not len(index) or index.min() < 0 or index.max() >= len(points) or not np.isfinite(points).all():
         raise FormatError(f"`{place}` has no faces, or faces and vertices that do not fit together.")
     return points, index
+
+
+def _triangles(faces: list[list[int]] | NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m, 3), polygons as fans."""
+    if isinstance(faces, np.ndarray):
+        return faces.astype(np.int64).reshape(-1, 3)
+    fans = [(face[0], face[k], face[k + 1]) for face in faces for k in range(1, len(face) - 1)]
+    return np.array(fans, dtype=np.int64).reshape(-1, 3)
 
 
 def write_mesh(
@@ -299,7 +302,10 @@ def _ply(data: bytes) -> tuple[FloatArray, list[list[int]] | NDArray[np.int64]]:
     elements: list[tuple[str, int, list[list[str]]]] = []
     for words in lines:
         if words[:1] == ["element"]:
-            elements.append((words[1], int(words[2]), []))
+            count = int(words[2])
+            if not 0 <= count <= len(body):
+                raise ValueError(f"{count} of {words[1]} do not fit into the file")
+            elements.append((words[1], count, []))
         elif words[:1] == ["property"]:
             elements[-1][2].append(words[1:])
     vertices = np.zeros((0, 3))

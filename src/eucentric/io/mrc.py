@@ -12,7 +12,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,16 +29,20 @@ from eucentric.io.stored_values import (
     Limits,
     StoredType,
     byte_scale,
+    checked_origin,
     checked_voxel_size,
     covering_limits,
     finite_range,
     half_scale,
     sums,
+    true_values,
     whole_numbers,
 )
 from eucentric.typing import PathLike
 
 _HEADER_BYTES = 1024
+_MOST_VOXELS = 2**24  # along an axis: larger sizes are damage
+_BLOCK_BYTES = 2**22
 STORED_TYPES = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2"}
 FOUR_BIT = 101
 IMOD_STAMP = 1146047817
@@ -69,6 +73,8 @@ class MrcHeader:
     axes: tuple[int, int, int]
     """Which of x, y, z (1, 2, 3) the columns, rows and sections of the file run along; already turned to x, y, z."""
     unsigned_bytes: bool
+    origin_angstrom: tuple[float, float, float]
+    """Where the first voxel lies, (x, y, z), with the sign of MRC2014; from `nstart` where the header's origin is 0."""
     findings: tuple[Finding, ...]
 
     @property
@@ -91,11 +97,20 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in {".gz", ".bz2"}
 
 
-def read_unpacked(path: Path, count: int = -1) -> bytes:
-    """The first `count` bytes of a file, packed or not; all of them without `count`."""
+def read_unpacked(path: Path, count: int = -1, *, counted: Callable[[int], None] | None = None) -> bytes:
+    """The first `count` bytes of a file, packed or not; all of them without `count`.
+
+    `counted` is told how many bytes there are in all, which of a packed file are found by unpacking it to its end.
+    """
     try:
         with open_unpacked(path) as file:
-            return file.read(count)
+            first = file.read(count)
+            if counted is not None:
+                total = len(first)
+                while block := file.read(_BLOCK_BYTES):
+                    total += len(block)
+                counted(total)
+            return first
     except FileNotFoundError as error:
         raise InputError(f"`{path}` does not exist. Check the name and the folder.") from error
     except IsADirectoryError as error:
@@ -110,7 +125,7 @@ def read_unpacked(path: Path, count: int = -1) -> bytes:
 
 def _plausible(record: Any) -> bool:
     sizes = [int(record[name]) for name in ("nx", "ny", "nz")]
-    return int(record["mode"]) in (*STORED_TYPES, 3, 4, FOUR_BIT) and all(0 < n < 2**24 for n in sizes)
+    return int(record["mode"]) in (*STORED_TYPES, 3, 4, FOUR_BIT) and all(0 < n < _MOST_VOXELS for n in sizes)
 
 
 def _record(raw: bytes, path: Path) -> tuple[Any, bool]:
@@ -157,6 +172,26 @@ def _voxel_size(record: Any) -> tuple[float, float, float] | None:
     return x, y, z if z > 0 else x
 
 
+def _origin(
+    record: Any, raw: bytes, big_endian: bool, voxel: tuple[float, float, float] | None
+) -> tuple[float, float, float]:
+    """Before the version of MRC2014, IMOD wrote it with the other sign where flag 4 is not set (its `mrcfiles.c`)."""
+    x, y, z = (float(record["origin"][axis]) for axis in "xyz")
+    if not all(abs(v) < 1e9 for v in (x, y, z)):
+        return 0.0, 0.0, 0.0
+    if (x, y, z) != (0.0, 0.0, 0.0):
+        stamp, flags = np.frombuffer(raw[152:160], dtype=">i4" if big_endian else "<i4")
+        turned = int(stamp) == IMOD_STAMP and not int(flags) & 4 and int(record["nversion"]) <= 0
+        return (-x, -y, -z) if turned else (x, y, z)
+    axes = (int(record["mapc"]), int(record["mapr"]), int(record["maps"]))
+    if voxel is None or sorted(axes) != [1, 2, 3]:
+        return 0.0, 0.0, 0.0
+    start = dict(zip(axes, (int(record[name]) for name in ("nxstart", "nystart", "nzstart")), strict=True))
+    if any(abs(n) > _MOST_VOXELS for n in start.values()):
+        return 0.0, 0.0, 0.0
+    return start[1] * voxel[0], start[2] * voxel[1], start[3] * voxel[2]
+
+
 def _axes(record: Any, notes: list[str]) -> tuple[int, int, int]:
     axes = (int(record["mapc"]), int(record["mapr"]), int(record["maps"]))
     if axes == (1, 2, 3):
@@ -170,10 +205,10 @@ def _axes(record: Any, notes: list[str]) -> tuple[int, int, int]:
 
 def _data_offset(record: Any, size: int | None, data_bytes: int, path: Path, notes: list[str]) -> int:
     extra = int(record["nsymbt"])
+    if size is not None and extra and size - _HEADER_BYTES == data_bytes:
+        notes.append(f"says its extended header is {extra} bytes long and has none")
+        return _HEADER_BYTES
     if extra < 0 or (size is not None and _HEADER_BYTES + extra > size):
-        if size is not None and size - _HEADER_BYTES == data_bytes:
-            notes.append(f"says its extended header is {extra} bytes long and has none")
-            return _HEADER_BYTES
         raise FormatError(
             f"`{path}` says that its extended header is {extra:,} bytes long, which the file has no room for. "
             "Copy it again from where it was made."
@@ -250,15 +285,20 @@ def parse_mrc_header(raw: bytes, size: int | None, path: Path, *, unit: str = "s
         data_offset=offset,
         axes=axes,
         unsigned_bytes=mode == 0 and _has_unsigned_bytes(record, raw, big_endian),
+        origin_angstrom=_origin(record, raw, big_endian, voxel_size),
         findings=tuple(Finding(severity="warning", text=f"`{path}` {note}.") for note in notes),
     )
 
 
 def _scale(text: str, path: Path) -> tuple[float, float]:
     parts = text.split(" + ")
-    if len(parts) > 2 or not all(re.fullmatch(r"[0-9.eE+-]+", part) for part in parts):
+    try:
+        numbers = [float(part) for part in parts if re.fullmatch(r"[0-9.eE+-]+", part)]
+    except ValueError:
+        numbers = []
+    if len(parts) > 2 or len(numbers) != len(parts) or not all(map(math.isfinite, numbers)):
         raise FormatError(f"`{path}` names a scale `{text}` that is not a number. The file was changed by hand.")
-    return float(parts[0]), float(parts[1]) if len(parts) == 2 else 0.0
+    return numbers[0], numbers[1] if len(numbers) == 2 else 0.0
 
 
 def read_mrc_header(path: PathLike) -> MrcHeader:
@@ -271,8 +311,9 @@ def read_mrc_header(path: PathLike) -> MrcHeader:
     """
     place = Path(path)
     if is_compressed(place):
-        raw = read_unpacked(place)
-        return parse_mrc_header(raw, len(raw), place)
+        sizes: list[int] = []
+        raw = read_unpacked(place, _HEADER_BYTES, counted=sizes.append)
+        return parse_mrc_header(raw, sizes[0], place)
     raw = read_unpacked(place, _HEADER_BYTES)
     return parse_mrc_header(raw, place.stat().st_size, place)
 
@@ -313,7 +354,7 @@ def read_mrc(path: PathLike, *, as_stored: bool = False) -> tuple[NDArray[Any], 
     stored = (sections, rows, (columns + 1) // 2 if four_bit else columns)
     array: NDArray[Any]
     if is_compressed(place):
-        raw = read_unpacked(place)
+        raw = read_unpacked(place, header.data_offset + math.prod(stored) * number.itemsize)
         array = np.frombuffer(raw, dtype=number, count=math.prod(stored), offset=header.data_offset).reshape(stored)
     else:
         array = np.memmap(place, dtype=number, mode="r", offset=header.data_offset, shape=stored)
@@ -323,24 +364,8 @@ def read_mrc(path: PathLike, *, as_stored: bool = False) -> tuple[NDArray[Any], 
         # Array axis of the file that runs along z, then y, then x.
         array = array.transpose([2 - header.axes.index(axis) for axis in (3, 2, 1)])
     if not as_stored and (header.scale, header.offset) != (1.0, 0.0):
-        array = array.astype(np.float32)
-        array *= np.float32(header.scale)
-        array += np.float32(header.offset)
+        array = true_values(array, header.scale, header.offset)
     return array, header
-
-
-def validate_mrc(path: PathLike) -> list[Finding]:
-    """Everything odd about a file; a file that cannot be read gives one `error`."""
-    try:
-        array, header = read_mrc(path)
-    except (FormatError, InputError) as error:
-        return [Finding(severity="error", text=str(error))]
-    findings = list(header.findings)
-    if array.dtype.kind == "f":
-        broken = sum(int(np.count_nonzero(~np.isfinite(section))) for section in array)
-        if broken:
-            findings.append(Finding(severity="error", text=f"`{path}` holds {broken:,} values that are not numbers."))
-    return findings
 
 
 class MrcSlabWriter:
@@ -358,12 +383,13 @@ class MrcSlabWriter:
     limits : only and always for `int8`: the true values stored as -127 and 127. A label records
         `true value = stored value * scale + offset`, which `read_mrc` applies; values outside are clipped, and
         another label says how many
+    origin_angstrom : (x, y, z) of the first voxel
 
     The least, largest and mean value and the deviation in the header are those of the stored numbers.
 
     Raises
     ------
-    InputError : a voxel size that is not positive, another number type, or limits that do not fit it
+    InputError : a voxel size that is not positive, an origin that is none, another number type, or limits that do not fit it
     ShapeError : a size below 1
 
     Examples
@@ -383,6 +409,7 @@ class MrcSlabWriter:
         labels: Sequence[str] = (),
         is_volume: bool = True,
         limits: Limits | None = None,
+        origin_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         if min(shape) < 1:
             raise ShapeError(
@@ -396,6 +423,7 @@ class MrcSlabWriter:
         kept = [text for text in labels if not text.startswith((_SCALE_LABEL, _CLIPPED_LABEL))]
         self._labels = [text.encode("ascii", "replace")[:80] for text in kept][:7]
         self._is_volume = is_volume
+        self._origin = checked_origin(origin_angstrom)
         self._written = 0
         self._clipped = 0
         self._scale = 1.0
@@ -489,6 +517,7 @@ class MrcSlabWriter:
         record["mapc"], record["mapr"], record["maps"] = 1, 2, 3
         record["ispg"] = _SPACE_GROUP_VOLUME if self._is_volume else 0
         record["nversion"] = 20141
+        record["origin"] = self._origin
         record["map"], record["machst"] = b"MAP ", (0x44, 0x44, 0, 0)
         mean = self._sum / math.prod(self._shape)
         variance = max(self._sum_squares / math.prod(self._shape) - mean * mean, 0.0)
@@ -533,6 +562,7 @@ def write_mrc(
     labels: Sequence[str] = (),
     is_volume: bool = True,
     limits: Limits | None = None,
+    origin_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write an image (y, x), stack or volume (z, y, x) as a whole; parameters as `MrcSlabWriter`.
 
@@ -554,7 +584,8 @@ def write_mrc(
     if dtype == "int8" and limits is None:
         limits = covering_limits(whole, path)
     with MrcSlabWriter(
-        path, shape, voxel_size_angstrom, dtype, labels=labels, is_volume=is_volume, limits=limits
-    ) as writer:
+        path, shape, voxel_size_angstrom, dtype, labels=labels, is_volume=is_volume, limits=limits,
+        origin_angstrom=origin_angstrom,
+    ) as writer:  # fmt: skip
         for start in range(0, shape[0], sections):
             writer.write(whole[start : start + sections])

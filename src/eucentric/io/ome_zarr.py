@@ -1,6 +1,6 @@
 """OME-Zarr 0.5: a volume and its pyramid of coarser copies, in a folder that viewers read piece by piece.
 
-Arrays are (z, y, x) as in the MRC files. Level 0 has its first voxel at 0, as their origin of 0 has; a voxel of a coarser level is the
+Arrays are (z, y, x) as in the MRC files. Level 0 has its first voxel at the origin, 0 as a rule; a voxel of a coarser level is the
 mean of 2 x 2 x 2, so its centre lies half a voxel further, which the level's translation says. Reference: OME-NGFF
 specification 0.5, https://ngff.openmicroscopy.org/0.5/; Moore et al., Histochem. Cell Biol. 160:223 (2023),
 doi:10.1007/s00418-023-02209-1. The scale of stored numbers is kept as CF conventions have it (`scale_factor`, `add_offset`).
@@ -18,10 +18,24 @@ from numpy.typing import NDArray
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding
+from eucentric.io.stored_values import true_values
 from eucentric.typing import PathLike
 
 AXES = ("z", "y", "x")
 OWN_ATTRIBUTE = "eucentric"
+ZARR_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    AttributeError,
+    OSError,
+    RuntimeError,
+    ArithmeticError,
+    NotImplementedError,
+    MemoryError,
+)
+"""What the library raises on damaged metadata and chunks."""
 _ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0, "micrometer": 1e4, "picometer": 0.01, "millimeter": 1e7, "meter": 1e10}
 
 
@@ -63,7 +77,7 @@ def _open_image(path: PathLike) -> tuple[zarr.Group, Mapping[str, Any], Mapping[
         return group, {"version": ome.get("version", image.get("version", "")), **image}, attributes
     except PermissionError as error:
         raise InputError(f"`{place}` cannot be read: permission denied. Ask its owner for the right to.") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except ZARR_DAMAGE as error:
         raise FormatError(
             f"`{place}` is not an OME-Zarr image: {type(error).__name__} {error}. "
             "Give the folder that holds the multiscales metadata, not one of its levels."
@@ -123,11 +137,14 @@ def _level(path: PathLike, level: int) -> tuple[zarr.Array[Any], OmeZarrHeader]:
         )
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ZARR_DAMAGE as error:
         raise FormatError(
             f"The metadata of `{path}` cannot be used: {error}. Write it again with the program that made it."
         ) from error
-    missing = _missing_files(array) if OWN_ATTRIBUTE in attributes else 0
+    try:
+        missing = _missing_files(array) if OWN_ATTRIBUTE in attributes else 0
+    except ZARR_DAMAGE as error:
+        raise FormatError(f"`{path}` is damaged: {error}. Copy it again from where it was made.") from error
     if missing:
         raise FormatError(
             f"`{path}` lacks {missing} of its files for level {level}. Copy it again from where it was made."
@@ -148,6 +165,27 @@ def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     if not isinstance(array, zarr.Array) or array.ndim != 3:
         raise ValueError(f"`{name}` is not an array of three dimensions")
     return array
+
+
+class OpenLevel:
+    """One level of an image, read in parts.
+
+    Parameters
+    ----------
+    path, level : as `read_ome_zarr`, with its errors
+    """
+
+    def __init__(self, path: PathLike, level: int = 0) -> None:
+        self._path, self._level = path, level
+        self._array, self.header = _level(path, level)
+        self.chunk_depth = int(self._array.chunks[0])
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Sections `start` to `stop` (without it) as stored; FormatError where they are damaged."""
+        try:
+            return np.asarray(self._array[start:stop])
+        except ZARR_DAMAGE as error:
+            raise FormatError(f"Level {self._level} of `{self._path}` is damaged: {error}. Copy it again.") from error
 
 
 def read_ome_zarr_header(path: PathLike, level: int = 0) -> OmeZarrHeader:
@@ -177,12 +215,10 @@ def read_ome_zarr(path: PathLike, level: int = 0, *, as_stored: bool = False) ->
     stored, header = _level(path, level)
     try:
         array = np.asarray(stored[...])
-    except (OSError, ValueError, RuntimeError) as error:
+    except ZARR_DAMAGE as error:
         raise FormatError(f"Level {level} of `{path}` is damaged: {error}. Copy it again.") from error
     if not as_stored and (header.scale, header.offset) != (1.0, 0.0):
-        array = array.astype(np.float32)
-        array *= np.float32(header.scale)
-        array += np.float32(header.offset)
+        array = true_values(array, header.scale, header.offset)
     return array, header
 
 
@@ -221,7 +257,7 @@ def _findings_of_level(path: PathLike, level: int) -> list[Finding]:
             broken += int(np.count_nonzero(~np.isfinite(np.asarray(array[start : start + depth]))))
     except FormatError as error:
         return [Finding(severity="error", text=str(error))]
-    except (OSError, ValueError, RuntimeError) as error:
+    except ZARR_DAMAGE as error:
         return [Finding(severity="error", text=f"Level {level} of `{path}` is damaged: {error}. Copy it again.")]
     if broken:
         text = f"Level {level} of `{path}` holds {broken:,} values that are not numbers."

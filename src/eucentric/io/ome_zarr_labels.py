@@ -13,7 +13,7 @@ import zarr
 from numpy.typing import NDArray
 
 from eucentric.errors import FormatError, ShapeError
-from eucentric.io.ome_zarr import AXES, read_ome_zarr_header
+from eucentric.io.ome_zarr import AXES, ZARR_DAMAGE, read_ome_zarr_header
 from eucentric.io.ome_zarr_writer import atomic_folder, level_shapes
 from eucentric.io.stored_values import checked_voxel_size
 from eucentric.typing import PathLike
@@ -81,21 +81,26 @@ def write_ome_zarr_labels(path: PathLike, labels: NDArray[np.integer], voxel_siz
 
 
 def label_names_of_image(path: PathLike) -> tuple[str, ...]:
-    """Names in the `labels` group of an OME-Zarr image; none where it has none."""
+    """Names in the `labels` group of an OME-Zarr image; none where it has none. FormatError where it is damaged."""
     place = Path(path) / _GROUP
     if not any((place / name).is_file() for name in ("zarr.json", ".zgroup")):
         return ()
-    attributes = zarr.open_group(place, mode="r").attrs.asdict()
-    ome = attributes.get("ome", attributes)
-    names = ome.get(_GROUP, []) if isinstance(ome, dict) else []
-    return tuple(str(name) for name in names)
+    try:
+        attributes = zarr.open_group(place, mode="r").attrs.asdict()
+        ome = attributes.get("ome", attributes)
+        names = ome.get(_GROUP, []) if isinstance(ome, dict) else []
+        return tuple(str(name) for name in names)
+    except ZARR_DAMAGE as error:
+        raise FormatError(
+            f"`{place}` is damaged: {type(error).__name__} {str(error)[:100]}. Copy it again from where it was made."
+        ) from error
 
 
 def is_label_image(path: PathLike) -> bool:
     """Whether the folder itself says that it holds labels and no densities."""
     try:
         attributes = zarr.open_group(Path(path), mode="r").attrs.asdict()
-    except (ValueError, OSError, KeyError):
+    except ZARR_DAMAGE:
         return False
     ome = attributes.get("ome", attributes)
     return isinstance(ome, dict) and "image-label" in ome

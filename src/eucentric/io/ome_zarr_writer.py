@@ -23,6 +23,7 @@ from eucentric.io.stored_values import (
     Limits,
     StoredType,
     byte_scale,
+    checked_origin,
     checked_voxel_size,
     covering_limits,
     finite_range,
@@ -166,6 +167,7 @@ class OmeZarrSlabWriter:
     labels : lines kept with the image
     limits : only and always for `int8`: the true values stored as -127 and 127; values outside are clipped and counted
     chunk : side of the cubes that a viewer loads one by one, voxels
+    origin_angstrom : (x, y, z) of the first voxel
 
     Raises
     ------
@@ -189,6 +191,7 @@ class OmeZarrSlabWriter:
         labels: Sequence[str] = (),
         limits: Limits | None = None,
         chunk: int = 64,
+        origin_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> None:
         if min(shape) < 1:
             raise ShapeError(
@@ -202,6 +205,7 @@ class OmeZarrSlabWriter:
         self._voxel_size = checked_voxel_size(voxel_size_angstrom)
         self._number = np.dtype(dtype)
         self._labels = list(labels)
+        self._origin = checked_origin(origin_angstrom)
         self._chunk = chunk
         self._written = 0
         self._clipped = 0
@@ -300,7 +304,9 @@ class OmeZarrSlabWriter:
             # A side of one voxel is not halved.
             factors = [2.0 ** min(index, math.ceil(math.log2(n))) for n in self._shape]
             scale = [v * f for v, f in zip(voxel_zyx, factors, strict=True)]
-            translation = [v * (f - 1.0) / 2.0 for v, f in zip(voxel_zyx, factors, strict=True)]
+            translation = [
+                o + v * (f - 1.0) / 2.0 for o, v, f in zip(self._origin[::-1], voxel_zyx, factors, strict=True)
+            ]
             steps = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
             datasets.append({"path": level.array.basename, "coordinateTransformations": steps})
         axes = [{"name": name, "type": "space", "unit": "angstrom"} for name in AXES]
@@ -355,6 +361,7 @@ def write_ome_zarr(
     labels: Sequence[str] = (),
     limits: Limits | None = None,
     chunk: int = 64,
+    origin_angstrom: Sequence[float] = (0.0, 0.0, 0.0),
 ) -> None:
     """Write a volume (z, y, x) as a whole; parameters as `OmeZarrSlabWriter`.
 
@@ -373,6 +380,13 @@ def write_ome_zarr(
         limits = covering_limits(array, path)
     shape = (array.shape[0], array.shape[1], array.shape[2])
     with OmeZarrSlabWriter(
-        path, shape, voxel_size_angstrom, dtype, labels=labels, limits=limits, chunk=chunk
+        path,
+        shape,
+        voxel_size_angstrom,
+        dtype,
+        labels=labels,
+        limits=limits,
+        chunk=chunk,
+        origin_angstrom=origin_angstrom,
     ) as writer:
         writer.write(array)

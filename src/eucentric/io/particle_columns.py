@@ -1,9 +1,11 @@
 """What readers and writers of particle lists share: numbers of classes and tomograms, and Euler angles of TOM and its heirs."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation as _ScipyRotation
 
@@ -13,6 +15,9 @@ from eucentric.io.atomic import write_text_atomic
 from eucentric.models.particles import Texts
 from eucentric.models.tomogram_frames import tomogram_name
 from eucentric.typing import FloatArray, PathLike
+
+_MOST_CLASSES = 1e15
+_DIGITS = 15  # of a number of a tomogram: more are no number of anything
 
 
 def need_file(path: PathLike) -> Path:
@@ -48,29 +53,61 @@ def zxz_angles(matrices: FloatArray) -> FloatArray:
 
 
 def nearest_rotations(matrices: FloatArray) -> FloatArray:
-    """Rotations nearest to matrices that were rounded in a file."""
+    """Rotations nearest to matrices that were rounded in a file; FormatError where one is mirrored, flat or not of numbers."""
     if not len(matrices):
         return np.zeros((0, 3, 3))
-    return np.asarray(_ScipyRotation.from_matrix(matrices).as_matrix(), dtype=np.float64)
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(_ScipyRotation.from_matrix(matrices).as_matrix(), dtype=np.float64)
+    except (ValueError, np.linalg.LinAlgError) as error:
+        raise FormatError(f"A matrix of a particle is no rotation: {str(error)[:120]}. Correct the file.") from error
 
 
 def class_numbers(kinds: Texts) -> NDArray[np.int64]:
     """Numbers for programs that number classes: the kinds where they are numbers, else their alphabetic order; 0 for none."""
-    names = sorted({str(k) for k in kinds} - {""})
+    found, codes = grouped(kinds)
+    names = sorted(set(found) - {""})
     numbered = all(name.isdecimal() for name in names)
     lookup = {name: int(name) if numbered else place for place, name in enumerate(names, 1)} | {"": 0}
-    return np.array([lookup[str(kind)] for kind in kinds], dtype=np.int64)
+    return np.array([lookup[name] for name in found], dtype=np.int64)[codes]
 
 
 def class_names(numbers: ArrayLike) -> Texts:
     """Kinds of numbered classes; empty for 0."""
-    return np.array([str(round(n)) if round(n) else "" for n in np.asarray(numbers, dtype=np.float64)], dtype=np.str_)
+    values = np.asarray(numbers, dtype=np.float64)
+    if not (np.abs(values) < _MOST_CLASSES).all():
+        raise FormatError("The class of a particle is no number that a class can have. Correct the file.")
+    codes, found = pd.factorize(values, use_na_sentinel=False)
+    return np.array([str(round(n)) if round(n) else "" for n in found.tolist()], dtype=np.str_)[codes]
 
 
 def known_scores(column: ArrayLike) -> FloatArray:
     """Scores of programs that write 0 where there is none: NaN if all are 0."""
     scores = np.array(column, dtype=np.float64)
     return scores if scores.any() else np.full(scores.shape, np.nan)
+
+
+def grouped(names: Texts) -> tuple[list[str], NDArray[np.int64]]:
+    """Different names in the order of the first of each, and (n,) which of them each is; fast for long lists."""
+    codes, found = pd.factorize(np.asarray(names).astype(object))
+    return [str(name) for name in found], codes.astype(np.int64)
+
+
+def need_finite(values: FloatArray, what: str, place: object) -> FloatArray:
+    """The values, where all are finite.
+
+    Raises
+    ------
+    FormatError : NaN or infinite ones, with the first row that has one
+    """
+    good = np.atleast_1d(np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
+    if not good.all():
+        bad = np.flatnonzero(~good)
+        raise FormatError(
+            f"{len(bad)} of {len(good)} rows of `{place}` have {what} that are NaN, infinite or missing; the first is row "
+            f"{bad[0] + 1}. Leave these rows out, or mend them."
+        )
+    return values
 
 
 def names_file(path: PathLike) -> Path:
@@ -89,11 +126,15 @@ def read_tomogram_numbers(path: PathLike) -> dict[int, str]:
     """
     place = need_file(path)
     names: dict[int, str] = {}
-    for line in place.read_text(encoding="utf-8").splitlines():
+    try:
+        lines = place.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise FormatError(f"`{place}` is not a text of numbers and names: {error}.") from error
+    for line in lines:
         parts = line.split(None, 1)
         if not parts:
             continue
-        if len(parts) != 2 or not parts[0].isdecimal():
+        if len(parts) != 2 or not parts[0].isdecimal() or len(parts[0]) > _DIGITS:
             raise FormatError(
                 f"`{place}` has the line `{line.strip()[:80]}`; expected a number and the name of a tomogram."
             )
@@ -116,9 +157,14 @@ def numbered_names(path: PathLike, given: Mapping[int, str]) -> dict[int, str]:
 def number_table(path: Path, delimiter: str | None, columns: int) -> FloatArray:
     """(row, column) of a text file of numbers without header; FormatError where it is not one."""
     try:
-        table = np.loadtxt(path, ndmin=2, delimiter=delimiter)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an empty file
+            table = np.loadtxt(path, ndmin=2, delimiter=delimiter)
     except ValueError as error:
-        raise FormatError(f"`{path}` is not a table of numbers: {error}.") from error
+        why = str(error).split(";")[0].rstrip(".")  # behind it stand words for programmers
+        raise FormatError(
+            f"`{path}` is not a table of numbers: {why}. Expected as many numbers in every row."
+        ) from error
     if table.size and table.shape[1] < columns:
         raise FormatError(f"`{path}` has {table.shape[1]} columns; expected {columns} or more.")
     return np.asarray(table.reshape(-1, max(columns, table.shape[-1])), dtype=np.float64)

@@ -1,46 +1,147 @@
 """Lists of particles in every format that is known: which one a file has, reading and writing, and grids of tomograms."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.copick import read_copick, write_copick
 from eucentric.io.dynamo import read_dynamo_table, write_dynamo_table
+from eucentric.io.eman2_particles import read_eman2_particles, write_eman2_particles
+from eucentric.io.emclarity_particles import read_emclarity_particles, write_emclarity_particles
+from eucentric.io.exchange.warp_population import read_warp_species
+from eucentric.io.guarded import reading
 from eucentric.io.imod_particles import read_imod_particles, write_imod_particles
 from eucentric.io.motive_lists import read_motive_list, read_stopgap, write_motive_list, write_stopgap
-from eucentric.io.mrc import read_mrc_header
+from eucentric.io.optimisation_sets import PARTICLES_FILE, read_optimisation_particles, write_optimisation_set
 from eucentric.io.particle_columns import need_file, read_tomogram_numbers
+from eucentric.io.peet import read_peet, write_peet
+from eucentric.io.plain_particles import (
+    PlainWords,
+    need_words,
+    read_plain_particles,
+    says_how_it_is_meant,
+    write_plain_particles,
+)
+from eucentric.io.portal_annotations import read_portal_annotations, write_portal_annotations
 from eucentric.io.pytom_particles import read_pytom_star, read_pytom_xml, write_pytom_star, write_pytom_xml
-from eucentric.io.relion_particles import (
-    read_relion_particles,
+from eucentric.io.relion_particles import PIXEL, WARP_ENDING, read_relion_particles, write_relion_particles
+from eucentric.io.relion_pixel_particles import (
+    read_warp_normalized_particles,
+    write_relion3_particles,
     write_relion4_particles,
-    write_relion_particles,
+    write_relion31_particles,
+    write_warp_normalized_particles,
     write_warp_particles,
 )
-from eucentric.io.star import read_star, read_star_text
+from eucentric.io.scipion_particles import read_scipion_particles, write_scipion_particles
+from eucentric.io.star import read_star_columns
+from eucentric.io.tomogram_tables import read_tomogram_frames
+from eucentric.io.xmipp_particles import read_xmipp_particles, write_xmipp_particles
 from eucentric.models.particles import ParticleSet
-from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames, tomogram_name
+from eucentric.models.tomogram_frames import TomogramFrames
 from eucentric.typing import PathLike
 
-PARTICLE_FORMATS: Mapping[str, str] = {
-    "relion5": ".star",
-    "relion4": ".star",
-    "warp": ".star",
-    "pytom": ".star",
-    "pytom-xml": ".xml",
-    "dynamo": ".tbl",
-    "stopgap": ".star",
-    "em": ".em",
-    "imod": ".mod",
-    "copick": ".json",
+__all__ = [
+    "IN_PIXELS_OF_IMAGES",
+    "ONE_TOMOGRAM",
+    "PARTICLE_FORMATS",
+    "known_format",
+    "particle_format",
+    "read_particles",
+    "read_tomogram_frames",
+    "with_numbers",
+    "write_particles",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Format:
+    """A kind of particle lists."""
+
+    ending: str
+    """Of its files as they are written."""
+    read: Callable[[PathLike, TomogramFrames], ParticleSet]
+    write: Callable[[PathLike, ParticleSet, TomogramFrames], object] | None = None
+    """None of formats that are only read."""
+    others: tuple[str, ...] = ()
+    """Further endings that it has elsewhere."""
+    of_images: bool = False
+    """Its pixels are those of the tilt images, not voxels of a tomogram."""
+    one: str = ""
+    """`tomogram`, or `kind` of a tomogram, of which a file holds one; `all` where a folder is written as a whole."""
+
+
+def _write_relion5(path: PathLike, particles: ParticleSet, frames: TomogramFrames) -> None:
+    sizes = {n: f.voxel_size_angstrom for n, f in frames.by_name.items()}
+    write_relion_particles(path, particles, pixel_sizes_angstrom=sizes or None)
+
+
+def _write_emclarity(path: PathLike, particles: ParticleSet, frames: TomogramFrames) -> list[Path]:
+    """With the binning of the voxels against the pixels of the images, where the particles know these."""
+    pixel = particles.columns.get(PIXEL, np.zeros(0))
+    ratio = np.unique(np.round(frames.voxel_sizes(particles.tomograms) / pixel, 3)) if len(pixel) else np.zeros(0)
+    if len(ratio) != 1 or not np.isfinite(ratio[0]):
+        raise InputError(
+            "A table of emClarity has the binning of its volumes, and the pixel size of the tilt images is not known of these "
+            "particles. Give --tomograms TABLE with rlnTomoTiltSeriesPixelSize."
+        )
+    if abs(ratio[0] - round(ratio[0])) > _WHOLE_BINNING:
+        raise InputError(f"emClarity's volumes are binned by whole numbers, and these by {ratio[0]:g}. Bin them anew.")
+    return write_emclarity_particles(path, particles, frames, round(float(ratio[0])))
+
+
+_FORMATS: dict[str, _Format] = {
+    "relion5": _Format(ending=".star", read=read_relion_particles, write=_write_relion5, of_images=True),
+    "relion4": _Format(ending=".star", read=read_relion_particles, write=write_relion4_particles, of_images=True),
+    "relion31": _Format(ending=".star", read=read_relion_particles, write=write_relion31_particles),
+    "relion3": _Format(ending=".star", read=read_relion_particles, write=write_relion3_particles),
+    "optimisation-set": _Format(
+        ending=".star", read=read_optimisation_particles, write=write_optimisation_set, of_images=True
+    ),
+    "warp": _Format(ending=".star", read=read_relion_particles, write=write_warp_particles),
+    "warp-normalized": _Format(
+        ending=".star", read=read_warp_normalized_particles, write=write_warp_normalized_particles
+    ),
+    "pytom": _Format(ending=".star", read=read_pytom_star, write=write_pytom_star),
+    "pytom-xml": _Format(ending=".xml", read=read_pytom_xml, write=write_pytom_xml),
+    "dynamo": _Format(ending=".tbl", read=read_dynamo_table, write=write_dynamo_table),
+    "stopgap": _Format(ending=".star", read=read_stopgap, write=write_stopgap),
+    "em": _Format(ending=".em", read=read_motive_list, write=write_motive_list),
+    "imod": _Format(ending=".mod", read=read_imod_particles, write=write_imod_particles, one="tomogram"),
+    "copick": _Format(ending=".json", read=read_copick, write=write_copick, one="kind"),
+    "peet": _Format(ending=".prm", read=read_peet, write=write_peet),
+    "eman2": _Format(ending=".lst", read=read_eman2_particles, write=write_eman2_particles, others=(".json", ".hdf")),
+    "xmipp": _Format(ending=".xmd", read=read_xmipp_particles, write=write_xmipp_particles),
+    "scipion": _Format(ending=".sqlite", read=read_scipion_particles, write=write_scipion_particles),
+    "emclarity": _Format(ending=".csv", read=read_emclarity_particles, write=_write_emclarity, one="all"),
+    "portal": _Format(ending=".ndjson", read=read_portal_annotations, write=write_portal_annotations, one="all"),
+    "warp-species": _Format(ending=".species", read=read_warp_species),
+    "plain": _Format(
+        ending=".txt",
+        read=read_plain_particles,
+        write=write_plain_particles,
+        others=(".csv", ".coords"),
+        one="tomogram",
+    ),
 }
+PARTICLE_FORMATS: Mapping[str, str] = MappingProxyType({name: form.ending for name, form in _FORMATS.items()})
 """Name -> the ending of its files."""
-IN_PIXELS_OF_IMAGES = frozenset({"relion5", "relion4"})
+_WHOLE_BINNING = 0.02
+PLAIN_ENDINGS = frozenset({_FORMATS["plain"].ending, *_FORMATS["plain"].others})
+"""Of texts with plain numbers."""
+READ_ONLY = frozenset(name for name, form in _FORMATS.items() if form.write is None)
+"""Formats that nothing is written in."""
+IN_PIXELS_OF_IMAGES = frozenset(name for name, form in _FORMATS.items() if form.of_images)
 """Formats whose pixels are those of the tilt images, not voxels of a tomogram."""
-ONE_TOMOGRAM = frozenset({"imod", "copick"})
+ONE_TOMOGRAM = frozenset(name for name, form in _FORMATS.items() if form.one)
 """Formats whose files hold one tomogram: several files go into a folder."""
+_FEW_FOR_A_GUESS = 3
+_EMCLARITY_COLUMNS = 26
 
 
 def particle_format(path: PathLike) -> str:
@@ -54,34 +155,85 @@ def particle_format(path: PathLike) -> str:
     place = need_file(path)
     ending = place.suffix.lower()
     if ending == ".star":
-        columns = {label for table in read_star_text(place).values() for label in table}
-        if {"tomo_num", "orig_x", "the"} <= columns:
-            return "stopgap"
-        if "rlnCenteredCoordinateXAngst" in columns:
-            return "relion5"
-        if "rlnCoordinateX" in columns:
-            if {"rlnLCCmax", "rlnDetectorPixelSize", "rlnMicrographName"} <= columns:
-                return "pytom"
-            return "relion4" if "rlnTomoName" in columns else "warp"
+        return _star_format(place)
+    if ending == ".csv" and (other := _csv_format(place)) is not None:
+        return other
+    if ending in PLAIN_ENDINGS:
+        if not says_how_it_is_meant(place):
+            need_words(PlainWords(), place)
+        return "plain"
+    if ending == ".json":
+        return "eman2" if _json_of_eman2(place) else "copick"
+    found = [name for name, form in _FORMATS.items() if ending in (form.ending, *form.others)]
+    if not found:
+        endings = sorted({e for form in _FORMATS.values() for e in (form.ending, *form.others)})
+        raise FormatError(f"`{place.name}` is of no kind that is known. Expected one of {', '.join(endings)}.")
+    return found[0]
+
+
+def _star_format(place: Path) -> str:
+    blocks = read_star_columns(place)
+    columns = {label for table in blocks.values() for label in table}
+    if PARTICLES_FILE in columns:
+        return "optimisation-set"
+    if {"tomo_num", "orig_x", "the"} <= columns:
+        return "stopgap"
+    if "rlnCenteredCoordinateXAngst" in columns:
+        return "relion5"
+    if {"wrpSourceName", "wrpCoordinateX1"} <= columns:
+        return "warp-species"
+    if "rlnCoordinateX" not in columns:
         raise FormatError(
             f"`{place}` is a STAR file without particles: none of its tables has coordinates that are known."
         )
-    found = [name for name, its in PARTICLE_FORMATS.items() if its == ending and ending != ".star"]
-    if not found:
+    if {"rlnLCCmax", "rlnDetectorPixelSize", "rlnMicrographName"} <= columns:
+        return "pytom"
+    if "rlnTomoName" in columns:
+        return "relion4"
+    table = next(t for t in blocks.values() if "rlnCoordinateX" in t)
+    names = table.texts("rlnMicrographName") if "rlnMicrographName" in table else np.zeros(0, dtype=np.str_)
+    if len(names) and not np.char.endswith(names, WARP_ENDING).all():
+        return "relion31" if "optics" in blocks else "relion3"
+    places = [table.numbers(f"rlnCoordinate{a}") for a in "XYZ" if f"rlnCoordinate{a}" in table]
+    if len(names) >= _FEW_FOR_A_GUESS and all(((p >= 0) & (p <= 1)).all() for p in places):
         raise FormatError(
-            f"`{place.name}` is of no kind that is known. Expected one of {', '.join(sorted(set(PARTICLE_FORMATS.values())))}."
+            f"All coordinates of `{place}` are between 0 and 1. Are they parts of the tomogram, as Warp takes them with "
+            "--normalized_coords? Then give --from warp-normalized, and for voxels --from warp."
         )
-    return found[0]
+    return "warp"
+
+
+def _csv_format(place: Path) -> str | None:
+    """PEET's lists begin with names, emClarity's have 26 numbers a peak with blanks between; others are plain."""
+    with place.open(encoding="utf-8", errors="replace") as file:
+        first = next((line for line in file if line.strip() and not line.startswith("#")), "")
+    if first.startswith("CCC"):
+        return "peet"
+    return "emclarity" if len(first.split()) >= _EMCLARITY_COLUMNS and "," not in first else None
+
+
+def _json_of_eman2(place: Path) -> bool:
+    try:
+        document = json.loads(place.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and bool(document) and not {"pickable_object_name", "run_name"} & set(document)
 
 
 def known_format(name: str) -> str:
     """The name itself; InputError where no format is called so."""
-    if name not in PARTICLE_FORMATS:
+    if name not in _FORMATS:
         raise InputError(f"There is no format `{name}`. Expected one of {', '.join(PARTICLE_FORMATS)}.")
     return name
 
 
-def read_particles(path: PathLike, frames: TomogramFrames | None = None, format_name: str | None = None) -> ParticleSet:
+def read_particles(
+    path: PathLike,
+    frames: TomogramFrames | None = None,
+    format_name: str | None = None,
+    *,
+    words: PlainWords | None = None,
+) -> ParticleSet:
     """Particles of a file, or of all files of a folder, of any known format.
 
     Parameters
@@ -89,6 +241,7 @@ def read_particles(path: PathLike, frames: TomogramFrames | None = None, format_
     path : file, or folder of files with one ending
     frames : grids of the tomograms; not needed for RELION-5's tables
     format_name : one of `PARTICLE_FORMATS`; found from the file where None
+    words : how plain numbers are meant
 
     Raises
     ------
@@ -96,125 +249,80 @@ def read_particles(path: PathLike, frames: TomogramFrames | None = None, format_
     FormatError : a file that is not of the format
     """
     place, grids = Path(path), frames or TomogramFrames()
-    if place.is_dir():
-        endings = {PARTICLE_FORMATS[known_format(format_name)]} if format_name else {".mod", ".json"}
+    if place.is_dir() and format_name != "portal":
+        if format_name:
+            form = _FORMATS[known_format(format_name)]
+            endings = {form.ending, *form.others}
+        else:
+            endings = {".mod", ".json"}
         files = sorted(f for f in place.iterdir() if f.suffix.lower() in endings)
         if not files:
             raise InputError(f"`{place}` holds no file of particles ({', '.join(sorted(endings))}).")
-        return ParticleSet.concatenate([read_particles(f, grids, format_name) for f in files])
-    name = known_format(format_name) if format_name else particle_format(place)
-    if name in ("relion5", "relion4", "warp"):
-        return read_relion_particles(place, grids)
-    readers = {
-        "pytom": read_pytom_star,
-        "pytom-xml": read_pytom_xml,
-        "dynamo": read_dynamo_table,
-        "stopgap": read_stopgap,
-        "em": read_motive_list,
-        "imod": read_imod_particles,
-        "copick": read_copick,
-    }
-    return readers[name](place, grids)
+        return ParticleSet.concatenate([read_particles(f, grids, format_name, words=words) for f in files])
+    told = words is not None and words.told and place.suffix.lower() in PLAIN_ENDINGS
+    name = known_format(format_name) if format_name else "plain" if told else particle_format(place)
+    with reading(place):
+        if name == "plain":
+            return read_plain_particles(place, grids, words)
+        return _FORMATS[name].read(place, grids)
 
 
 def write_particles(
-    path: PathLike, particles: ParticleSet, format_name: str, frames: TomogramFrames | None = None
+    path: PathLike,
+    particles: ParticleSet,
+    format_name: str,
+    frames: TomogramFrames | None = None,
+    *,
+    words: PlainWords | None = None,
+    tomograms: PathLike | None = None,
 ) -> list[Path]:
     """Write particles; the files made.
 
     A format of one tomogram a file gets a folder with a file for each (copick: and each kind), unless `path` has the ending of
     the format and the particles are of one.
 
+    Parameters
+    ----------
+    words : how plain numbers are meant; A from the centre and RELION's angles where None
+    tomograms : the table that an optimisation set names; one of sizes is made where None
+
     Raises
     ------
-    InputError : an unknown format, or a tomogram of unknown size
+    InputError : an unknown format, one that is only read, or a tomogram of unknown size
     BackendError : the disk is full
     """
     place, grids, name = Path(path), frames or TomogramFrames(), known_format(format_name)
-    if name in ONE_TOMOGRAM and place.suffix.lower() != PARTICLE_FORMATS[name]:
-        made = []
-        for tomogram in particles.tomogram_names:
-            part = particles.in_tomogram(tomogram)
-            if name == "imod":
-                made += write_particles(place / f"{tomogram}.mod", part, name, grids)
-                continue
-            for kind in sorted({str(k) for k in part.kinds}):
-                file = place / f"{tomogram}_{kind or 'particle'}.json"
-                made += write_particles(file, part.select(part.kinds == kind), name, grids)
-        return made
-    if name == "relion5":
-        sizes = {n: f.voxel_size_angstrom for n, f in grids.by_name.items()}
-        write_relion_particles(place, particles, pixel_sizes_angstrom=sizes or None)
+    form = _FORMATS[name]
+    if form.write is None:
+        raise InputError(f"Lists of {name} are read, not written. Give another format: relion5, dynamo, or see --help.")
+    if form.one in ("tomogram", "kind") and place.suffix.lower() not in (form.ending, *form.others):
+        return [
+            file
+            for target, part in _parts(place, particles, form)
+            for file in write_particles(target, part, name, grids, words=words)
+        ]
+    if name == "plain":
+        write_plain_particles(place, particles, grids, words)
         return [place]
-    writers = {
-        "relion4": write_relion4_particles,
-        "warp": write_warp_particles,
-        "pytom": write_pytom_star,
-        "pytom-xml": write_pytom_xml,
-        "dynamo": write_dynamo_table,
-        "stopgap": write_stopgap,
-        "em": write_motive_list,
-        "imod": write_imod_particles,
-        "copick": write_copick,
-    }
-    writers[name](place, particles, grids)
-    return [place]
+    if name == "optimisation-set":
+        return write_optimisation_set(place, particles, grids, tomograms)
+    made = form.write(place, particles, grids)
+    return [Path(one) for one in made] if isinstance(made, list | tuple) else [place]
 
 
-def read_tomogram_frames(path: PathLike, *, of_images: bool = False) -> TomogramFrames:
-    """Grids of tomograms, from a table of tilt series or tomograms (ours or RELION's), or from one tomogram's own header.
-
-    Parameters
-    ----------
-    path : `.star` with rlnTomoName, rlnTomoSizeX/Y/Z and rlnTomoTiltSeriesPixelSize, or `.mrc`
-    of_images : in pixels of the tilt images; else in voxels of the reconstructions, where the table has them
-
-    Raises
-    ------
-    InputError : no such file
-    FormatError : a table without sizes
-    """
-    place = need_file(path)
-    if place.suffix.lower() != ".star":
-        header = read_mrc_header(place)
-        if header.voxel_size_angstrom is None:
-            raise FormatError(f"`{place}` does not tell its voxel size. Give --tomogram-size X Y Z and --pixel-size.")
-        z, y, x = header.shape
-        return TomogramFrames(
-            by_name={
-                tomogram_name(place.name): TomogramFrame(
-                    voxel_size_angstrom=header.voxel_size_angstrom[0], size_xyz=(x, y, z)
-                )
-            }
-        )
-    size = tuple(f"rlnTomoSize{a}" for a in "XYZ")
-    block = next(
-        (b for b, t in read_star_text(place).items() if "rlnTomoName" in t and all(s in t for s in size)), None
-    )
-    if block is None:
-        raise FormatError(f"`{place}` has no table with rlnTomoName and {', '.join(size)}.")
-    table, names = read_star(place)[block], read_star_text(place)[block]["rlnTomoName"]
-    own = tuple(f"eucTomogramSize{a}" for a in "XYZ")
-    frames: dict[str, TomogramFrame] = {}
-    for row, name in enumerate(names):
-        pixel = (
-            float(table["rlnTomoTiltSeriesPixelSize"][row]) if "rlnTomoTiltSeriesPixelSize" in table else float("nan")
-        )
-        shape = np.array([float(table[s][row]) for s in size])
-        if not of_images and all(s in table for s in (*own, "eucTomogramVoxelSizeAngst")):
-            values = np.array([float(table[s][row]) for s in own])
-            if np.isfinite(values).all():
-                shape, pixel = values, float(table["eucTomogramVoxelSizeAngst"][row])
-        elif not of_images and "rlnTomoTomogramBinning" in table:
-            binning = float(table["rlnTomoTomogramBinning"][row])
-            shape, pixel = np.round(shape / binning), pixel * binning
-        if not (np.isfinite(shape).all() and np.isfinite(pixel)):
+def _parts(folder: Path, particles: ParticleSet, form: _Format) -> list[tuple[Path, ParticleSet]]:
+    """Files of a folder, with the particles of one tomogram, or one kind of it, each."""
+    out = []
+    for tomogram in particles.tomogram_names:
+        part = particles.in_tomogram(tomogram)
+        if form.one == "tomogram":
+            out.append((folder / f"{tomogram}{form.ending}", part))
             continue
-        x, y, z = (round(float(n)) for n in shape)
-        frames[tomogram_name(name or "")] = TomogramFrame(voxel_size_angstrom=pixel, size_xyz=(x, y, z))
-    if not frames:
-        raise FormatError(f"`{place}` gives neither sizes nor pixel sizes of tomograms.")
-    return TomogramFrames(by_name=frames)
+        out += [
+            (folder / f"{tomogram}_{kind or 'particle'}{form.ending}", part.select(part.kinds == kind))
+            for kind in sorted({str(k) for k in part.kinds})
+        ]
+    return out
 
 
 def with_numbers(frames: TomogramFrames, path: PathLike) -> TomogramFrames:

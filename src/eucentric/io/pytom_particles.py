@@ -7,15 +7,18 @@ STAR: rlnCoordinateX/Y/Z in voxels of rlnDetectorPixelSize (A) counted from 0, t
 score is rlnLCCmax (`extract.py`). With its RELION-5 option it writes centred coordinates, which `relion_particles` reads.
 """
 
+import math
+from pathlib import Path
 from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 
 from eucentric.errors import FormatError
 from eucentric.geometry import Rotation
-from eucentric.io.atomic import write_text_atomic
-from eucentric.io.particle_columns import known_scores, matrices_from_tom, need_file, tom_angles
-from eucentric.io.star import read_star, read_star_text, write_star
+from eucentric.io.atomic import atomic_path
+from eucentric.io.particle_columns import grouped, known_scores, matrices_from_tom, need_file, need_finite, tom_angles
+from eucentric.io.star import Column, read_star_columns, write_star
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrames, tomogram_name
 from eucentric.typing import PathLike
@@ -34,40 +37,51 @@ def read_pytom_xml(path: PathLike, frames: TomogramFrames) -> ParticleSet:
     FormatError : not such a list, or a value missing or not a number
     """
     place = need_file(path)
+    names: list[str] = []
+    kinds: list[str] = []
+    rows: list[tuple[float, ...]] = []
     try:
-        root = ElementTree.parse(place).getroot()
-    except ElementTree.ParseError as error:
-        raise FormatError(f"`{place}` is not XML that can be read: {error}.") from error
-    if root.tag != "ParticleList":
-        raise FormatError(f"`{place}` is not a list of particles: it holds <{root.tag}>; expected <ParticleList>.")
-    names, index, angles, scores, kinds = [], [], [], [], []
-    for number, one in enumerate(root.iter("Particle"), 1):
-        try:
-            names.append(_tomogram(one))
-            pick, shift = one.find("PickPosition"), one.find("Shift")
-            if pick is None:
-                raise KeyError("PickPosition")
-            moved = [float(shift.get(a, "0")) if shift is not None else 0.0 for a in "XYZ"]
-            index.append([float(pick.attrib[a]) + m for a, m in zip("XYZ", moved, strict=True)])
-            turn = one.find("Rotation")
-            angles.append([float(turn.attrib[a]) if turn is not None else 0.0 for a in ("Z1", "Z2", "X")])
-            score = one.find("Score")
-            scores.append(float(score.get("Value") or "nan") if score is not None else float("nan"))
-            group = one.find("Class")
-            kinds.append(group.get("Name", "") if group is not None else "")
-        except (KeyError, ValueError) as error:
-            raise FormatError(
-                f"Particle {number} of `{place}` lacks a value, or has one that is no number: {error}."
-            ) from error
-    tomograms = np.array(names, dtype=np.str_)
-    turns = np.array(angles).reshape(-1, 3)
+        parts = ElementTree.iterparse(place, events=("start", "end"))
+        root = next(parts)[1]
+        if root.tag != "ParticleList":
+            raise FormatError(f"`{place}` is not a list of particles: it holds <{root.tag}>; expected <ParticleList>.")
+        for event, one in parts:
+            if event == "end" and one.tag == "Particle":
+                name, kind, row = _particle(one, len(rows) + 1, place)
+                names.append(name)
+                kinds.append(kind)
+                rows.append(row)
+                root.clear()  # a long list would fill the memory
+    except (ElementTree.ParseError, StopIteration) as error:
+        raise FormatError(f"`{place}` is not XML that can be read: {str(error) or 'it is empty'}.") from error
+    tomograms, values = np.array(names, dtype=np.str_), np.array(rows, dtype=np.float64).reshape(-1, 7)
+    need_finite(values[:, :6], "positions or angles", place)
     return ParticleSet.build(
         tomograms,
-        frames.to_angstrom(tomograms, np.array(index).reshape(-1, 3)),
-        rotations=matrices_from_tom(*turns.T),
-        scores=np.array(scores),
+        frames.to_angstrom(tomograms, values[:, :3]),
+        rotations=matrices_from_tom(*values[:, 3:6].T),
+        scores=values[:, 6],
         kinds=np.array(kinds, dtype=np.str_),
     )
+
+
+def _particle(one: ElementTree.Element, number: int, place: Path) -> tuple[str, str, tuple[float, ...]]:
+    """Tomogram, class, and x, y, z in voxels, Z1, Z2, X and the score."""
+    try:
+        pick, shift = one.find("PickPosition"), one.find("Shift")
+        if pick is None:
+            raise KeyError("PickPosition")
+        moved = [float(shift.get(a, "0")) if shift is not None else 0.0 for a in "XYZ"]
+        index = [float(pick.attrib[a]) + m for a, m in zip("XYZ", moved, strict=True)]
+        turn = one.find("Rotation")
+        angles = [float(turn.attrib[a]) if turn is not None else 0.0 for a in ("Z1", "Z2", "X")]
+        score, group = one.find("Score"), one.find("Class")
+        value = float(score.get("Value") or "nan") if score is not None else float("nan")
+        return _tomogram(one), group.get("Name", "") if group is not None else "", (*index, *angles, value)
+    except (KeyError, ValueError) as error:
+        raise FormatError(
+            f"Particle {number} of `{place}` lacks a value, or has one that is no number: {error}."
+        ) from error
 
 
 def _tomogram(particle: ElementTree.Element) -> str:
@@ -80,46 +94,42 @@ def _tomogram(particle: ElementTree.Element) -> str:
 
 def write_pytom_xml(path: PathLike, particles: ParticleSet, frames: TomogramFrames) -> None:
     """Write a PyTom `ParticleList`; kinds become class names."""
-    root = ElementTree.Element("ParticleList")
-    index = frames.to_index(particles.tomograms, particles.positions_angstrom)
-    phi, psi, theta = tom_angles(particles.rotations)
-    for i, name in enumerate(particles.tomograms):
-        one = ElementTree.SubElement(root, "Particle", Filename=f"Subtomograms/{name}/particle_{i}.em")
-        ElementTree.SubElement(
-            one, "Rotation", X=f"{theta[i]:.6f}", Paradigm="ZXZ", Z1=f"{phi[i]:.6f}", Z2=f"{psi[i]:.6f}"
-        )
-        ElementTree.SubElement(one, "Shift", X="0.0", Y="0.0", Z="0.0")
-        x, y, z = (f"{v:.5f}" for v in index[i])
-        ElementTree.SubElement(one, "PickPosition", Origin=f"{name}.mrc", X=x, Y=y, Z=z)
-        if not np.isnan(particles.scores[i]):
-            ElementTree.SubElement(one, "Score", Type="FLCFScore", Value=repr(float(particles.scores[i])))
-        ElementTree.SubElement(one, "Class", Name=str(particles.kinds[i]))
-    ElementTree.indent(root)
-    write_text_atomic(path, ElementTree.tostring(root, encoding="unicode") + "\n")
+    index = frames.to_index(particles.tomograms, particles.positions_angstrom).tolist()
+    angles = np.stack(tom_angles(particles.rotations), axis=1).tolist()
+    scores, kinds = particles.scores.tolist(), particles.kinds.tolist()
+    quoted = {name: quoteattr(f"{name}.mrc") for name in particles.tomogram_names}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+        out.write("<ParticleList>\n")
+        for i, name in enumerate(particles.tomograms.tolist()):
+            (x, y, z), (phi, psi, theta) = index[i], angles[i]
+            score = "" if math.isnan(scores[i]) else f'\n    <Score Type="FLCFScore" Value="{scores[i]!r}" />'
+            out.write(
+                f"  <Particle Filename={quoteattr(f'Subtomograms/{name}/particle_{i}.em')}>\n"
+                f'    <Rotation X="{theta:.6f}" Paradigm="ZXZ" Z1="{phi:.6f}" Z2="{psi:.6f}" />\n'
+                f'    <Shift X="0.0" Y="0.0" Z="0.0" />\n'
+                f'    <PickPosition Origin={quoted[name]} X="{x:.5f}" Y="{y:.5f}" Z="{z:.5f}" />{score}\n'
+                f"    <Class Name={quoteattr(kinds[i])} />\n  </Particle>\n"
+            )
+        out.write("</ParticleList>\n")
 
 
 def read_pytom_star(path: PathLike, frames: TomogramFrames) -> ParticleSet:
     """Particles of pytom-match-pick in voxels; errors as :func:`read_pytom_xml`."""
     place = need_file(path)
     needed = (*_COORDINATES, *_ANGLES, _TOMOGRAM)
-    block = next((b for b, t in read_star_text(place).items() if all(c in t for c in needed)), None)
-    if block is None:
+    table = next((t for t in read_star_columns(place).values() if all(c in t for c in needed)), None)
+    if table is None:
         raise FormatError(f"`{place}` has no table with {', '.join(needed)}.")
-    table, texts = read_star(place)[block], read_star_text(place)[block]
-    tomograms = np.array([tomogram_name(name or "") for name in texts[_TOMOGRAM]], dtype=np.str_)
-    try:
-        index, angles = (table[list(c)].to_numpy(dtype=np.float64) for c in (_COORDINATES, _ANGLES))
-        scores = table[_SCORE].to_numpy(dtype=np.float64) if _SCORE in table else np.zeros(len(table))
-    except ValueError as error:
-        raise FormatError(f"`{place}` has a value that is not a number: {error}.") from error
+    names, codes = grouped(table.texts(_TOMOGRAM))
+    tomograms = np.array([tomogram_name(name) for name in names], dtype=np.str_)[codes]
+    index, angles = (np.stack([table.numbers(c) for c in columns], axis=1) for columns in (_COORDINATES, _ANGLES))
+    need_finite(np.concatenate([index, angles], axis=1), "positions or angles", place)
     return ParticleSet.build(
         tomograms,
         frames.to_angstrom(tomograms, index),
         rotations=Rotation.from_relion(*angles.T).matrices,
-        scores=known_scores(scores),
-        columns={
-            label: table[label].to_numpy(dtype=np.float64) for label in ("rlnCutOff", "rlnSearchStd") if label in table
-        },
+        scores=known_scores(table.numbers(_SCORE)) if _SCORE in table else np.nan,
+        columns={label: table.numbers(label) for label in ("rlnCutOff", "rlnSearchStd") if label in table},
     )
 
 
@@ -127,9 +137,10 @@ def write_pytom_star(path: PathLike, particles: ParticleSet, frames: TomogramFra
     """Write a table as pytom-match-pick does."""
     index = frames.to_index(particles.tomograms, particles.positions_angstrom)
     angles = Rotation(particles.rotations).as_relion()
-    table: dict[str, list[object]] = {name: index[:, i].tolist() for i, name in enumerate(_COORDINATES)}
-    table |= {name: angle.tolist() for name, angle in zip(_ANGLES, angles, strict=True)}
-    table[_SCORE] = np.nan_to_num(particles.scores).tolist()
-    table[_PIXEL] = frames.voxel_sizes(particles.tomograms).tolist()
-    table[_TOMOGRAM] = [str(name) for name in particles.tomograms]
+    table: dict[str, Column] = {name: index[:, i] for i, name in enumerate(_COORDINATES)}
+    table |= dict(zip(_ANGLES, angles, strict=True))
+    table |= {label: particles.columns[label] for label in ("rlnCutOff", "rlnSearchStd") if label in particles.columns}
+    table[_SCORE] = np.nan_to_num(particles.scores)
+    table[_PIXEL] = frames.voxel_sizes(particles.tomograms)
+    table[_TOMOGRAM] = particles.tomograms
     write_star(path, {"": table})

@@ -57,6 +57,15 @@ class ByteScale:
         return np.clip(steps, -_BYTE_MAX, _BYTE_MAX).astype(np.int8), clipped
 
 
+def true_values(stored: NDArray[Any], scale: float, offset: float) -> NDArray[np.float32]:
+    """Stored numbers as float32 true values; what float32 cannot hold becomes infinite, in silence."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = stored.astype(np.float32)
+        values *= np.float32(scale)
+        values += np.float32(offset)
+    return values
+
+
 def byte_scale(dtype: str, limits: Limits | None) -> ByteScale | None:
     """The scale for `int8`, None for the others.
 
@@ -145,3 +154,11 @@ def checked_voxel_size(voxel_size: float | Sequence[float]) -> tuple[float, floa
     if len(sizes) != 3 or not all(math.isfinite(v) and v > 0 for v in sizes):
         raise InputError(f"The voxel size is {voxel_size}; expected a positive number of Angstrom, or three (x, y, z).")
     return float(sizes[0]), float(sizes[1]), float(sizes[2])
+
+
+def checked_origin(origin_angstrom: Sequence[float]) -> tuple[float, float, float]:
+    """(x, y, z) of the first voxel; InputError where it is not three numbers."""
+    values = tuple(float(v) for v in origin_angstrom)
+    if len(values) != 3 or not all(math.isfinite(v) for v in values):
+        raise InputError(f"The origin is {tuple(origin_angstrom)}; expected x, y and z of the first voxel in Angstrom.")
+    return values[0], values[1], values[2]

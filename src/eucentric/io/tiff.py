@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,11 +23,14 @@ from eucentric.typing import PathLike
 # Damage is told by our own errors; without a handler Python would print every line of the library to the terminal.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_DAMAGE = (
-    tifffile.TiffFileError, RuntimeError, ValueError, IndexError, KeyError, struct.error, zlib.error, OSError, TypeError
+TIFF_DAMAGE = (
+    tifffile.TiffFileError, RuntimeError, ValueError, IndexError, KeyError, struct.error, zlib.error, OSError, TypeError,
+    AttributeError, ArithmeticError, AssertionError, MemoryError, NotImplementedError,
 )  # fmt: skip
 """What the decoders raise on damaged input (imagecodecs' errors are RuntimeErrors)."""
 
+_MOST_UNPACKED = 200_000
+"""Bytes that one stored byte may become: more than any compression reaches, on empty images too."""
 _SUPER_RESOLUTION = ((7676, 7420), (7680, 7424), (11520, 8184))
 """Pixels of K2 and K3 frames that SerialEM packs as 4 bits: width and height, or the other way round."""
 
@@ -134,13 +138,23 @@ def existing_size(path: Path) -> int:
     return path.stat().st_size
 
 
+def refuse_missing_strips(page: Any, path: Path) -> None:
+    """FormatError where a page lists far fewer pieces than its size needs, which would be made up one by one."""
+    expected, there = math.prod(page.chunked), len(page.dataoffsets)
+    if expected > 4 * there + 16:
+        raise FormatError(
+            f"`{path}` is damaged: a page of {' x '.join(map(str, page.shape))} pixels would have {expected:,} strips, and it lists "
+            f"{there:,}. Copy it again."
+        )
+
+
 def _checked_pages(tif: tifffile.TiffFile, path: Path, size: int, count: int, cut_at: int | None) -> list[Any]:
     promised = _promised_pages(tif)
     pages: list[Any] = []
     for index in range(count):
         try:
             pages.append(tif.pages.get(index))
-        except _DAMAGE as error:
+        except TIFF_DAMAGE as error:
             if cut_at is None:
                 raise
             raise ends_early(path, size, index, promised, cut_at + 1) from error
@@ -154,8 +168,15 @@ def _checked_pages(tif: tifffile.TiffFile, path: Path, size: int, count: int, cu
     if cut_at is not None or (promised is not None and len(pages) < promised):
         raise ends_early(path, size, len(pages), total, None if cut_at is None else cut_at + 1)
     first = pages[0]
-    if len(first.shape) != 2:
+    if len(first.shape) != 2 or min(first.shape) < 1:
         raise FormatError(f"`{path}` is a colour image or holds volumes: {first.shape}; expected grey (y, x) frames.")
+    refuse_missing_strips(first, path)
+    need = first.shape[0] * first.shape[1] * np.dtype(first.dtype).itemsize
+    if need > _MOST_UNPACKED * sum(first.databytecounts) + 2**26:
+        raise FormatError(
+            f"`{path}` is damaged: its header gives frames of {first.shape[1]} x {first.shape[0]} pixels, which "
+            f"{sum(first.databytecounts):,} bytes cannot hold. Copy it again."
+        )
     for index, page in enumerate(pages):
         if page.shape != first.shape or page.dtype != first.dtype:
             raise FormatError(
@@ -175,7 +196,7 @@ def _opened(path: Path) -> Iterator[list[Any]]:
         with tifffile.TiffFile(path) as tif:
             tif.filehandle.set_lock(True)  # pages are read by several threads
             yield _checked_pages(tif, path, size, len(chain.offsets), chain.cut_at)
-    except _DAMAGE as error:
+    except TIFF_DAMAGE as error:
         if isinstance(error, FileNotFoundError | PermissionError):
             raise InputError(f"`{path}` cannot be read: {error.strerror}.") from error
         raise FormatError(f"`{path}` is a damaged TIFF file: {error}. Copy it again.") from error
@@ -219,7 +240,9 @@ class TiffFrames:
     def _decode(self, index: int, out: NDArray[Any]) -> None:
         try:
             page = self._pages[index].asarray(maxworkers=1)[::-1]
-        except _DAMAGE as error:
+            if page.shape != self._pages[0].shape:
+                raise ValueError(f"it gives {page.shape} pixels")
+        except TIFF_DAMAGE as error:
             raise FormatError(
                 f"Frame {index + 1} of {len(self._pages)} of `{self._path}` cannot be decoded: {error}. "
                 "Copy it again, or leave this tilt out with `eucentric exclude`."

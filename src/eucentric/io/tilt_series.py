@@ -8,6 +8,7 @@ root, with `/`.
 RELION's nominal defocus is in micrometres and negative for underfocus; the record's is in A and positive.
 """
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -52,6 +53,9 @@ _QUALITY = {
 }
 
 
+_MOST = 1e15  # larger whole numbers are damage
+
+
 class _Row:
     """One row of a table: typed values by label."""
 
@@ -79,6 +83,14 @@ class _Row:
             raise FormatError(
                 f"Row {self._index + 1} of `{self._place}` says `{value[:60]}` for `{label}`; expected a number."
             ) from error
+
+    def whole(self, label: str, default: float | None = None) -> int:
+        value = self.number(label, default)
+        if not abs(value) < _MOST:
+            raise FormatError(
+                f"Row {self._index + 1} of `{self._place}` says `{value:g}` for `{label}`; expected a whole number."
+            )
+        return int(value)
 
     def optional(self, label: str) -> float | None:
         value = self.number(label, _NAN)
@@ -320,7 +332,7 @@ def _ctf(row: _Row) -> CtfFit | None:
 
 def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShifts]) -> Tilt:
     defocus = row.optional("rlnTomoNominalDefocus")
-    index = int(row.number(labels.ACQUISITION, acquisition))
+    index = row.whole(labels.ACQUISITION, acquisition)
     nominal = row.optional("rlnTomoNominalStageTiltAngle")
     return Tilt(
         nominal_tilt_deg=row.number("rlnTomoYTilt") if nominal is None else nominal,
@@ -329,7 +341,7 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         pre_exposure=row.number("rlnMicrographPreExposure", 0.0),
         movie=row.text("rlnMicrographMovieName"),
         frames=_frames(row),
-        frame_count=int(row.number("rlnTomoTiltMovieFrameCount", 1.0)),
+        frame_count=row.whole("rlnTomoTiltMovieFrameCount", 1.0),
         nominal_axis_deg=row.optional("rlnTomoNominalTiltAxisAngle"),
         nominal_defocus_angstrom=None if defocus is None else -defocus * _UM,
         image=row.text("rlnMicrographName"),
@@ -351,7 +363,7 @@ def _quality(row: _Row) -> MovieQuality | None:
 def _frames(row: _Row) -> tuple[int, int] | None:
     if row.optional(labels.FIRST_FRAME) is None:
         return None
-    return int(row.number(labels.FIRST_FRAME)), int(row.number(labels.END_FRAME))
+    return row.whole(labels.FIRST_FRAME), row.whole(labels.END_FRAME)
 
 
 def _single_table(path: Path) -> dict[str, list[str | None]]:
@@ -359,10 +371,10 @@ def _single_table(path: Path) -> dict[str, list[str | None]]:
     if len(tables) != 1:
         raise FormatError(f"`{path}` has {len(tables)} tables; expected one with a row for each tilt.")
     table = next(iter(tables.values()))
-    if "rlnTomoProjX" in table:
+    if "rlnTomoProjX" in table and "rlnTomoYTilt" not in table:
         raise FormatError(
-            f"`{path}` describes its geometry by RELION-4 projection matrices (rlnTomoProjX), which are not read. "
-            "Import it into RELION-5 first, which converts them to angles and shifts."
+            f"`{path}` describes its geometry by RELION-4 projection matrices alone (rlnTomoProjX). "
+            "Give the table of RELION-4 that holds all its series to `eucentric convert`, or import it into RELION-5 first."
         )
     return table
 
@@ -384,12 +396,12 @@ def _read_motions(path: Path) -> dict[int, FrameShifts]:
     grouped: dict[int, list[tuple[int, float, float, float]]] = {}
     for row in rows:
         entry = (
-            int(row.number(labels.FRAME)),
+            row.whole(labels.FRAME),
             row.number(labels.FRAME_SHIFT_X),
             row.number(labels.FRAME_SHIFT_Y),
             row.number(labels.FRAME_SHIFT_SIGMA, _NAN),
         )
-        grouped.setdefault(int(row.number(labels.ACQUISITION)), []).append(entry)
+        grouped.setdefault(row.whole(labels.ACQUISITION), []).append(entry)
     motions = {}
     for acquisition, entries in grouped.items():
         values = np.array(sorted(entries), dtype=np.float64)
@@ -400,23 +412,24 @@ def _read_motions(path: Path) -> dict[int, FrameShifts]:
 def _find(name: str, root: Path, beside: Path) -> Path:
     """A file named in a table: from the project's root, or else from the folder of the table."""
     for base in (root, beside):
-        if (base / name).is_file():
-            return base / name
+        with contextlib.suppress(OSError, ValueError):  # names that no file can have
+            if (base / name).is_file():
+                return base / name
     raise FormatError(
-        f"`{name}`, named in a table, was found neither from the project's root `{root}` nor from `{beside}`. "
+        f"`{name[:200]}`, named in a table, was found neither from the project's root `{root}` nor from `{beside}`. "
         "Give the folder that the paths in the table start from."
     )
 
 
 def _image_shape(row: _Row, tilts: Iterable[Tilt], root: Path) -> tuple[int, int]:
     if row.has(labels.IMAGE_SIZE_X):
-        return int(row.number(labels.IMAGE_SIZE_Y)), int(row.number(labels.IMAGE_SIZE_X))
+        return row.whole(labels.IMAGE_SIZE_Y), row.whole(labels.IMAGE_SIZE_X)
     for tilt in tilts:
         image = root / (tilt.image or "").rpartition("@")[2]
         if tilt.image and image.is_file():
             return read_mrc_header(image).shape[1:]
     # RELION's tables hold no image size; without the images the size of the specimen is the nearest there is.
-    return int(row.number("rlnTomoSizeY")), int(row.number("rlnTomoSizeX"))
+    return row.whole("rlnTomoSizeY"), row.whole("rlnTomoSizeX")
 
 
 def _tomogram(row: _Row, pixel_size: float, root: Path) -> Tomogram | None:
@@ -427,7 +440,7 @@ def _tomogram(row: _Row, pixel_size: float, root: Path) -> Tomogram | None:
     voxel_size = row.number(labels.TOMOGRAM_VOXEL_SIZE, pixel_size * row.number("rlnTomoTomogramBinning", 1.0))
     if row.has(labels.TOMOGRAM_SIZE_X):
         names = (labels.TOMOGRAM_SIZE_Z, labels.TOMOGRAM_SIZE_Y, labels.TOMOGRAM_SIZE_X)
-        z, y, x = (int(row.number(name)) for name in names)
+        z, y, x = (row.whole(name) for name in names)
     elif (root / path).is_file():
         z, y, x = read_mrc_header(root / path).shape
     else:
@@ -466,7 +479,7 @@ def _series(row: _Row, place: Path, root: Path) -> TiltSeries:
     original = row.number("rlnMicrographOriginalPixelSize", _NAN)
     pixel_size = row.number("rlnTomoTiltSeriesPixelSize", original)
     size = [row.optional(f"rlnTomoSize{axis}") for axis in "XYZ"]
-    x, y, z = (0 if n is None else int(n) for n in size)
+    x, y, z = (int(n) if n is not None and abs(n) < _MOST else 0 for n in size)
     return TiltSeries.sorted(
         tilts,
         name=name,

@@ -1,5 +1,6 @@
 """Tracks of points over a tilt series: as STAR, as IMOD models (`.fid`, `.mod`), and from PyTom's marker tables."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from eucentric.models.tracks import Tracks
 from eucentric.typing import FloatArray, PathLike
 
 _BLOCK = "tracks"
+_MOST = 1e15  # larger numbers are damage
 _MISSING_PX = -1.0  # where PyTom's tables have no position
 
 
@@ -131,9 +133,12 @@ def _column(table: dict[str, list[str | None]], name: str, place: Path) -> Float
     values = []
     for number, text in enumerate(table[name], 1):
         try:
-            values.append(float(text or ""))
-        except ValueError as error:
-            raise FormatError(f"Row {number} of `{place}` has `{text}` for {name}; expected a number.") from error
+            value = float(text or "")
+        except ValueError:
+            value = math.nan
+        if not abs(value) < _MOST:
+            raise FormatError(f"Row {number} of `{place}` has `{str(text)[:60]}` for {name}; expected a number.")
+        values.append(value)
     return np.array(values, dtype=np.float64)
 
 
@@ -340,7 +345,7 @@ def read_marker_table(path: PathLike) -> MarkerTable:
             values = [float(word) for word in words]
         except ValueError as error:
             raise FormatError(f"Line {number} of `{place}` is `{line.strip()[:60]}`; expected numbers.") from error
-        if len(values) != 4 or not np.isfinite(values).all():
+        if len(values) != 4 or not all(abs(value) < _MOST for value in values):
             raise FormatError(f"Line {number} of `{place}` has {len(values)} numbers; expected marker, angle, x and y.")
         rows.append(values)
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)

@@ -266,7 +266,7 @@ def read_truth(path: PathLike) -> TiltTruth:
         raise FormatError(
             f"The truth file `{place}` has no entry {error}. Expected one that a simulation wrote."
         ) from error
-    except (ValueError, TypeError, IndexError, ShapeError) as error:
+    except (ValueError, TypeError, IndexError, ShapeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise FormatError(f"`{place}` is not a truth file that can be read: {error}") from error
 
 

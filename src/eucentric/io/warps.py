@@ -1,6 +1,8 @@
 """Local deformation of tilt images: one numpy archive a tilt series, `<stage>/warps/<name>.npz`."""
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -66,7 +68,10 @@ def read_image_warp(path: PathLike, acquisitions: Sequence[int]) -> ImageWarp:
             if len(known) != len(fields) or len(shape) != 2:
                 raise ValueError("sizes that do not fit together")
             warp = ImageWarp.build(fields, (shape[0], shape[1]), pixel_size)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, EOFError, EucentricError) as error:
+    except (
+        zipfile.BadZipFile, zlib.error, struct.error, KeyError, ValueError, TypeError, EOFError, OSError, AttributeError,
+        NotImplementedError, MemoryError, SyntaxError, ArithmeticError, EucentricError,
+    ) as error:  # fmt: skip
         raise FormatError(f"`{place}` does not hold displacement fields of tilt images: {error}.") from error
     missing = [a for a in acquisitions if a not in known]
     if missing:

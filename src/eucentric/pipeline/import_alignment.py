@@ -12,17 +12,16 @@ from scipy.optimize import linear_sum_assignment
 from eucentric.errors import InputError
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.aretomo import read_aretomo
+from eucentric.io.exchange.imod import read_imod_alignment
 from eucentric.io.external_alignments import (
     ExternalAlignment,
     ExternalView,
     LeftOutView,
     from_aretomo,
-    from_imod,
     from_relion,
     from_warp,
 )
 from eucentric.io.external_places import angstrom_per_unit, centre_offset, pose_of, sampled_warp
-from eucentric.io.imod import TiltCommand, read_angles, read_tilt_command, read_transforms
 from eucentric.io.warp_xml import read_warp_series
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.pipeline.import_files import read_own
@@ -33,7 +32,6 @@ _SCATTER = 0.5
 """Of that distance: angles of one series scatter less about those of the other, half of them."""
 _TELLS_DEG = 0.5  # angles of the stage that differ by less are no proof
 _RELION_TABLES = ("aligned_tilt_series.star", "tilt_series.star", "tomograms.star")
-_CUT = "_cutviews0.rawtlt"
 _Entries: TypeAlias = list[ExternalView | LeftOutView]
 
 
@@ -79,7 +77,7 @@ def read_external_alignment(
         case ".star":
             found = from_relion(file, name, project_root)
         case ".xf":
-            found = _read_imod(file)
+            found = read_imod_alignment(file, pixel_size_angstrom=pixel_size_angstrom)
         case _:
             raise InputError(
                 f"`{file.name}` is no alignment that is known. Expected .xf (IMOD), .aln, .xml (Warp) or .star."
@@ -103,52 +101,6 @@ def _find(folder: Path, name: str) -> Path:
         f"`{folder}` holds no alignment of {name}: neither `{name}.aln`, `{name}.xf`, `{name}.xml` nor a RELION table, nor a "
         f"folder `{name}` with one. Give the file itself."
     )
-
-
-def _read_imod(file: Path) -> ExternalAlignment:
-    stem = file.with_suffix("")
-
-    def beside(ending: str) -> FloatArray | None:
-        other = file.with_name(stem.name + ending)
-        return read_angles(other) if other.is_file() else None
-
-    tilts = beside(".tlt")
-    if tilts is None:
-        raise InputError(
-            f"`{stem.name}.tlt` was not found beside `{file}`. Copy it there: IMOD keeps the tilt angles in it."
-        )
-    matrices, shifts = read_transforms(file)
-    command = _tilt_command(file)
-    cut = next(
-        (
-            read_angles(p)
-            for p in (file.with_name(stem.name + _CUT), file.parent.parent / (stem.name + _CUT))
-            if p.is_file()
-        ),
-        np.zeros(0),
-    )
-    return from_imod(
-        matrices,
-        shifts,
-        tilts,
-        source=f"IMOD ({file.name})",
-        x_tilts_deg=beside(".xtilt"),
-        listed_deg=beside(".rawtlt"),
-        command=command,
-        cut_deg=cut.tolist(),
-    )
-
-
-def _tilt_command(file: Path) -> TiltCommand | None:
-    """`tilt.com` beside an .xf, where it is of the same series."""
-    for com in (file.with_name("tilt.com"), file.with_name(f"{file.stem}_tilt.com")):
-        if not com.is_file():
-            continue
-        command = read_tilt_command(com)
-        only_one = len(list(file.parent.glob("*.xf"))) == 1
-        if only_one or (command.tilt_file is not None and Path(command.tilt_file).stem == file.stem):
-            return command
-    return None
 
 
 def attach_given(

@@ -1,7 +1,7 @@
 """Tools on lists of particles in files: what they read, check and write."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from eucentric.io import labels
 from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import (
     IN_PIXELS_OF_IMAGES,
+    PLAIN_ENDINGS,
+    READ_ONLY,
     known_format,
     particle_format,
     read_particles,
@@ -23,6 +25,8 @@ from eucentric.io.particles import (
     with_numbers,
     write_particles,
 )
+from eucentric.io.plain_particles import PlainWords
+from eucentric.io.relion_particles import PIXEL
 from eucentric.io.star import write_star
 from eucentric.io.tilt_series import read_tilt_series, read_tilt_series_set
 from eucentric.io.truth import TiltTruth, read_truth
@@ -49,6 +53,8 @@ class Grids:
     size_xyz: tuple[int, int, int] | None = None
     pixel_size_angstrom: float | None = None
     numbers: Path | None = None
+    words: PlainWords = field(default_factory=PlainWords)
+    """how plain numbers are meant."""
 
     def frames(self, format_name: str) -> TomogramFrames:
         """Grids as a format needs them.
@@ -79,8 +85,11 @@ def read_list(path: Path, grids: Grids | None = None, format_name: str | None = 
     """
     if not path.exists():
         raise InputError(f"`{path}` does not exist. Check the name and the folder.")
+    given = grids or Grids()
+    if format_name is None and given.words.told and path.suffix.lower() in PLAIN_ENDINGS:
+        format_name = "plain"
     found = format_name or ("imod" if path.is_dir() else particle_format(path))
-    particles = read_particles(path, (grids or Grids()).frames(known_format(found)), format_name)
+    particles = read_particles(path, given.frames(known_format(found)), format_name, words=given.words)
     if not len(particles):
         raise InputError(f"`{path}` holds no particle. There is nothing to do with it.")
     return particles
@@ -95,7 +104,8 @@ def convert_list(
     ------
     InputError : as :func:`read_list`; tomograms of several voxel sizes in a format that is read with one
     """
-    known_format(to)
+    if known_format(to) in READ_ONLY:
+        raise InputError(f"Lists of {to} are read, not written. Give another format with --to.")
     particles = read_list(source, grids, from_format)
     frames = grids.frames(to)
     if to in _NO_VOXEL_SIZE:
@@ -105,7 +115,21 @@ def convert_list(
                 f"The tomograms of `{source}` have voxels of {', '.join(f'{s:g}' for s in sizes)} A, and a list of {to} is read with "
                 "one size. Write a list for each: eucentric particles select --tomogram NAME."
             )
-    return particles, write_particles(target, particles, to, frames)
+    if to == "emclarity" and grids.tomograms is not None and grids.tomograms.suffix.lower() == ".star":
+        images = read_tomogram_frames(grids.tomograms, of_images=True)
+        particles = particles.with_column(PIXEL, images.voxel_sizes(particles.tomograms))
+    # told words are of the plain list that is read, where one is
+    words = None if (from_format or source.suffix.lower()) in {"plain", *PLAIN_ENDINGS} else grids.words
+    table = grids.tomograms
+    made = write_particles(
+        target,
+        particles,
+        to,
+        frames,
+        words=words,
+        tomograms=table if table is not None and table.suffix.lower() == ".star" else None,
+    )
+    return particles, made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,6 +107,11 @@ def _series(name: str, row: Mapping[str, str | None], table: Texts, file: Path, 
     pixel = given.need_pixel_size(_value(row, "rlnTomoTiltSeriesPixelSize", file, 0.0) or None, file)
     stack, found = _stack(row.get("rlnTomoTiltSeriesName"), file)
     size = np.array([_value(row, f"rlnTomoSize{axis}", file) for axis in "XYZ"])
+    missing = [label for label in _PROJECTIONS if not table.get(label)]
+    if missing:
+        raise FormatError(
+            f"`{file}` has no {', '.join(missing)} for {name}; expected four rows of each projection matrix."
+        )
     matrices = np.stack([[vector(v, 4, file, label) for v in table[label]] for label in _PROJECTIONS], axis=1)
     notes = []
     rotations_only = not np.any(matrices[:, :2, 3])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from eucentric.errors import FormatError, InputError
+from eucentric.errors import InputError
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
 from eucentric.io.exchange.relion_common import (
     deformation_columns,
@@ -67,14 +67,10 @@ def read_relion5(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
 
 def _with_root(file: Path) -> tuple[list[TiltSeries], Path]:
     """The series, and the folder from which the paths in the table are found: the nearest above it."""
-    roots = [*file.resolve().parents][:6]
-    for root in roots:
-        try:
-            return read_tilt_series_set(file, root), root
-        except FormatError:
-            if root == roots[-1]:
-                raise
-    raise FormatError(f"`{file}` lies nowhere.")
+    listed = read_star_text(file).get("global", {}).get("rlnTomoTiltSeriesStarFile") or []
+    above = [*file.resolve().parents][:6]
+    root = next((r for r in above if all((r / (name or "")).is_file() for name in listed)), above[0])
+    return read_tilt_series_set(file, root), root
 
 
 def _geometry(series: TiltSeries, row: dict[str, str | None], file: Path, root: Path, given: Given) -> SeriesGeometry:

@@ -1,0 +1,604 @@
+"""Runs of the CryoET Data Portal: `RUN/Alignments/100/alignment_metadata.json` and the metadata of its tilt series and frames.
+
+`per_section_alignment_parameters`, one a section (`z_index`, from 0) that was aligned: `tilt_angle` and `volume_x_rotation`
+(degrees), `in_plane_rotation` (2 x 2, [[cos, -sin], [sin, cos]] of the tilt axis), `x_offset` and `y_offset`. The portal makes them
+with cryoet-alignment [1]_: of IMOD, with x' = A x + d from raw to aligned images, the rotation is A^T and the offsets are -A^T d; of
+AreTomo, ROT, TX and TY. Both are where the centre of the specimen is seen in the raw image, in pixels (the portal's documentation
+says A, but nothing divides by the pixel size), counted from the middle (n - 1) / 2 in IMOD, which AreTomo shares. Older files have
+four numbers in a row for the rotation: those of the `.xf` as they are. `tilt_offset` and `x_rotation_offset` are taken to be in the
+angles already, as cryoet-alignment takes them.
+
+`tiltseries_metadata.json` [2]_: `pixel_spacing` (A), `size`, `acceleration_voltage` (V), `spherical_aberration_constant` (mm) and
+`per_section_parameter` with `raw_angle`, `major_defocus` and `minor_defocus` (A, underfocus positive), `astigmatic_angle` (degrees,
+from x), `phase_shift` (radians), `cross_correlation` and `max_resolution`. `frames_metadata.json`: paths, doses and order of movies.
+
+The portal asks further what a tilt series does not know, such as the microscope, the camera, and what the specimen was: those are
+to be filled in by who deposits it.
+
+References
+----------
+.. [1] https://github.com/chanzuckerberg/cryoet-data-portal-backend, `common/alignment_converter.py`, and
+   https://github.com/uermel/cryoet-alignment, `io/cryoet_data_portal/alignment.py`
+.. [2] the same, `schema/metadata_files/v2.0.0` and `schema/core/v2.0.0`
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eucentric.errors import FormatError, InputError
+from eucentric.io.atomic import write_text_atomic
+from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf, standard_fit
+from eucentric.io.exchange.from_views import series_of_views
+from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
+from eucentric.io.external_alignments import ExternalAlignment, ExternalView, LeftOutView
+from eucentric.io.imod import write_angles, write_transforms
+from eucentric.models.optics import Optics
+from eucentric.models.tilt_series import ExcludedTilt, Tilt, TiltSeries
+from eucentric.typing import FloatArray
+
+_ALIGNMENT, _SERIES, _FRAMES = "alignment_metadata.json", "tiltseries_metadata.json", "frames_metadata.json"
+_SECTIONS = "per_section_alignment_parameters"
+_MOST_SECTIONS = 100_000
+_MOST_BYTES = 200_000_000
+_ID = "100"
+"""Of what is written, as the portal numbers the first of its kind."""
+_Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Frame:
+    """A movie of a run."""
+
+    path: str | None
+    dose: float
+    before: float
+
+
+def recognises(place: Path) -> bool:
+    """Whether it is a file of an alignment, a run, or a folder of runs."""
+    try:
+        return bool(_alignments(place))
+    except (OSError, InputError):
+        return False
+
+
+def read(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
+    """The alignment that the portal holds for the standard one, or the first, of each run.
+
+    Raises
+    ------
+    InputError : no alignment there, or what the files lack was not given
+    FormatError : a file that is not what its name says
+    """
+    runs = _alignments(Path(place))
+    if not runs:
+        raise InputError(f"`{place}` holds no Alignments/*/{_ALIGNMENT}; expected a run of the CryoET Data Portal.")
+    if given.name is not None and len(runs) > 1:
+        raise InputError(f"`{place}` holds {len(runs)} runs, and one name was given. Leave the name out.")
+    return tuple(_read_run(files, given) for files in runs)
+
+
+def _alignments(place: Path) -> list[list[Path]]:
+    """The alignment files of each run under a place, which may be one of them."""
+    if place.is_file():
+        return [[place]] if place.name == _ALIGNMENT else []
+    if not place.is_dir():
+        return []
+    if (place / _ALIGNMENT).is_file():
+        return [[place / _ALIGNMENT]]
+    for inner in ("*", "Alignments/*", "*/Alignments/*"):
+        files = sorted(place.glob(f"{inner}/{_ALIGNMENT}"))
+        if inner == "*" and place.name != "Alignments":
+            continue
+        if files:
+            runs: dict[Path, list[Path]] = {}
+            for file in files:
+                runs.setdefault(file.parents[2], []).append(file)
+            return list(runs.values())
+    return []
+
+
+def read_json(file: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises
+    ------
+    InputError : no such file
+    FormatError : no JSON
+    """
+    if not file.is_file():
+        raise InputError(f"`{file}` does not exist, or is not a file. Check the name and the folder.")
+    if file.stat().st_size > _MOST_BYTES:
+        raise FormatError(f"`{file}` has {file.stat().st_size:,} bytes; no file of metadata is so large.")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"`{file}` is not JSON: {str(error)[:120]}. Copy it again.") from error
+
+
+def _object(file: Path) -> _Json:
+    found = read_json(file)
+    if not isinstance(found, dict):
+        raise FormatError(f"`{file}` holds no JSON object; expected the metadata that its name tells.")
+    return found
+
+
+def number(value: Any, file: Path, what: str, *, default: float | None = None) -> float:
+    """A finite number of a JSON file; FormatError where it is none, or is missing and there is no default."""
+    if value is None and default is not None:
+        return default
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = float("nan")
+    if not np.isfinite(found) or abs(found) > 1e12 or isinstance(value, bool):
+        raise FormatError(f"`{file}` has `{str(value)[:40]}` for {what}; expected a number.")
+    return found
+
+
+def _records(document: _Json, key: str, file: Path) -> list[_Json]:
+    found = document.get(key)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise FormatError(f"`{file}` has no list of objects for {key}.")
+    if len(found) > _MOST_SECTIONS:
+        raise FormatError(f"`{file}` has {len(found):,} entries of {key}; no tilt series has so many.")
+    return found
+
+
+def _read_run(files: Sequence[Path], given: Given) -> SeriesGeometry:
+    documents = [_object(file) for file in files]
+    standard = [i for i, d in enumerate(documents) if d.get("is_portal_standard") is True and d.get(_SECTIONS)]
+    filled = [i for i, d in enumerate(documents) if d.get(_SECTIONS)]
+    pick = (standard or filled or [0])[0]
+    file, document = files[pick], documents[pick]
+    run = file.parents[2] if file.parents[1].name == "Alignments" else file.parent
+    series_file = next(iter(sorted(run.glob(f"TiltSeries/*/{_SERIES}"))), None)
+    about: _Json = {} if series_file is None else _object(series_file)
+    where = series_file or file
+    sections = _records(about, "per_section_parameter", where)
+    views, left_out = _views(document, sections, file, where)
+    if not views:
+        raise FormatError(f"`{file}` has no {_SECTIONS}: it says nothing of how the tilt series was aligned.")
+    notes = _notes(document, file)
+    if len(files) > 1:
+        notes.append(f"The run has {len(files)} alignments; that of `{file.parent.name}` was read.")
+    orders, frames = _orders(sections, run, where)
+    every: list[ExternalView | LeftOutView] = [*views, *left_out]
+    placed = [orders.get(-1 if e.section is None else e.section) for e in every]
+    order = _ranks(placed)
+    optics = given.optics or _optics(about, where, notes)
+    geometry = series_of_views(
+        ExternalAlignment(
+            source=f"the CryoET Data Portal ({file.name})",
+            views=tuple(views),
+            left_out=tuple(left_out),
+            unit="pixel",
+            centre="floor" if document.get("format") == "RELION" else "middle",
+            pixel_size_angstrom=_positive(about.get("pixel_spacing"), where, "pixel_spacing"),
+            image_size=_image_size(about, where),
+            caveats=tuple(notes),
+        ),
+        replace(given, optics=optics),
+        file,
+        name=str(about.get("run_name") or run.name),
+        ctf=_estimates(sections, where),
+        doses=None if not frames else np.array([frames[p].dose if p in frames else 0.0 for p in placed]),
+        order=order,
+        images=[_image(about, run, e.section) for e in every],
+    )
+    by_rank = dict(zip(order, placed, strict=True)) if order is not None else {}
+    return _finished(geometry, document, file, given, frames, by_rank)
+
+
+def _views(
+    document: _Json, sections: Sequence[_Json], file: Path, where: Path
+) -> tuple[list[ExternalView], list[LeftOutView]]:
+    raw = {
+        round(number(s.get("z_index"), where, "z_index")): number(
+            s.get("raw_angle"), where, "raw_angle", default=np.inf
+        )
+        for s in sections
+        if s.get("z_index") is not None
+    }
+    views = []
+    for entry in _records(document, _SECTIONS, file):
+        index = round(number(entry.get("z_index"), file, "z_index"))
+        tilt = number(entry.get("tilt_angle"), file, "tilt_angle")
+        matrix, offset = _in_plane(entry, file)
+        determinant = float(np.linalg.det(matrix))
+        if not 0.01 < determinant < 100.0 or abs(tilt) > 360:
+            raise FormatError(
+                f"`{file}` has a rotation of section {index} that mirrors or flattens the image, or no angle."
+            )
+        magnification = 1.0 / float(np.sqrt(determinant))
+        axis = np.degrees(np.arctan2(matrix[1, 0] - matrix[0, 1], matrix[0, 0] + matrix[1, 1]))
+        # A^T and -A^T d where A^-1 and -A^-1 d are meant: they differ by the magnification squared
+        seen = offset * magnification**2
+        listed = raw.get(index, tilt)
+        views.append(
+            ExternalView(
+                listed_deg=listed if np.isfinite(listed) else tilt,
+                y_tilt_deg=tilt,
+                z_rot_deg=float(axis),
+                x_tilt_deg=number(entry.get("volume_x_rotation"), file, "volume_x_rotation", default=0.0),
+                shift=(float(seen[0]), float(seen[1])),
+                magnification=magnification,
+                section=index,
+            )
+        )
+    used = [view.section for view in views]
+    if len(set(used)) < len(used):
+        raise FormatError(f"`{file}` has two alignments of one section; expected each z_index once.")
+    left = [
+        LeftOutView(reason="it has no alignment in the data portal", listed_deg=angle, section=index)
+        for index, angle in sorted(raw.items())
+        if index not in used and np.isfinite(angle)
+    ]
+    return views, left
+
+
+def _in_plane(entry: _Json, file: Path) -> tuple[FloatArray, FloatArray]:
+    """The rotation (2, 2) and the offsets (2,) of a section."""
+    found = entry.get("in_plane_rotation")
+    try:
+        values = np.array(found, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        values = np.zeros(0)
+    if values.shape not in ((2, 2), (4,)) or not (np.abs(values) < 1e3).all():
+        raise FormatError(f"`{file}` has `{str(found)[:60]}` for in_plane_rotation; expected 2 x 2 numbers.")
+    offset = np.array([number(entry.get(f"{a}_offset"), file, f"{a}_offset", default=0.0) for a in "xy"])
+    if values.shape == (4,):  # of the .xf, as it is
+        matrix = values.reshape(2, 2).T
+        return matrix, -matrix @ offset
+    return values, offset
+
+
+def _notes(document: _Json, file: Path) -> list[str]:
+    notes = []
+    affine = document.get("affine_transformation_matrix")
+    try:
+        plain = affine is None or np.allclose(np.array(affine, dtype=np.float64), np.eye(4))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FormatError(f"`{file}` has no 4 x 4 numbers for affine_transformation_matrix.") from error
+    if not plain:
+        notes.append("The affine transformation of the volume (affine_transformation_matrix) was not taken over.")
+    shift = document.get("volume_offset")
+    if isinstance(shift, dict) and any(number(shift.get(a), file, "volume_offset", default=0.0) for a in "xyz"):
+        notes.append("The shift of the volume (volume_offset) was not taken over.")
+    for key in ("tilt_offset", "x_rotation_offset"):
+        value = number(document.get(key), file, key, default=0.0)
+        if value:
+            notes.append(f"{key} is {value:g} degrees; it is taken to be in the angles of the sections already.")
+    if document.get("alignment_type") == "LOCAL":
+        notes.append("The local alignment is not in the portal's metadata; only that of whole images was read.")
+    return notes
+
+
+def _positive(value: Any, file: Path, what: str) -> float | None:
+    found = number(value, file, what, default=0.0)
+    return found if found > 0 else None
+
+
+def _image_size(about: _Json, file: Path) -> tuple[int, int] | None:
+    size = about.get("size")
+    if not isinstance(size, dict):
+        return None
+    x, y = (round(number(size.get(a), file, f"size of {a}", default=0.0)) for a in "xy")
+    return (x, y) if 0 < x < 10**6 and 0 < y < 10**6 else None
+
+
+def _optics(about: _Json, file: Path, notes: list[str]) -> Optics | None:
+    volts = number(about.get("acceleration_voltage"), file, "acceleration_voltage", default=0.0)
+    if volts <= 0:
+        return None
+    cs = number(about.get("spherical_aberration_constant"), file, "spherical_aberration_constant", default=2.7)
+    notes.append("The data portal keeps no amplitude contrast; 0.07 is taken.")
+    try:
+        return Optics(voltage_kv=volts / 1000.0, spherical_aberration_mm=cs)
+    except InputError as error:
+        raise FormatError(f"`{file}`: {error}") from error
+
+
+def _estimates(sections: Sequence[_Json], file: Path) -> ExternalCtf | None:
+    found = []
+    for entry in sections:
+        if entry.get("z_index") is None or entry.get("major_defocus") is None:
+            continue
+        value = {
+            key: number(entry.get(key), file, key, default=0.0)
+            for key in (
+                "z_index",
+                "major_defocus",
+                "astigmatic_angle",
+                "phase_shift",
+                "cross_correlation",
+                "max_resolution",
+            )
+        }
+        fit = standard_fit(
+            value["major_defocus"],
+            number(entry.get("minor_defocus"), file, "minor_defocus", default=value["major_defocus"]),
+            value["astigmatic_angle"],
+            phase_shift_deg=float(np.degrees(value["phase_shift"])),
+            score=value["cross_correlation"] or float("nan"),
+            max_resolution_angstrom=value["max_resolution"],
+        )
+        found.append(CtfEstimate(fit=fit, section=round(value["z_index"])))
+    return ExternalCtf(program="CTFFIND", source=f"`{file.name}`", estimates=tuple(found)) if found else None
+
+
+def _orders(sections: Sequence[_Json], run: Path, where: Path) -> tuple[dict[int, int], dict[int | None, _Frame]]:
+    """Number in time of each section, and the movie of each such number."""
+    orders = {
+        round(number(s["z_index"], where, "z_index")): round(
+            number(s["frame_acquisition_order"], where, "frame_acquisition_order")
+        )
+        for s in sections
+        if s.get("z_index") is not None and s.get("frame_acquisition_order") is not None
+    }
+    file = run / "Frames" / _FRAMES
+    frames: dict[int | None, _Frame] = {}
+    if orders and file.is_file():
+        for entry in _records(_object(file), "frames", file):
+            if entry.get("acquisition_order") is None:
+                continue
+            frames[round(number(entry["acquisition_order"], file, "acquisition_order"))] = _Frame(
+                path=_found(entry.get("path"), run / "Frames"),
+                dose=number(entry.get("exposure_dose"), file, "exposure_dose", default=0.0),
+                before=number(entry.get("accumulated_dose"), file, "accumulated_dose", default=0.0),
+            )
+    return orders, frames
+
+
+def _ranks(placed: Sequence[int | None]) -> list[int] | None:
+    """Ranks from 0 of numbers in time; None where one is missing or comes twice."""
+    known = [p for p in placed if p is not None]
+    if len(known) < len(placed) or len(set(known)) < len(known):
+        return None
+    ranks: list[int] = np.argsort(np.argsort(known, kind="stable"), kind="stable").tolist()
+    return ranks
+
+
+def _found(path: Any, folder: Path) -> str | None:
+    """The file itself where it lies in the folder, else the path as it stands in the metadata."""
+    if not isinstance(path, str) or not path:
+        return None
+    here = folder / Path(path).name
+    return str(here.resolve()) if here.is_file() else path
+
+
+def _image(about: _Json, run: Path, section: int | None) -> str | None:
+    path = about.get("mrc_file")
+    stack = _found(path, next(iter(sorted(run.glob("TiltSeries/*"))), run))
+    return None if stack is None or section is None else f"{section + 1}@{stack}"
+
+
+def _finished(
+    geometry: SeriesGeometry,
+    document: _Json,
+    file: Path,
+    given: Given,
+    frames: Mapping[int | None, _Frame],
+    by_rank: Mapping[int, int | None],
+) -> SeriesGeometry:
+    """With movies, doses of all images that were taken, and the size of the volume."""
+    series = geometry.series
+
+    def with_movie(tilt: Tilt) -> Tilt:
+        frame = frames.get(by_rank.get(tilt.acquisition))
+        return tilt if frame is None else replace(tilt, movie=frame.path, pre_exposure=frame.before)
+
+    series = series.with_tilts([with_movie(t) for t in series.tilts]).replace(
+        excluded=tuple(replace(e, tilt=with_movie(e.tilt)) for e in series.excluded)
+    )
+    size = document.get("volume_dimension")
+    if given.volume_size_px is None and isinstance(size, dict):
+        lengths = [number(size.get(a), file, "volume_dimension", default=0.0) for a in "xyz"]
+        if min(lengths) > 0 and max(lengths) / series.pixel_size_angstrom < 10**6:
+            x, y, z = (max(1, round(n / series.pixel_size_angstrom)) for n in lengths)
+            series = series.replace(volume_size_px=(x, y, z))
+    return replace(geometry, series=series)
+
+
+def write(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
+    """Write `place/RUN/` with the metadata of the alignment, the tilt series and the frames, and the alignment as IMOD has it.
+
+    Raises
+    ------
+    InputError : a file instead of a folder, two series of one name, or the place cannot be written to
+    """
+    folder = Path(place)
+    if folder.suffix.lower() == ".json":
+        raise InputError(f"`{folder}` is one file; a run of the CryoET Data Portal is a folder. Give a folder.")
+    names = [g.series.name for g in geometries]
+    if len(set(names)) < len(names):
+        raise InputError(f"Two tilt series have the same name ({', '.join(names[:6])}); expected each its own.")
+    files: list[Path] = []
+    losses: list[str] = []
+    for geometry in geometries:
+        series = geometry.series
+        poses = series.poses  # says what is missing
+        run = folder / series.name
+        sections = _sections(series)
+        files += _write_alignment(run, geometry, sections)
+        files += _write_series(run, series, sections)
+        losses += [f"{series.name}: {text}." for text in _losses(geometry, len(poses))]
+    return Written(files=tuple(files), losses=tuple(losses))
+
+
+def _sections(series: TiltSeries) -> dict[int, Tilt | ExcludedTilt]:
+    """What stands at each place of the stack, from 0: as images are numbered, else in the order of the angles."""
+    every: list[Tilt | ExcludedTilt] = [*series.tilts, *series.excluded]
+    tilts = [e.tilt if isinstance(e, ExcludedTilt) else e for e in every]
+    parts = [(t.image or "").split("@", 1) for t in tilts]
+    if all(len(p) == 2 and p[0].isdecimal() for p in parts) and len({p[1] for p in parts}) == 1:
+        numbers = [int(p[0]) - 1 for p in parts]
+    else:
+        ranked = sorted(range(len(tilts)), key=lambda i: (tilts[i].nominal_tilt_deg, tilts[i].acquisition))
+        numbers = [ranked.index(i) for i in range(len(tilts))]
+    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
+        raise InputError(f"Two images of {series.name} have the same number in their stack; expected each its own.")
+    return dict(sorted(zip(numbers, every, strict=True)))
+
+
+def _write_json(path: Path, document: object) -> Path:
+    write_text_atomic(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
+    return path
+
+
+def _write_alignment(run: Path, geometry: SeriesGeometry, sections: Mapping[int, Tilt | ExcludedTilt]) -> list[Path]:
+    series = geometry.series
+    folder = run / "Alignments" / _ID
+    pixel = series.pixel_size_angstrom
+    half = np.array([n // 2 - 0.5 * (n - 1) for n in series.image_shape[::-1]])
+    count = max(sections) + 1
+    matrices, shifts = np.broadcast_to(np.eye(2), (count, 2, 2)).copy(), np.zeros((count, 2))
+    tilt_deg, x_tilt_deg = np.zeros(count), np.zeros(count)
+    entries = []
+    for index, tilt in sections.items():
+        if isinstance(tilt, ExcludedTilt) or tilt.pose is None:
+            tilt_deg[index] = tilt.tilt.nominal_tilt_deg if isinstance(tilt, ExcludedTilt) else tilt.nominal_tilt_deg
+            continue
+        pose = tilt.pose
+        c, s = np.cos(np.deg2rad(pose.z_rot_deg)), np.sin(np.deg2rad(pose.z_rot_deg))
+        matrix = np.array([[c, s], [-s, c]]) / pose.magnification
+        shift = -matrix @ (np.array([pose.x_shift_angstrom, pose.y_shift_angstrom]) / pixel + half)
+        matrices[index], shifts[index] = matrix, shift
+        tilt_deg[index], x_tilt_deg[index] = pose.y_tilt_deg, pose.x_tilt_deg
+        offset = -matrix.T @ shift
+        entries.append(
+            {
+                "z_index": index,
+                "tilt_angle": pose.y_tilt_deg,
+                "volume_x_rotation": pose.x_tilt_deg,
+                "in_plane_rotation": matrix.T.tolist(),
+                "x_offset": float(offset[0]),
+                "y_offset": float(offset[1]),
+            }
+        )
+    paths = [folder / f"{series.name}{ending}" for ending in (".xf", ".tlt", ".xtilt")]
+    write_transforms(paths[0], matrices, shifts)
+    write_angles(paths[1], tilt_deg)
+    write_angles(paths[2], x_tilt_deg)
+    size = series.volume_size_px
+    document = {
+        "alignment_type": "GLOBAL" if geometry.warp is None else "LOCAL",
+        "format": "IMOD",
+        "is_portal_standard": False,
+        "affine_transformation_matrix": np.eye(4).tolist(),
+        "tilt_offset": 0.0,
+        "x_rotation_offset": 0.0,
+        "volume_offset": dict.fromkeys("xyz", 0.0),
+        "volume_dimension": {a: None if size is None else size[i] * pixel for i, a in enumerate("xyz")},
+        _SECTIONS: entries,
+        "alignment_path": _inside(paths[0], run),
+        "tilt_path": _inside(paths[1], run),
+        "tiltx_path": _inside(paths[2], run),
+        "tiltseries_path": f"{series.name}/TiltSeries/{_ID}/{_SERIES}",
+    }
+    return [_write_json(folder / _ALIGNMENT, document), *paths]
+
+
+def _inside(path: Path, run: Path) -> str:
+    """The path from the folder of all runs on, as the portal has it."""
+    return f"{run.name}/{path.relative_to(run).as_posix()}"
+
+
+def _write_series(run: Path, series: TiltSeries, sections: Mapping[int, Tilt | ExcludedTilt]) -> list[Path]:
+    folder = run / "TiltSeries" / _ID
+    tilts = {i: t.tilt if isinstance(t, ExcludedTilt) else t for i, t in sections.items()}
+    angles = [t.nominal_tilt_deg for t in tilts.values()]
+    axes = [t.pose.z_rot_deg for t in series.tilts if t.pose is not None]
+    stacks = {t.image.split("@", 1)[1] for t in tilts.values() if t.image is not None and "@" in t.image}
+    raw = folder / f"{series.name}.rawtlt"
+    count = max(sections) + 1
+    raw_angles = np.zeros(count)
+    raw_angles[list(tilts)] = angles
+    write_angles(raw, raw_angles)
+    optics = series.optics
+    document = {
+        "run_name": series.name,
+        "pixel_spacing": series.pixel_size_angstrom,
+        "size": {"x": series.image_shape[1], "y": series.image_shape[0], "z": count},
+        "is_aligned": False,
+        "acceleration_voltage": None if optics is None else round(optics.voltage_kv * 1000),
+        "spherical_aberration_constant": None if optics is None else optics.spherical_aberration_mm,
+        "tilt_axis": float(np.median(axes)),
+        "tilt_range": {"min": min(angles), "max": max(angles)},
+        "tilt_step": float(np.median(np.diff(np.sort(angles)))) if len(angles) > 1 else 0.0,
+        "total_flux": float(sum(t.dose for t in tilts.values())),
+        "mrc_file": stacks.pop() if len(stacks) == 1 else None,
+        "raw_tlt_path": _inside(raw, run),
+        "per_section_parameter": [_section(index, tilt) for index, tilt in tilts.items()],
+    }
+    frames = [
+        {
+            "acquisition_order": t.acquisition,
+            "exposure_dose": t.dose,
+            "accumulated_dose": t.pre_exposure,
+            "path": t.movie,
+        }
+        for t in sorted(tilts.values(), key=lambda t: t.acquisition)
+    ]
+    return [
+        _write_json(folder / _SERIES, document),
+        raw,
+        _write_json(run / "Frames" / _FRAMES, {"frames": frames}),
+        _write_json(run / "run_metadata.json", {"run_name": series.name}),
+    ]
+
+
+def _section(index: int, tilt: Tilt) -> dict[str, object]:
+    fit = tilt.ctf
+    out: dict[str, object] = {
+        "z_index": index,
+        "frame_acquisition_order": tilt.acquisition,
+        "raw_angle": tilt.nominal_tilt_deg,
+    }
+    if fit is not None:
+        out |= {
+            "major_defocus": fit.defocus_u_angstrom,
+            "minor_defocus": fit.defocus_v_angstrom,
+            "astigmatic_angle": fit.astigmatism_angle_deg,
+            "phase_shift": float(np.deg2rad(fit.phase_shift_deg)),
+            "cross_correlation": fit.score if np.isfinite(fit.score) else None,
+            "max_resolution": fit.max_resolution_angstrom if np.isfinite(fit.max_resolution_angstrom) else None,
+        }
+    return out
+
+
+def _losses(geometry: SeriesGeometry, count: int) -> list[str]:
+    series = geometry.series
+    out = []
+    if geometry.warp is not None:
+        rms = float(np.sqrt((geometry.warp.displacement_angstrom**2).sum(axis=-1).mean()))
+        out.append(f"the local deformation of the {count} images (rms {rms:.1f} A) is not in the portal's metadata")
+    if series.excluded:
+        out.append(f"why {len(series.excluded)} images were left out; they are there without an alignment")
+    if series.hand != -1.0:
+        out.append("the hand of the defocus: the portal keeps none, and this series has +1")
+    if series.optics is not None and series.optics.amplitude_contrast != Optics().amplitude_contrast:
+        out.append(f"the amplitude contrast, {series.optics.amplitude_contrast:g}")
+    return out
+
+
+FORMAT = GeometryFormat(
+    name="data-portal",
+    title="CryoET Data Portal",
+    words=GeometryWords(
+        origin="middle of the image, (n - 1) / 2",
+        unit="pixels; defocus A",
+        hand="not kept; -1 is taken",
+        angles="tilt axis from y, counter-clockwise; tilt turning z towards x; astigmatism from x towards y; phase shift in radians",
+    ),
+    recognises=recognises,
+    read=read,
+    write=write,
+)

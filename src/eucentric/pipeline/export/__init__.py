@@ -1,0 +1,1 @@
+"""A project as folders that other programs open: one module a program."""
