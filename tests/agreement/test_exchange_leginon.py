@@ -68,7 +68,8 @@ def test_one_geometry_of_a_run_can_be_given(tmp_path: Path) -> None:
     appion_run(tmp_path)
     (back,) = FORMAT.read(tmp_path / "series0001000.tlt", Given(pixel_size_angstrom=2.0, image_shape=(1000, 1024)))
     assert back.series.tilts[0].pose.z_rot_deg == pytest.approx(-4.2 + 0.5 - 90.0)
-    assert any("--dose-per-tilt" in note for note in back.notes)
+    assert any("Give it with --dose." in note for note in back.notes)
+    assert any("Leginon's database" in note for note in back.notes)
 
 
 @pytest.mark.parametrize("size_xy", SIZES_XY)

@@ -11,6 +11,7 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io.exchange.records import Given
 from eucentric.io.exchange.relion4 import FORMAT as RELION4
 from eucentric.io.exchange.relion5 import FORMAT as RELION5
+from eucentric.io.star import write_star
 
 SOME = {"x_tilt": True, "excluded": True, "phase_shift": True}
 
@@ -197,3 +198,27 @@ def test_matrices_without_image_size_ask_for_it(tmp_path):
     RELION4.write(tmp_path, [phantom_series()])
     with pytest.raises(InputError, match="--image-size"):
         RELION4.read(tmp_path, Given())
+
+
+def test_angles_without_image_size_ask_for_it(tmp_path):
+    """rlnTomoSizeX and Y are of the specimen: of 95 pixels where the images have 96, the centre would be half a pixel beside."""
+    ours = phantom_series()
+    RELION5.write(tmp_path, [ours])
+    with pytest.raises(InputError, match="--image-size"):
+        RELION5.read(tmp_path, Given())
+    (told,) = RELION5.read(tmp_path, Given(image_shape=(81, 95)))
+    assert told.series.image_shape == (81, 95)
+    table = tmp_path / "tilt_series.star"
+    columns = {label: column.tolist() for label, column in starfile.read(table).items()}
+    write_star(table, {"global": columns | {"eucImageSizeX": [97], "eucImageSizeY": [83]}})
+    (known,) = RELION5.read(tmp_path, Given())
+    assert known.series.image_shape == (83, 97)
+
+
+def test_the_last_job_of_a_project_is_taken(tmp_path):
+    for job, axis in (("job009", 84.0), ("job012", 70.0)):
+        RELION5.write(tmp_path / "AlignTiltSeries" / job / "aligned_tilt_series.star", [phantom_series(axis_deg=axis)])
+    assert RELION5.recognises(tmp_path)
+    (found,) = RELION5.read(tmp_path, Given(image_shape=(80, 96)))
+    assert abs(found.series.poses[0].z_rot_deg - 70.0) < 2.0
+    assert "job012" in found.notes[0]

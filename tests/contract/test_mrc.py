@@ -429,3 +429,15 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     (tmp_path / "b.mrc").write_bytes(b"whole")
     assert remove_partial_files(tmp_path) == 1
     assert [p.name for p in tmp_path.rglob("*.mrc")] == ["b.mrc"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that takes no files, such as /proc")
+@pytest.mark.parametrize("name", ["/proc/x.star", "/proc/folder/x.star"])
+def test_a_folder_of_the_system_that_takes_no_files_is_told(name):
+    with pytest.raises(InputError, match=r"takes no new files in the folder `/proc`.*--output"):
+        atomic_module.write_text_atomic(name, "text")
+
+
+def test_a_block_that_writes_nothing_stays_an_error_of_the_program(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_module.atomic_path(tmp_path / "a.star"):
+        pass

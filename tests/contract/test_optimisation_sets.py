@@ -9,7 +9,7 @@ from eucentric.io.particles import particle_format, read_particles, read_tomogra
 from eucentric.io.star import read_star, read_star_text, write_star
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
-from eucentric.pipeline.particle_files import Grids, convert_list
+from eucentric.pipeline.particle_files import Grids, prepare_list
 
 IMAGES = TomogramFrames(
     by_name={
@@ -61,7 +61,7 @@ def test_convert_names_the_table_that_was_given(tmp_path):
     write_star(tmp_path / "tilt_series.star", {"global": table})
     write_particles(tmp_path / "a.star", some().in_tomogram("TS_01"), "relion5")
     grids = Grids(tomograms=tmp_path / "tilt_series.star")
-    _, made = convert_list(tmp_path / "a.star", tmp_path / "set.star", "optimisation-set", grids)
+    made = prepare_list(tmp_path / "a.star", "optimisation-set", grids).write(tmp_path / "set.star")
     assert [p.name for p in made] == ["set.star", "set_particles.star"]
     assert read_optimisation_set(made[0]).tomograms == tmp_path / "tilt_series.star"
 

@@ -290,3 +290,32 @@ def test_texts_of_relion_tables_come_back_and_names_of_particles_stay(tmp_path):
     assert read_particles(tmp_path / "c.star").texts["rlnTomoParticleName"].tolist() == [
         "TS_01/1", "TS_01/2", "TS_02/1", "TS_03/1", "TS_01/3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '<?xml version="1.0"?>\n<TiltSeries DataDirectory="average"><Angles>1</Angles></TiltSeries>',
+            "tilt series of Warp",
+        ),
+        ('<?xml version="1.0"?>\n<TiltSeries DataDirectory="average"><Angles>1', "tilt series of Warp"),
+        ('<?xml version="1.0"?>\n<TiltSer', "damaged; copy it again"),
+        ("", "damaged; copy it again"),
+        ("TiltSeries", "damaged; copy it again"),
+        ("<ProjectionList/>", "not a list of particles: it holds <ProjectionList>"),
+    ],
+)
+def test_xml_is_known_by_its_root(text, message, tmp_path):
+    (tmp_path / "a.xml").write_text(text)
+    with pytest.raises(FormatError, match=message):
+        particle_format(tmp_path / "a.xml")
+
+
+def test_a_cut_off_list_of_pytom_is_one_and_is_told_as_damaged(tmp_path):
+    write_particles(tmp_path / "a.xml", asymmetric(), "pytom-xml", FRAMES)
+    whole = (tmp_path / "a.xml").read_text()
+    (tmp_path / "a.xml").write_text(whole[: len(whole) // 2])
+    assert particle_format(tmp_path / "a.xml") == "pytom-xml"
+    with pytest.raises(FormatError, match="not XML that can be read"):
+        read_particles(tmp_path / "a.xml", FRAMES)

@@ -8,7 +8,7 @@ from eucentric.io.particles import particle_format, read_particles, write_partic
 from eucentric.io.plain_particles import PlainWords, read_plain_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
-from eucentric.pipeline.particle_files import Grids, convert_list
+from eucentric.pipeline.particle_files import Grids, prepare_list
 
 FRAMES = TomogramFrames(default=TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(101, 80, 40)))
 VOXELS = PlainWords(origin="corner", unit="voxel", euler="none")
@@ -115,12 +115,12 @@ def test_what_is_told_makes_a_text_a_list_and_says_nothing_of_others(tmp_path):
     with pytest.raises(InputError, match="does not say how they are meant"):
         particle_format(path)
     grids = Grids(size_xyz=(101, 80, 40), pixel_size_angstrom=10.0, words=VOXELS)
-    particles, made = convert_list(path, tmp_path / "a.star", "relion5", grids)
+    ready = prepare_list(path, "relion5", grids)
+    particles, made = ready.particles, ready.write(tmp_path / "a.star")
     np.testing.assert_array_equal(read_particles(made[0]).positions_angstrom, [[0, 0, 0]])
     words = PlainWords(origin="corner", unit="voxel", euler="zxz", first_voxel=1)
-    _, made = convert_list(
-        made[0], tmp_path / "b.txt", "plain", Grids(size_xyz=(101, 80, 40), pixel_size_angstrom=10.0, words=words)
-    )
+    grids = Grids(size_xyz=(101, 80, 40), pixel_size_angstrom=10.0, words=words)
+    made = prepare_list(made[0], "plain", grids).write(tmp_path / "b.txt")
     first = made[0].read_text().splitlines()
     assert first[0].startswith(
         "# x y z phi theta psi; origin: corner; unit: voxel; euler: zxz; first voxel: 1; tomogram: TS_01"

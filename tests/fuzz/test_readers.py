@@ -19,7 +19,7 @@ from eucentric.errors import FormatError
 
 HERE = Path(__file__).parent
 NAMES = sorted(samples())
-FAST, SLOW = 60, 2000
+FAST, SLOW = 40, 2000
 PROCESSES = 2
 
 

@@ -49,8 +49,25 @@ def _tilts(name: str, rng: np.random.Generator) -> list[Tilt]:
     return out
 
 
-def make_project(root: Path, names: tuple[str, ...] = ("TS_01", "TS_02")) -> Path:
-    """The project's folder: reconstruct/tilt_series.star, images, tomograms, pick/blobs/particles.star."""
+def _half_names(path: str) -> tuple[str, str]:
+    return path.replace(".mrc", "_a.mrc"), path.replace(".mrc", "_b.mrc")
+
+
+def _with_halves(tilt: Tilt) -> Tilt:
+    even, odd = _half_names(str(tilt.image))
+    return replace(tilt, image_even=even, image_odd=odd)
+
+
+def make_project(
+    root: Path, names: tuple[str, ...] = ("TS_01", "TS_02"), *, halves: bool = False, dark_image: bool = False
+) -> Path:
+    """The project's folder: reconstruct/tilt_series.star, images, tomograms, pick/blobs/particles.star.
+
+    Parameters
+    ----------
+    halves : with even and odd images and half tomograms
+    dark_image : with the image of the excluded tilt, which has none else
+    """
     rng = np.random.default_rng(4)
     Plan.write_default(root, {})
     every, particles = [], []
@@ -67,18 +84,38 @@ def make_project(root: Path, names: tuple[str, ...] = ("TS_01", "TS_02")) -> Pat
         )
         for tilt, places in zip(series.tilts, seen_points(series, None, PLACES), strict=True):
             picture = sum(_blob(series.image_shape, p[:2], 1.5) for p in places)
-            write_mrc(root / str(tilt.image), picture.astype(np.float32), PIXEL, is_volume=False)
+            for path in [str(tilt.image), *(_half_names(str(tilt.image)) if halves else ())]:
+                write_mrc(root / path, picture.astype(np.float32), PIXEL, is_volume=False)
         frame = TomogramFrame(voxel_size_angstrom=VOXEL, size_xyz=(36, 32, 20))
         volume = sum(_blob((20, 32, 36), p, 1.0) for p in frame.to_index(PLACES))
         path = f"reconstruct/tomograms/{name}.mrc"
-        write_mrc(root / path, volume.astype(np.float32), VOXEL)
+        half1, half2 = _half_names(path) if halves else (None, None)
+        for file in [path, half1, half2]:
+            if file is not None:
+                write_mrc(root / file, volume.astype(np.float32), VOXEL)
+        dark = f"motion/images/{name}/{name}_005.mrc" if dark_image else None
+        if dark is not None:
+            write_mrc(root / dark, np.zeros(series.image_shape, dtype=np.float32), PIXEL, is_volume=False)
         gone = ExcludedTilt(
-            tilt=replace(series.tilts[0], nominal_tilt_deg=-60.0, acquisition=5, pose=None, ctf=None, image=None),
+            tilt=replace(
+                series.tilts[0],
+                nominal_tilt_deg=-60.0,
+                acquisition=5,
+                pose=None,
+                ctf=None,
+                image=dark,
+                movie=f"frames/{name}_005_-60.0.tif",
+            ),
             reason="dark",
         )
+        if halves:
+            series = series.with_tilts([_with_halves(t) for t in series.tilts])
         every.append(
             series.replace(
-                tomogram=Tomogram(path=path, voxel_size_angstrom=VOXEL, shape_zyx=(20, 32, 36)), excluded=(gone,)
+                tomogram=Tomogram(
+                    path=path, voxel_size_angstrom=VOXEL, shape_zyx=(20, 32, 36), half1=half1, half2=half2
+                ),
+                excluded=(gone,),
             )
         )
         particles.append(

@@ -80,6 +80,7 @@ def test_a_line_scores_most_on_itself_and_along_itself():
         half_sphere(0.0)
 
 
+@pytest.mark.slow
 def test_a_bent_tube_is_traced_to_a_fraction_of_a_voxel_and_noise_is_not():
     line = bent(1700.0, 130.0)
     shape = (40, 56, 150)

@@ -384,6 +384,7 @@ def dice_of(found: torch.Tensor, labels: np.ndarray, number: int, where: np.ndar
     return float(2 * (mask & true).sum() / (mask.sum() + true.sum()))
 
 
+@pytest.mark.slow
 def test_two_classes_of_three_slices_are_found_in_the_rest_and_from_a_start_at_once():
     shape = (32, 48, 48)
     volume, labels = scene(shape, 2)

@@ -213,7 +213,7 @@ def test_resampled_images_are_the_projections_without_rotation_shift_magnificati
     assert _error(right.double(), plain) < 1e-5
 
 
-@pytest.mark.parametrize(("axis", "x_tilt"), [(84.3, 0.0), (-12.0, 6.0)])
+@pytest.mark.parametrize(("axis", "x_tilt"), [(84.3, 0.0), pytest.param(-12.0, 6.0, marks=pytest.mark.slow)])
 def test_blobs_are_found_where_they_are(axis, x_tilt):
     geometry, bend = _geometry(np.arange(-90.0, 90.0, 4.0), axis=axis, x_tilt=x_tilt), Bend(45)
     still = geometry.replace(magnification=np.ones(45))

@@ -85,7 +85,9 @@ def test_settings_are_checked():
         CtfParams(low_resolution_angstrom=5.0, high_resolution_angstrom=10.0)
 
 
-@pytest.mark.parametrize("bad", ["zero", "constant", "noise"])
+@pytest.mark.parametrize(
+    "bad", ["zero", pytest.param("constant", marks=pytest.mark.slow), pytest.param("noise", marks=pytest.mark.slow)]
+)
 def test_a_tilt_without_rings_is_recorded_and_the_others_go_on(bad):
     images = series(5)
     generator = torch.Generator().manual_seed(7)
@@ -115,9 +117,9 @@ def noise_images(count, side, pixel_size, seed, fade=0.0):
 @pytest.mark.parametrize(
     ("count", "side", "pixel_size", "fade", "seed"),
     [
-        (13, 320, 2.0, 0.0, 1),
-        (9, 320, 2.0, 60.0, 2),
-        (9, 320, 4.0, 0.0, 3),
+        pytest.param(13, 320, 2.0, 0.0, 1, marks=pytest.mark.slow),
+        pytest.param(9, 320, 2.0, 60.0, 2, marks=pytest.mark.slow),
+        pytest.param(9, 320, 4.0, 0.0, 3, marks=pytest.mark.slow),
         (3, 256, 3.0, 0.0, 1),
         (1, 256, 3.0, 0.0, 0),
     ],

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from eucentric.cli.list_options import GridOptions, grids_of, refuse_to_replace
+from eucentric.cli.list_options import GridOptions, grids_of
 from eucentric.cli.options import AsJson, Debug, Switch, show_json
 
 
@@ -80,7 +80,6 @@ def convert(
     from eucentric.pipeline.convert import ConvertOptions
     from eucentric.pipeline.convert import convert as convert_file
 
-    refuse_to_replace(target, overwrite)
     size = options.image_size
     optics = None
     if options.voltage is not None:
@@ -106,6 +105,7 @@ def convert(
             grids=grids_of(options),
             dtype=dtype,
             check=check,
+            overwrite=overwrite,
         ),
     )
     for word, side in (("From", made.before), ("To", made.after)):
@@ -118,13 +118,13 @@ def convert(
             ("angles", words.angles),
         ):
             sys.stdout.write(f"  {label}: {text}\n")
-    for kind, lines in (("note", made.notes), ("loss", made.losses), ("check", made.checks)):
+    for kind, lines in (("note", made.notes), ("loss", made.losses), ("check", made.check.lines)):
         sys.stdout.write("".join(f"{kind}: {line}\n" for line in lines))
     shown = ", ".join(str(f) for f in made.files[:4]) + " and others" * (len(made.files) > 4)
     sys.stdout.write(f"Wrote {made.what} to {shown}.\n")
-    if made.pictures:
-        sys.stdout.write(f"Look at {', '.join(map(str, made.pictures[:3]))}.\n")
-    code = int(made.check_failed)
+    if made.check.pictures:
+        sys.stdout.write(f"Look at {', '.join(map(str, made.check.pictures[:3]))}.\n")
+    code = int(made.check.failed)
     if options.as_json:
         show_json(
             {
@@ -133,8 +133,8 @@ def convert(
                 "files": [str(f) for f in made.files],
                 "notes": list(made.notes),
                 "losses": list(made.losses),
-                "checks": list(made.checks),
-                "pictures": [str(p) for p in made.pictures],
+                "checks": list(made.check.lines),
+                "pictures": [str(p) for p in made.check.pictures],
             }
         )
     return code

@@ -105,8 +105,11 @@ def _import_foreign(
     as_json: bool,
 ) -> int:
     """Another program's project."""
+    from eucentric.errors import InputError
+    from eucentric.io.exchange.formats import GEOMETRY_FORMATS
     from eucentric.io.exchange.records import Given
     from eucentric.models.optics import Optics
+    from eucentric.pipeline.import_finished import FINISHED, plan_finished
     from eucentric.pipeline.import_foreign import plan_foreign, write_foreign_particles
     from eucentric.pipeline.lock import ProjectLock
     from eucentric.pipeline.plan import PLAN_FILE
@@ -121,14 +124,26 @@ def _import_foreign(
         optics=optics,
         dose_per_tilt=words.dose,
     )
-    foreign = plan_foreign(place, program, given, exclude=exclude, lists=particles)
+    if program not in FINISHED and program not in GEOMETRY_FORMATS:
+        programs = ", ".join((*GEOMETRY_FORMATS, *sorted(FINISHED - set(GEOMETRY_FORMATS))))
+        raise InputError(f"There is no program `{program}` to import from. Expected one of {programs}.")
+    if program in FINISHED and particles:
+        raise InputError(
+            f"--particles goes with programs of tilt series, and {program} has lists of its own. Leave it out, and convert the list "
+            "with `eucentric particles convert` afterwards."
+        )
+    if program in FINISHED:
+        foreign = plan_finished(project, place, program, given, exclude=exclude)
+    else:
+        foreign = plan_foreign(place, program, given, exclude=exclude, lists=particles)
     table = write_project(project, foreign.plan)
     with ProjectLock(project, "import"):
         lists = write_foreign_particles(project, foreign)
     plan = foreign.plan
     show_findings(plan.findings)
     count = sum(len(s.tilts) for s in plan.series)
-    sys.stdout.write(f"{len(plan.series)} tilt series with {count} tilts of {foreign.title} in `{table}`.\n")
+    held = f"tilt series with {count} tilts" if count else "tomograms"
+    sys.stdout.write(f"{len(plan.series)} {held} of {foreign.title} in `{table}`.\n")
     for (name, some), path in zip(foreign.particles, lists, strict=True):
         sys.stdout.write(f"{len(some)} particles of {name} in `{path}`.\n")
     if plan.left_out:
@@ -200,7 +215,8 @@ def import_files(
         folder to make
     from_program
         another program and its project's folder or table, such as --from relion5 FOLDER: relion5, relion4, warp, imod, aretomo, eman2,
-        and all others that `eucentric convert` reads. Its alignments and CTFs are kept as they are, its particle lists too
+        and all others that `eucentric convert` reads. Its alignments and CTFs are kept as they are, its particle lists too. Of copick,
+        zarr, chimerax, dynamo and stopgap finished tomograms and particles are taken
     particles
         with --from: particle lists to take over; all that are found in the folder where not given
     image_size
@@ -261,10 +277,16 @@ def import_files(
         names of series to leave out
     """
     del debug  # read by the program itself
+    from eucentric.errors import InputError
     from eucentric.pipeline.importing import plan_import
     from eucentric.pipeline.plan import PLAN_FILE
 
     if from_program is not None:
+        if frames or mdoc or stack or tomogram or alignment or ctf:
+            raise InputError(
+                "--from takes the images and alignments that the other program's tables name. With movies or stacks of your own use "
+                "--frames or --stack with --alignment and --ctf instead."
+            )
         given = _GivenWords(pixel_size, image_size, voltage, spherical_aberration, amplitude_contrast, dose)
         return _import_foreign(project, *from_program, given, particles, exclude, as_json=as_json)
     if (ctf or focus) and not (frames or mdoc or stack or tomogram) and (project / "import").is_dir():

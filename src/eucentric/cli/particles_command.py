@@ -50,10 +50,13 @@ def convert(
     overwrite
         replace a file that exists
     """
-    from eucentric.pipeline.particle_files import convert_list
+    from eucentric.pipeline.particle_files import prepare_list
 
     refuse_to_replace(target, overwrite)
-    particles, made = convert_list(source, target, to, grids_of(options), options.from_format)
+    ready = prepare_list(source, to, grids_of(options), options.from_format)
+    particles, made = ready.particles, ready.write(target)
+    for loss in ready.losses(target):
+        sys.stdout.write(f"loss: {loss}\n")
     sys.stdout.write(
         f"Wrote {len(particles)} particles of {len(particles.tomogram_names)} tomograms to {', '.join(map(str, made[:5]))}"
         f"{' and others' * (len(made) > 5)}.\n"

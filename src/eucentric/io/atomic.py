@@ -5,6 +5,7 @@ import errno
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,7 +34,22 @@ def writing_error(error: OSError, path: Path) -> EucentricError | None:
             f"`{path}` cannot be written: {os.strerror(error.errno or 0).lower()}. "
             "Choose a folder that you may write to with --output, or change its permissions."
         )
+    if error.errno == errno.ENOENT and folder.is_dir() and not _takes_files(folder):
+        return InputError(
+            f"`{path}` cannot be written: the system takes no new files in the folder `{folder}`. Choose another --output."
+        )
     return None
+
+
+def _takes_files(folder: Path) -> bool:
+    """Whether a file can be made in a folder that exists: not in those that only show the state of the system, as /proc."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=".", suffix=_PARTIAL, dir=folder)
+    except OSError:
+        return False
+    os.close(descriptor)
+    Path(name).unlink(missing_ok=True)
+    return True
 
 
 def make_folder(folder: PathLike) -> Path:

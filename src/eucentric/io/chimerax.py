@@ -6,10 +6,14 @@ every ChimeraX shows them. Its bundle ArtiaX shows particles with their orientat
 coordinates in voxels, which it multiplies by `originScaleFactor`; RELION-5's centred coordinates only where the size of the tomogram
 is typed in [2]_. So lists are written as `io.artiax` has them, with the scale in the script.
 
+While ChimeraX runs a script, the script's folder is its working directory [3]_. So files in that folder and below are named from
+there, and all may be moved together; others have their full path.
+
 References
 ----------
 .. [1] https://www.cgl.ucsf.edu/chimerax/docs/user/commands/volume.html and view.html, and formats/markers.html
 .. [2] https://github.com/FrangakisLab/ArtiaX: `src/io/RELION/RELIONParticleData.py`, `src/io/RELION5`, `src/cmd/cmd.py`
+.. [3] https://github.com/RBVI/ChimeraX, chimerax.core.scripting: open_command_script; OpenFileNameArg takes relative names
 """
 
 import re
@@ -87,7 +91,7 @@ def write_chimerax_session_script(
     if not (np.isfinite(radius_angstrom) and radius_angstrom > 0):
         raise InputError(f"The radius of the markers is {radius_angstrom}; expected a positive number of A.")
     files = [script]
-    lines = ["# ChimeraX: open this file", *_volume_lines(volume, frame)]
+    lines = ["# ChimeraX: open this file", *_volume_lines(volume, frame, script.parent)]
     number = 2
     if part is not None and len(part):
         for colour, kind in enumerate(sorted({str(k) for k in part.kinds})):
@@ -97,10 +101,10 @@ def write_chimerax_session_script(
                 raise InputError(f"Two kinds of particles would be written as `{file.name}`. Rename one.")
             _write_markers(file, kind or "particles", some, frame, radius_angstrom, _COLOURS[colour % len(_COLOURS)])
             files.append(file)
-            lines.append(f"open {_quoted(file)} id {number}")
+            lines.append(f"open {_quoted(file, script.parent)} id {number}")
             number += 1
     for at, mesh in enumerate(meshes):
-        lines += _mesh_lines(mesh, number, at, frame)
+        lines += _mesh_lines(mesh, number, at, frame, script.parent)
         number += 1
     write_text_atomic(script, "\n".join([*lines, "view"]) + "\n")
     if part is not None and particles is not None and len(part):
@@ -112,29 +116,31 @@ def _word(kind: str) -> str:
     return re.sub(r"[^A-Za-z0-9-]+", "-", kind).strip("-") or "particles"
 
 
-def _quoted(path: Path) -> str:
-    text = str(path.resolve())
+def _quoted(path: Path, folder: Path) -> str:
+    """The file as a script in the folder names it."""
+    there, here = path.absolute(), folder.absolute()  # links are not followed
+    text = there.relative_to(here).as_posix() if there.is_relative_to(here) else str(there)
     if '"' in text or "\n" in text or "\r" in text:
         raise InputError(f"`{path}` has a quotation mark in its name, with which ChimeraX cannot open it. Rename it.")
     return f'"{text}"'
 
 
-def _volume_lines(volume: Path | None, frame: TomogramFrame) -> list[str]:
+def _volume_lines(volume: Path | None, frame: TomogramFrame, folder: Path) -> list[str]:
     if volume is None:
         return []
     return [
-        f"open {_quoted(volume)} id 1",
+        f"open {_quoted(volume, folder)} id 1",
         f"volume #1 voxelSize {frame.voxel_size_angstrom:.8g} originIndex 0,0,0",
         f"volume #1 style image plane z,{frame.size_xyz[2] // 2} step 1",
     ]
 
 
-def _mesh_lines(mesh: ChimeraxMesh, number: int, at: int, frame: TomogramFrame) -> list[str]:
+def _mesh_lines(mesh: ChimeraxMesh, number: int, at: int, frame: TomogramFrame, folder: Path) -> list[str]:
     if mesh.path.suffix.lower() not in _MESHES:
         raise InputError(f"ChimeraX does not open `{mesh.path.name}` as a mesh. Expected {', '.join(_MESHES)}.")
     x, y, z = np.array(frame.size_xyz) // 2 * frame.voxel_size_angstrom if mesh.from_centre else np.zeros(3)
     lines = [
-        f"open {_quoted(mesh.path)} id {number}",
+        f"open {_quoted(mesh.path, folder)} id {number}",
         f"view matrix models #{number},1,0,0,{x:.8g},0,1,0,{y:.8g},0,0,1,{z:.8g}",
     ]
     if mesh.color is not None or mesh.path.suffix.lower() not in (".glb", ".gltf"):
@@ -168,14 +174,14 @@ def _write_artiax(
     # ArtiaX is model 1; its tomograms are 1.1 and its lists 1.2
     lines = ["# ChimeraX with its bundle ArtiaX: open this file", "artiax start"]
     if volume is not None:
-        lines += [f"artiax open tomo {_quoted(volume)}", f"artiax tomo #1.1.1 pixelSize {voxel:.8g}"]
+        lines += [f"artiax open tomo {_quoted(volume, script.parent)}", f"artiax tomo #1.1.1 pixelSize {voxel:.8g}"]
     lines += [
-        f"open {_quoted(listed)} format relion",
+        f"open {_quoted(listed, script.parent)} format relion",
         f"artiax particles #1.2.1 originScaleFactor {voxel:.8g} transScaleFactor {voxel:.8g}",
     ]
     if particle_map is not None:
         lines += [
-            f"open {_quoted(particle_map.path)} id 50",
+            f"open {_quoted(particle_map.path, script.parent)} id 50",
             "artiax attach #50 toParticleList #1.2.1",
             f"artiax particles #1.2.1 surfaceLevel {particle_map.level:.6g}",
         ]

@@ -36,7 +36,7 @@ _COLUMNS, _LEAST = 36, 26
 _MATLAB = 1.0
 _ROWS, _FEW_ROWS, _DECIMALS = 1 << 16, 2000, 6
 _DEFAULTS = {2: 1.0, 3: 1.0, 13: 1.0}
-_KEPT = {
+KEPT_COLUMNS = {
     1: "dynTag",
     2: "dynAligned",
     3: "dynAveraged",
@@ -84,7 +84,7 @@ def read_dynamo_table(path: PathLike, frames: TomogramFrames) -> ParticleSet:
         kinds=class_names(table[:, 21]),
         columns={
             name: table[:, column - 1]
-            for column, name in _KEPT.items()
+            for column, name in KEPT_COLUMNS.items()
             if column <= table.shape[1] and (table[:, column - 1] != _default(column, len(table))).any()
         },
     )
@@ -103,7 +103,7 @@ def write_dynamo_table(path: PathLike, particles: ParticleSet, frames: TomogramF
     centres = np.array([frames.of(name).size_xyz for name in names], dtype=np.int64).reshape(-1, 3) // 2
     table = np.zeros((len(particles), _COLUMNS))
     for column in range(1, _COLUMNS + 1):
-        kept = particles.columns.get(_KEPT.get(column, ""))
+        kept = particles.columns.get(KEPT_COLUMNS.get(column, ""))
         known = kept is not None and bool(np.isfinite(kept).all())
         table[:, column - 1] = kept if known else _default(column, len(particles))
     angles = zxz_angles(particles.rotations)

@@ -96,6 +96,7 @@ def write_emclarity_particles(
     if binning < 1:
         raise InputError(f"The binning is {binning}; expected how many pixels of the images a voxel is, 1 or more.")
     files: list[Path] = []
+    classes = np.maximum(class_numbers(particles.kinds), 1)
     for name in particles.tomogram_names:
         if not name.rpartition("_")[2].isdecimal() or not name.rpartition("_")[0]:
             raise InputError(
@@ -114,7 +115,7 @@ def write_emclarity_particles(
         rows[:, 10:13] = index * binning
         rows[:, 13:16] = angles[:, ::-1]  # zxz_angles: Rz(c) Rx(b) Rz(a)
         rows[:, 16:25] = part.rotations.transpose(0, 2, 1).reshape(-1, 9)
-        rows[:, 25] = np.maximum(class_numbers(part.kinds), 1)
+        rows[:, 25] = classes[particles.tomograms == name]
         table = Path(folder) / f"{name}_bin{binning}.csv"
         whole = {1, *range(3, 10), 25}
         write_text_atomic(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from eucentric.io.guarded import reading
 from eucentric.io.imod_particles import read_imod_particles, write_imod_particles
 from eucentric.io.motive_lists import read_motive_list, read_stopgap, write_motive_list, write_stopgap
 from eucentric.io.optimisation_sets import PARTICLES_FILE, read_optimisation_particles, write_optimisation_set
-from eucentric.io.particle_columns import need_file, read_tomogram_numbers
+from eucentric.io.particle_columns import class_names, class_numbers, need_file, read_tomogram_numbers
+from eucentric.io.particle_losses import particle_losses
 from eucentric.io.peet import read_peet, write_peet
 from eucentric.io.plain_particles import (
     PlainWords,
@@ -52,6 +54,7 @@ __all__ = [
     "PARTICLE_FORMATS",
     "known_format",
     "particle_format",
+    "particle_losses",
     "read_particles",
     "read_tomogram_frames",
     "with_numbers",
@@ -72,6 +75,8 @@ class _Format:
     """Further endings that it has elsewhere."""
     of_images: bool = False
     """Its pixels are those of the tilt images, not voxels of a tomogram."""
+    in_folder: bool = False
+    """Its writer needs the ending: a name without one becomes a folder with a list of its name."""
     one: str = ""
     """`tomogram`, or `kind` of a tomogram, of which a file holds one; `all` where a folder is written as a whole."""
 
@@ -114,8 +119,10 @@ _FORMATS: dict[str, _Format] = {
     "em": _Format(ending=".em", read=read_motive_list, write=write_motive_list),
     "imod": _Format(ending=".mod", read=read_imod_particles, write=write_imod_particles, one="tomogram"),
     "copick": _Format(ending=".json", read=read_copick, write=write_copick, one="kind"),
-    "peet": _Format(ending=".prm", read=read_peet, write=write_peet),
-    "eman2": _Format(ending=".lst", read=read_eman2_particles, write=write_eman2_particles, others=(".json", ".hdf")),
+    "peet": _Format(ending=".prm", read=read_peet, write=write_peet, in_folder=True),
+    "eman2": _Format(
+        ending=".lst", read=read_eman2_particles, write=write_eman2_particles, others=(".json", ".hdf"), in_folder=True
+    ),
     "xmipp": _Format(ending=".xmd", read=read_xmipp_particles, write=write_xmipp_particles),
     "scipion": _Format(ending=".sqlite", read=read_scipion_particles, write=write_scipion_particles),
     "emclarity": _Format(ending=".csv", read=read_emclarity_particles, write=_write_emclarity, one="all"),
@@ -162,6 +169,8 @@ def particle_format(path: PathLike) -> str:
         if not says_how_it_is_meant(place):
             need_words(PlainWords(), place)
         return "plain"
+    if ending == ".xml":
+        return _xml_format(place)
     if ending == ".json":
         return "eman2" if _json_of_eman2(place) else "copick"
     found = [name for name, form in _FORMATS.items() if ending in (form.ending, *form.others)]
@@ -201,6 +210,23 @@ def _star_format(place: Path) -> str:
             "--normalized_coords? Then give --from warp-normalized, and for voxels --from warp."
         )
     return "warp"
+
+
+def _xml_format(place: Path) -> str:
+    """By the root element."""
+    try:
+        root = next(ElementTree.iterparse(place, events=("start",)))[1].tag
+    except (ElementTree.ParseError, StopIteration) as error:
+        raise FormatError(
+            f"`{place}` is not XML that can be read: {str(error) or 'it is empty'}. It is damaged; copy it again."
+        ) from error
+    if root == "ParticleList":
+        return "pytom-xml"
+    if root == "TiltSeries":
+        raise FormatError(f"`{place}` is a tilt series of Warp or M, not a list of particles. Give the list instead.")
+    raise FormatError(
+        f"`{place}` is not a list of particles: it holds <{str(root)[:60]}>; expected PyTom's <ParticleList>."
+    )
 
 
 def _csv_format(place: Path) -> str | None:
@@ -279,7 +305,7 @@ def write_particles(
     """Write particles; the files made.
 
     A format of one tomogram a file gets a folder with a file for each (copick: and each kind), unless `path` has the ending of
-    the format and the particles are of one.
+    the format and the particles are of one. Of PEET and EMAN2 a name without any ending becomes a folder with the list in it.
 
     Parameters
     ----------
@@ -293,12 +319,15 @@ def write_particles(
     """
     place, grids, name = Path(path), frames or TomogramFrames(), known_format(format_name)
     form = _FORMATS[name]
+    if form.in_folder and not place.suffix:
+        place = place / f"{place.name}{form.ending}"
     if form.write is None:
         raise InputError(f"Lists of {name} are read, not written. Give another format: relion5, dynamo, or see --help.")
     if form.one in ("tomogram", "kind") and place.suffix.lower() not in (form.ending, *form.others):
+        numbered = _numbered(particles) if name == "plain" else particles
         return [
             file
-            for target, part in _parts(place, particles, form)
+            for target, part in _parts(place, numbered, form)
             for file in write_particles(target, part, name, grids, words=words)
         ]
     if name == "plain":
@@ -308,6 +337,11 @@ def write_particles(
         return write_optimisation_set(place, particles, grids, tomograms)
     made = form.write(place, particles, grids)
     return [Path(one) for one in made] if isinstance(made, list | tuple) else [place]
+
+
+def _numbered(particles: ParticleSet) -> ParticleSet:
+    """With kinds as numbers that are the same in every file."""
+    return particles.with_kinds(class_names(class_numbers(particles.kinds)))
 
 
 def _parts(folder: Path, particles: ParticleSet, form: _Format) -> list[tuple[Path, ParticleSet]]:

@@ -1,18 +1,13 @@
 """`eucentric convert`: a file or folder in another program's format, both conventions in words, a check by eye and number."""
 
-from collections.abc import Mapping, Sequence
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from matplotlib.figure import Figure
-
-from eucentric.errors import EucentricError, FormatError, InputError
-from eucentric.evaluation.geometry_difference import GeometryDifference, compare_geometry
-from eucentric.figures.conversion import TomogramSlices, particles_figure, phantom_figure, volumes_figure
-from eucentric.geometry import Rotation
-from eucentric.io.atomic import atomic_path
+from eucentric.errors import EucentricError, InputError
 from eucentric.io.exchange.formats import (
     GEOMETRY_FORMATS,
     geometry_format,
@@ -20,16 +15,15 @@ from eucentric.io.exchange.formats import (
     recognised_formats,
     write_geometry,
 )
-from eucentric.io.exchange.records import GeometryWords, Given, SeriesGeometry
+from eucentric.io.exchange.records import GeometryWords, Given
 from eucentric.io.particle_words import PARTICLE_WORDS
 from eucentric.io.particles import PARTICLE_FORMATS, particle_format
 from eucentric.io.refused_formats import refusal
-from eucentric.io.volumes import VOLUME_ENDINGS, OpenVolume, VolumeInfo, is_volume_file, open_volume
+from eucentric.io.volumes import VolumeInfo, is_volume_file, open_volume
 from eucentric.models.particles import ParticleSet
-from eucentric.models.tomogram_frames import TomogramFrame
+from eucentric.pipeline.convert_checks import Check, check_particles, check_series, check_volume, picture_of
 from eucentric.pipeline.convert_volume import convert_volume
-from eucentric.pipeline.particle_files import Grids, convert_list, read_list
-from eucentric.typing import FloatArray
+from eucentric.pipeline.particle_files import Grids, prepare_list, read_list
 
 Kind = Literal["series", "particles", "volume"]
 _SERIES_ENDINGS = {
@@ -38,9 +32,10 @@ _SERIES_ENDINGS = {
 _PARTICLE_ENDINGS = {
     ".star": "relion5", ".tbl": "dynamo", ".em": "em", ".mod": "imod", ".xml": "pytom-xml", ".json": "copick",
 }  # fmt: skip
-_SAME_PX = 0.1
-_SECTIONS, _MOST = 8, 0.95
 _MOTIVES = 20
+
+
+_NOT_CHECKED = Check(lines=(), failed=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +59,7 @@ class Converted:
     """In words, such as `3 tilt series with 123 tilts`."""
     notes: tuple[str, ...] = ()
     losses: tuple[str, ...] = ()
-    checks: tuple[str, ...] = ()
-    """Results of reading back what was written."""
-    check_failed: bool = False
-    pictures: tuple[Path, ...] = ()
+    check: Check = _NOT_CHECKED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +73,7 @@ class ConvertOptions:
     grids: Grids = field(default_factory=Grids)
     dtype: str | None = None
     check: bool = False
+    overwrite: bool = False
 
 
 def kind_of(path: Path, format_name: str | None = None) -> Kind:
@@ -145,6 +138,8 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Converted:
     BackendError : the disk is full
     """
     kind = options.kind or kind_of(source, options.from_format)
+    if options.dtype is not None and kind != "volume":
+        raise InputError(f"--dtype is of volumes, and `{source}` holds {kind}. Leave it out.")
     if kind == "series":
         return _convert_series(source, target, options)
     return (
@@ -152,27 +147,30 @@ def convert(source: Path, target: Path, options: ConvertOptions) -> Converted:
     )
 
 
-def _target_format(target: Path, given: str | None, endings: Mapping[str, str], known: Sequence[str]) -> str:
-    if given is not None:
-        return given
-    found = endings.get(target.suffix.lower())
-    if found is None:
-        raise InputError(f"`{target}` does not tell which format is meant. Give --to: {', '.join(known)}.")
-    return found
+def _target_format(target: Path, given: str | None, endings: Mapping[str, str], known: Sequence[str], what: str) -> str:
+    name = given or endings.get(target.suffix.lower())
+    if name is None:
+        raise InputError(
+            f"The source holds {what}, and `{target.name}` does not tell a format of those. Give --to: {', '.join(known)}."
+        )
+    if name not in known:
+        raise InputError(f"The source holds {what}, and `{name}` is no format of those. Give --to: {', '.join(known)}.")
+    return name
 
 
 def _convert_series(source: Path, target: Path, options: ConvertOptions) -> Converted:
-    to = _target_format(target, options.to_format, _SERIES_ENDINGS, list(GEOMETRY_FORMATS))
+    to = _target_format(target, options.to_format, _SERIES_ENDINGS, list(GEOMETRY_FORMATS), "tilt series")
     form = geometry_format(to)
     before, geometries = read_geometry(source, options.given, options.from_format)
     if target.suffix and len(geometries) == 1 and target.suffix.lower() != ".star":
         geometries = (replace(geometries[0], series=geometries[0].series.replace(name=target.stem)),)
+    if not options.overwrite:
+        _refuse_to_replace(target, lambda place: write_geometry(place, geometries, to).files)
+        _refuse_pictures(target, [g.series.name for g in geometries] if options.check else [])
     written = write_geometry(target, geometries, to)
-    checks: list[str] = []
-    pictures: list[Path] = []
-    failed = False
-    if options.check:
-        checks, pictures, failed = _check_series(target, form.name, geometries, (before.title, form.title))
+    check = (
+        check_series(target, form.name, geometries, (before.program, form.program)) if options.check else _NOT_CHECKED
+    )
     tilts = sum(len(g.series.tilts) for g in geometries)
     return Converted(
         kind="series",
@@ -182,200 +180,83 @@ def _convert_series(source: Path, target: Path, options: ConvertOptions) -> Conv
         what=f"{len(geometries)} tilt series with {tilts} tilts",
         notes=tuple(dict.fromkeys(note for g in geometries for note in g.notes)),
         losses=written.losses,
-        checks=tuple(checks),
-        check_failed=failed,
-        pictures=tuple(pictures),
+        check=check,
     )
 
 
-def read_back(target: Path, to: str, geometry: SeriesGeometry) -> SeriesGeometry:
-    """A series that was just written, read again with what the format does not hold.
+def _refuse_to_replace(target: Path, write: Callable[[Path], Sequence[Path]]) -> None:
+    """Stop before files that are there are lost: what would be written is written elsewhere first.
 
     Raises
     ------
-    InputError, FormatError : what was written cannot be read
+    InputError : one of the files exists
     """
-    series = geometry.series
-    given = Given(
-        pixel_size_angstrom=series.pixel_size_angstrom,
-        image_shape=series.image_shape,
-        optics=series.optics,
-        dose_per_tilt=float(np.median(series.doses)) if len(series.tilts) else None,
-    )
-    found = geometry_format(to).read(target, given)
-    own = [g for g in found if g.series.name == series.name] or (list(found) if len(found) == 1 else [])
-    if not own:
-        raise FormatError(f"{series.name} is not among the series of `{target}`.")
-    return own[0]
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name) / target.name
+        made = [Path(os.path.relpath(file, place.parent)) for file in write(place)]
+    there = [str(file) for part in made if (file := target.parent / part).exists()]
+    if there:
+        shown = ", ".join(f"`{file}`" for file in there[:4]) + " and others" * (len(there) > 4)
+        raise InputError(f"{shown} would be replaced. Give another name or folder, or --overwrite.")
 
 
-def _check_series(
-    target: Path, to: str, geometries: Sequence[SeriesGeometry], titles: tuple[str, str]
-) -> tuple[list[str], list[Path], bool]:
-    lines, pictures, failed = [], [], False
-    for geometry in geometries:
-        name = geometry.series.name
-        back = read_back(target, to, geometry)
-        apart = compare_geometry(geometry.series, back.series, first_warp=geometry.warp, second_warp=back.warp)
-        lines.append(f"{name}: {_words(apart)}")
-        failed |= apart.position_px > _SAME_PX or apart.tilts_missing > 0 or not apart.hand_kept
-        if apart.seen is not None:
-            beside = target if target.is_dir() else target.parent
-            path = beside / f"{name}_check.png"
-            _save(
-                phantom_figure(apart.seen, titles[0], titles[1], f"{name}: one phantom through both geometries"), path
-            )
-            pictures.append(path)
-    return lines, pictures, failed
-
-
-def _words(apart: GeometryDifference) -> str:
-    parts = []
-    if np.isfinite(apart.position_px):
-        parts.append(
-            f"points of a phantom at most {apart.position_px:.3f} px apart ({apart.position_rms_px:.3f} rms), "
-            f"rotations {apart.angle_deg:.3f} degrees"
-        )
-    if np.isfinite(apart.defocus_angstrom):
-        parts.append(f"defocus {apart.defocus_angstrom:.2f} A")
-    parts.append("hand kept" if apart.hand_kept else "HAND TURNED")
-    if apart.tilts_missing:
-        parts.append(f"{apart.tilts_missing} tilts are missing")
-    return ", ".join(parts) + "."
+def _refuse_pictures(target: Path, names: Sequence[str | None]) -> None:
+    there = [path for name in names if (path := picture_of(target, name)).exists()]
+    if there:
+        raise InputError(f"`{there[0]}` would be replaced by the picture of --check. Move it, or give --overwrite.")
 
 
 def _convert_particles(source: Path, target: Path, options: ConvertOptions) -> Converted:
-    to = _target_format(target, options.to_format, _PARTICLE_ENDINGS, list(PARTICLE_FORMATS))
+    to = _target_format(target, options.to_format, _PARTICLE_ENDINGS, list(PARTICLE_FORMATS), "particles")
     name = options.from_format or ("imod" if source.is_dir() else particle_format(source))
-    particles, made = convert_list(source, target, to, options.grids, options.from_format)
-    checks: tuple[str, ...] = ()
-    pictures: tuple[Path, ...] = ()
-    failed = False
+    ready = prepare_list(source, to, options.grids, options.from_format)
+    particles = ready.particles
+    if not options.overwrite:
+        few = _one_of_each(particles)
+        _refuse_to_replace(target, lambda place: ready.write(place, few))
+        _refuse_pictures(target, [None] if options.check else [])
+    made = ready.write(target)
+    check = _NOT_CHECKED
     if options.check:
         back = read_list(target, options.grids, to)
-        checks, failed = _compare_particles(particles, back, options.grids)
-        beside = target if target.is_dir() else target.parent
-        picture = beside / f"{target.stem}_check.png"
-        _save(_particle_picture(particles, back, (name, to), options.grids), picture)
-        pictures = (picture,)
+        check = check_particles(target, particles, back, (name, to), ready.frames, options.grids.tomograms)
     return Converted(
         kind="particles",
         before=Side(path=source, title=name, words=PARTICLE_WORDS[name]),
         after=Side(path=target, title=to, words=PARTICLE_WORDS[to]),
         files=tuple(made),
         what=f"{len(particles)} particles of {len(particles.tomogram_names)} tomograms",
-        checks=checks,
-        check_failed=failed,
-        pictures=pictures,
+        losses=ready.losses(target),
+        check=check,
     )
 
 
-def _sorted(particles: ParticleSet) -> ParticleSet:
-    return particles.select(np.argsort(particles.tomograms, kind="stable"))
-
-
-def _compare_particles(first: ParticleSet, second: ParticleSet, grids: Grids) -> tuple[tuple[str, ...], bool]:
-    if len(first) != len(second):
-        return (f"{len(first)} particles were written and {len(second)} are read back.",), True
-    a, b = _sorted(first), _sorted(second)
-    away = np.linalg.norm(a.positions_angstrom - b.positions_angstrom, axis=1)
-    angle = Rotation(a.rotations).angle_to_deg(Rotation(b.rotations))
-    pixel = grids.pixel_size_angstrom or 1.0
-    words = f"read back: positions at most {away.max():.3f} A apart, rotations {angle.max():.3f} degrees."
-    return (words,), bool(away.max() > _SAME_PX * pixel or angle.max() > 0.05)
-
-
-def _particle_picture(first: ParticleSet, second: ParticleSet, names: tuple[str, str], grids: Grids) -> Figure:
-    """Of the tomogram with most particles; over its slices where --tomograms names a volume."""
-    tomogram = max(first.tomogram_names, key=lambda n: int(np.sum(first.tomograms == n)))
-    parts = [p.in_tomogram(tomogram) for p in (first, second)]
-    slices = None
-    if grids.tomograms is not None and grids.tomograms.suffix.lower() in VOLUME_ENDINGS:
-        slices = _slices(grids.tomograms, parts[0].positions_angstrom)
-    return particles_figure(
-        [p.positions_angstrom for p in parts],
-        [p.rotations[:, :, 2] for p in parts],
-        names,
-        slices=slices,
-        title=f"{tomogram}: particles before and after, with their z axes",
-    )
-
-
-def _slices(path: Path, positions: FloatArray) -> TomogramSlices | None:
-    """Through the middle of the particles that lie in the tomogram."""
-    volume = open_volume(path)
-    if volume.info.voxel_size_angstrom is None:
-        return None
-    nz, ny, nx = volume.info.shape
-    frame = TomogramFrame(voxel_size_angstrom=volume.info.voxel_size_angstrom[0], size_xyz=(nx, ny, nz))
-    low, high = frame.to_angstrom([[-0.5] * 3, [nx - 0.5, ny - 0.5, nz - 0.5]])
-    inside = positions[((positions > low) & (positions < high)).all(axis=1)]
-    at = np.median(inside, axis=0) if len(inside) else np.zeros(3)
-    _, y, z = np.clip(np.round(frame.to_index(at)).astype(int), 0, np.array([nx, ny, nz]) - 1)
-    cuts = _cuts(volume, int(z), int(y))
-    return TomogramSlices(pictures=(cuts[0], cuts[1]), extent_angstrom=np.stack([low, high], axis=1), at_angstrom=at)
+def _one_of_each(particles: ParticleSet) -> list[int]:
+    """A particle of every tomogram and kind: enough to know which files a list becomes."""
+    first: dict[tuple[str, str], int] = {}
+    for row, key in enumerate(zip(particles.tomograms.tolist(), particles.kinds.tolist(), strict=True)):
+        first.setdefault(key, row)
+    return sorted(first.values())
 
 
 def _convert_volume(source: Path, target: Path, options: ConvertOptions) -> Converted:
+    if options.to_format is not None:
+        raise InputError("Volumes have the format of their ending: leave --to out, and give the target another ending.")
+    if not options.overwrite:
+        if target.exists():
+            raise InputError(f"`{target}` would be replaced. Give another name, or --overwrite.")
+        _refuse_pictures(target, [None] if options.check else [])
     made = convert_volume(source, target, dtype=options.dtype, voxel_size_angstrom=options.given.pixel_size_angstrom)
-    checks: tuple[str, ...] = ()
-    pictures: tuple[Path, ...] = ()
-    failed = False
-    before, after = open_volume(source), open_volume(target)
-    if options.check:
-        checks, failed = _compare_volumes(before, after, made.dtype)
-        picture = target.with_name(f"{target.stem}_check.png")
-        cuts = [_cuts(v) for v in (before, after)]
-        _save(volumes_figure(cuts[0], cuts[1], (source.name, target.name), "Central slices before and after"), picture)
-        pictures = (picture,)
+    before, after = open_volume(source).info, open_volume(target).info
     return Converted(
         kind="volume",
-        before=Side(path=source, title=before.info.format, words=_volume_words(before.info)),
-        after=Side(path=target, title=after.info.format, words=_volume_words(after.info)),
+        before=Side(path=source, title=before.format, words=_volume_words(before)),
+        after=Side(path=target, title=after.format, words=_volume_words(after)),
         files=(target,),
-        what=f"a volume of {' x '.join(map(str, before.info.shape[::-1]))} voxels as {made.dtype}",
+        what=f"a volume of {' x '.join(map(str, before.shape[::-1]))} voxels as {made.dtype}",
         notes=made.notes,
-        checks=checks,
-        check_failed=failed,
-        pictures=pictures,
+        check=check_volume(source, target, made.dtype) if options.check else _NOT_CHECKED,
     )
-
-
-def _true_section(volume: OpenVolume, section: int) -> FloatArray:
-    info = volume.info
-    stored = volume.read_stored(section, section + 1)[0]
-    return np.asarray(stored, dtype=np.float64) * info.scale + info.offset
-
-
-def _compare_volumes(before: OpenVolume, after: OpenVolume, dtype: str) -> tuple[tuple[str, ...], bool]:
-    """Some sections of both, but for the twentieth of the voxels that differ most: int8 clips what is far from the mean."""
-    if before.info.shape != after.info.shape:
-        return (f"{before.info.shape[::-1]} voxels were read and {after.info.shape[::-1]} are there.",), True
-    sections = np.unique(np.linspace(0, before.info.shape[0] - 1, _SECTIONS).astype(int))
-    pairs = [(_true_section(before, int(s)), _true_section(after, int(s))) for s in sections]
-    spread = float(np.sqrt(np.mean([np.var(a) for a, _ in pairs]))) or 1.0
-    away = float(np.quantile(np.concatenate([np.abs(a - b).ravel() for a, b in pairs]), _MOST)) / spread
-    words = (
-        f"read back: in {len(sections)} sections 95% of the values differ by less than {100 * away:.2g}% of the standard "
-        "deviation."
-    )
-    return (words,), away > (0.05 if dtype == "int8" else 0.005)
-
-
-def _cuts(volume: OpenVolume, z: int | None = None, y: int | None = None) -> list[FloatArray]:
-    """Slices across z, y and x, read slab by slab; central ones where no index is given."""
-    nz, ny, nx = volume.info.shape
-    z, y = nz // 2 if z is None else z, ny // 2 if y is None else y
-    across_y, across_x = np.empty((nz, nx), dtype=np.float32), np.empty((nz, ny), dtype=np.float32)
-    row = 0
-    for slab in volume.true_slabs():
-        across_y[row : row + len(slab)], across_x[row : row + len(slab)] = slab[:, y], slab[:, :, nx // 2]
-        row += len(slab)
-    return [
-        _true_section(volume, nz // 2),
-        np.asarray(across_y, dtype=np.float64),
-        np.asarray(across_x, dtype=np.float64),
-    ]
 
 
 def _volume_words(about: VolumeInfo) -> GeometryWords:
@@ -386,8 +267,3 @@ def _volume_words(about: VolumeInfo) -> GeometryWords:
         hand="as stored: x fastest, then y, then z",
         angles="none",
     )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})

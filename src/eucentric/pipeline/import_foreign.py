@@ -5,23 +5,20 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from eucentric.errors import EucentricError, InputError
+from eucentric.errors import InputError
 from eucentric.io.exchange.formats import read_geometry
 from eucentric.io.exchange.records import Given, SeriesGeometry
 from eucentric.io.findings import Finding
 from eucentric.io.given_ctf import GivenCtf
 from eucentric.io.movies import movie_header
 from eucentric.io.mrc import read_mrc_header
-from eucentric.io.particles import PARTICLE_FORMATS, particle_format, read_particles, write_particles
+from eucentric.io.particles import write_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import Tilt, TiltSeries
-from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
+from eucentric.pipeline.import_lists import find_lists
 from eucentric.pipeline.importing import ImportPlan
 
-_MOST_FILES = 400
-_LIST_ENDINGS = frozenset(PARTICLE_FORMATS.values())
 _PIXEL_AGREES = 0.01
-_SET = "optimisation-set"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,11 +70,12 @@ def plan_foreign(
         findings=tuple(findings),
         left_out=tuple(left_out),
         warps={g.series.name: g.warp for g in kept if g.warp is not None},
-        ctfs={g.series.name: ctf for g in kept if (ctf := _given_ctf(g.series, form.title)) is not None},
+        ctfs={g.series.name: ctf for g in kept if (ctf := _given_ctf(g.series, form.program)) is not None},
     )
-    names = {g.series.name for g in kept}
-    particles, told = _particles(place, [g.series for g in kept], names, list(lists))
-    return ForeignProject(title=form.title, plan=replace(plan, findings=(*findings, *told)), particles=tuple(particles))
+    own = find_lists(place, [g.series for g in kept], lists)
+    return ForeignProject(
+        title=form.program, plan=replace(plan, findings=(*findings, *own.findings)), particles=own.lists
+    )
 
 
 def _with_images(geometry: SeriesGeometry, place: Path) -> SeriesGeometry:
@@ -110,9 +108,10 @@ def _with_images(geometry: SeriesGeometry, place: Path) -> SeriesGeometry:
         and abs(pixel / series.pixel_size_angstrom - 1.0) > _PIXEL_AGREES
         and shape == series.image_shape
     ):
+        said = "its tables, or --pixel-size, say"
         raise InputError(
-            f"Its images have pixels of {pixel:g} A; its tables say {series.pixel_size_angstrom:g} A. "
-            "Give the right one with --pixel-size."
+            f"The headers of its images have pixels of {pixel:g} A; {said} {series.pixel_size_angstrom:g} A. "
+            "Leave --pixel-size out, or give the right one, and mend the headers where they are wrong."
         )
     kept = tuple(f for f in used if f is not None)
     gone = found[len(series.tilts) :]
@@ -177,50 +176,6 @@ def _bare(series: TiltSeries) -> TiltSeries:
 def _given_ctf(series: TiltSeries, title: str) -> GivenCtf | None:
     fits = {t.acquisition: t.ctf for t in series.tilts if t.ctf is not None}
     return GivenCtf(source=title, place="specimen", fits=fits) if fits else None
-
-
-def _particles(
-    place: Path, series: Sequence[TiltSeries], names: set[str], lists: list[Path]
-) -> tuple[list[tuple[str, ParticleSet]], list[Finding]]:
-    """The particle lists that were named, or all in the folder; those of other series are left out."""
-    named = bool(lists)
-    if not named and place.is_dir():
-        lists = sorted(p for p in place.glob("**/*") if p.suffix.lower() in _LIST_ENDINGS and p.is_file())[:_MOST_FILES]
-    grids = {
-        s.name: TomogramFrame(voxel_size_angstrom=s.pixel_size_angstrom, size_xyz=s.volume_size_px)
-        for s in series
-        if s.volume_size_px is not None
-    }
-    found: list[tuple[str, ParticleSet]] = []
-    told: list[Finding] = []
-    for path in lists:
-        try:
-            kind = particle_format(path)
-        except EucentricError as error:
-            if named:
-                raise InputError(str(error)) from error
-            continue  # it is no list of particles
-        if kind == _SET and not named:
-            continue  # it names a list that lies here too
-        try:
-            particles = read_particles(path, TomogramFrames(by_name=grids), kind)
-        except EucentricError as error:
-            told.append(Finding(severity="warning", text=f"`{path}` was not taken over: {error}"))
-            continue
-        kept = particles.select([str(n) in names for n in particles.tomograms])
-        if not len(kept):
-            if len(particles) or named:
-                told.append(
-                    Finding(
-                        severity="note", text=f"`{path}` was not taken over: none of its particles is of these series."
-                    )
-                )
-            continue
-        name, number = path.stem, 2
-        while name in dict(found):
-            name, number = f"{path.stem}_{number}", number + 1
-        found.append((name, kept))
-    return found, told
 
 
 def write_foreign_particles(root: Path, foreign: ForeignProject) -> list[Path]:

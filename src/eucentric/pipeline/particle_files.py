@@ -14,6 +14,7 @@ from eucentric.evaluation.pick_errors import PickScore, score_picks
 from eucentric.geometry import Rotation, TiltGeometry
 from eucentric.io import labels
 from eucentric.io.mrc import read_mrc
+from eucentric.io.particle_losses import particle_losses
 from eucentric.io.particles import (
     IN_PIXELS_OF_IMAGES,
     PLAIN_ENDINGS,
@@ -95,10 +96,29 @@ def read_list(path: Path, grids: Grids | None = None, format_name: str | None = 
     return particles
 
 
-def convert_list(
-    source: Path, target: Path, to: str, grids: Grids, from_format: str | None = None
-) -> tuple[ParticleSet, list[Path]]:
-    """Write a list in another format; the particles and the files made.
+@dataclass(frozen=True, kw_only=True)
+class ListToWrite:
+    """A list that is ready to be written in another format."""
+
+    particles: ParticleSet
+    to: str
+    frames: TomogramFrames
+    words: PlainWords | None
+    tomograms: Path | None
+    """The table that was given, for formats that name one."""
+
+    def write(self, target: Path, rows: Sequence[int] | None = None) -> list[Path]:
+        """Write all particles, or those of some rows; the files made. Errors as `write_particles`."""
+        some = self.particles if rows is None else self.particles.select(list(rows))
+        return write_particles(target, some, self.to, self.frames, words=self.words, tomograms=self.tomograms)
+
+    def losses(self, target: Path) -> tuple[str, ...]:
+        """Sentences on what the format cannot hold of these particles."""
+        return particle_losses(self.particles, self.to, path=target, words=self.words)
+
+
+def prepare_list(source: Path, to: str, grids: Grids, from_format: str | None = None) -> ListToWrite:
+    """Read a list, and what another format needs to know about it.
 
     Raises
     ------
@@ -118,18 +138,15 @@ def convert_list(
     if to == "emclarity" and grids.tomograms is not None and grids.tomograms.suffix.lower() == ".star":
         images = read_tomogram_frames(grids.tomograms, of_images=True)
         particles = particles.with_column(PIXEL, images.voxel_sizes(particles.tomograms))
-    # told words are of the plain list that is read, where one is
-    words = None if (from_format or source.suffix.lower()) in {"plain", *PLAIN_ENDINGS} else grids.words
     table = grids.tomograms
-    made = write_particles(
-        target,
-        particles,
-        to,
-        frames,
-        words=words,
+    return ListToWrite(
+        particles=particles,
+        to=to,
+        frames=frames,
+        # told words are of the plain list that is read, where one is
+        words=None if (from_format or source.suffix.lower()) in {"plain", *PLAIN_ENDINGS} else grids.words,
         tomograms=table if table is not None and table.suffix.lower() == ".star" else None,
     )
-    return particles, made
 
 
 @dataclass(frozen=True, kw_only=True)

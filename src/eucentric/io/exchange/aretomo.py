@@ -3,7 +3,9 @@
 The alignment and its sections are explained at `eucentric.io.aretomo`. From AreTomo3's sources [1]_:
 
 - `_TLT.txt` has a line for each section of the stack, dark ones too: angle of the stage, order of acquisition from 1, dose of the
-  image (`CTsPackage.cpp`).
+  image (`CTsPackage.cpp`). The numbers are those of the microscope's list, with gaps where images are missing, and AreTomo3 takes
+  number times dose for what an image's specimen had received (`CTiltSeries::GetAccDose`, `CAreTomoMain.cpp`): so gaps
+  are written and read.
 - `_CTF.txt` has a line for each image that was aligned. The tiles of an image are placed about its middle; turned back by ROT,
   x is tan(TILT) times their depth: ``deltaZ = -x tan(TILT)`` (`CTiltInducedZ.cpp`), and their defocus is ``D + dfHand deltaZ``
   (`CGenAvgSpectrum.cpp`). deltaZ is our z_camera of the specimen's plane there, so dfHand is rlnTomoHand. Files without the
@@ -31,7 +33,7 @@ from eucentric.io.aretomo import AretomoAlignment, AretomoPatches, patches_of, r
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.ctf_estimates import ExternalCtf, read_ctffind_table
 from eucentric.io.ctf_writers import write_aretomo_ctf
-from eucentric.io.exchange.from_views import series_of_views
+from eucentric.io.exchange.from_views import numbers_in_time, pre_exposures, series_of_views
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written, targets
 from eucentric.io.exchange.whole_stack import (
     StackView,
@@ -56,6 +58,8 @@ _PATCHES = 8
 _SAMPLES = 25
 _METRICS = "TiltSeries_Metrics.csv"
 _SAME_DEG = 0.5
+_DOSE_DIGIT = 0.05  # e/A2
+_MOST_NUMBER = 1000
 
 
 def _stem(file: Path) -> Path:
@@ -140,7 +144,7 @@ def _times(
         views=tuple(replace(v, listed_deg=float(a)) for v, a in zip(external.views, own[:count, 0], strict=True)),
         left_out=tuple(replace(v, listed_deg=float(a)) for v, a in zip(external.left_out, own[count:, 0], strict=True)),
     )
-    order = np.argsort(np.argsort(own[:, 1], kind="stable"), kind="stable").tolist() if own.shape[1] > 1 else None
+    order = numbers_in_time(own[:, 1], first=1) if own.shape[1] > 1 else None
     doses = own[:, 2] if own.shape[1] > 2 and np.all(own[:, 2] >= 0) else None
     return external, order, doses, []
 
@@ -270,16 +274,43 @@ def _alignment(geometry: SeriesGeometry, stack: tuple[StackView, ...]) -> tuple[
     ), losses
 
 
+def _numbers(series: TiltSeries, stack: tuple[StackView, ...]) -> tuple[list[int], list[str]]:
+    """Number in time of each image from 0, such that AreTomo counts the dose before it as it was, and what that misses."""
+    rank = rank_in_time(stack)
+    doses = np.array([v.tilt.dose for v in stack])
+    before = np.array([v.tilt.pre_exposure for v in stack])
+    taken = numbers_in_time([float(v.tilt.acquisition) for v in stack])
+    choices = [taken, rank]
+    if not doses.any():
+        return taken if np.array_equal(np.argsort(taken), np.argsort(rank)) else rank, []
+    counted = np.round(before / np.median(doses)) if np.median(doses) > 0 else before * 0
+    counted_in_time = counted[np.argsort(rank)]
+    if (np.diff(counted_in_time) > 0).all() and counted_in_time[0] >= 0 and counted_in_time[-1] < _MOST_NUMBER:
+        choices.append([int(n) for n in counted])
+    missed = [float(np.abs(pre_exposures(numbers, doses) - before).max()) for numbers in choices]
+    best = int(np.argmin(np.round(missed, 6)))
+    if missed[best] <= _DOSE_DIGIT:
+        return choices[best], []
+    return choices[best], [
+        f"{series.name}: AreTomo counts the dose before an image from its number in time, which is up to {missed[best]:.1f} e/A2 "
+        "beside what it was."
+    ]
+
+
 def _write_one(stem: Path, geometry: SeriesGeometry) -> tuple[list[Path], list[str]]:
     series = geometry.series
     stack = whole_stack(series)
     alignment, losses = _alignment(geometry, stack)
     files = [stem.with_name(f"{stem.name}.aln"), stem.with_name(f"{stem.name}_TLT.txt")]
     write_aretomo(files[0], alignment, tuple(row for row, view in enumerate(stack) if view.used is None))
-    rank = rank_in_time(stack)
+    numbers, words = _numbers(series, stack)
+    losses += words
     write_text_atomic(
         files[1],
-        "".join(f"{v.tilt.nominal_tilt_deg:8.2f}  {rank[i] + 1:4d}  {v.tilt.dose:8.2f}\n" for i, v in enumerate(stack)),
+        "".join(
+            f"{v.tilt.nominal_tilt_deg:8.2f}  {n + 1:4d}  {v.tilt.dose:8.2f}\n"
+            for n, v in zip(numbers, stack, strict=True)
+        ),
     )
     found = fits_at_image_middle(series)
     fits = [f for f in found if f is not None]

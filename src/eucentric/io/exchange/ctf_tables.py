@@ -18,6 +18,7 @@ import numpy as np
 from eucentric.errors import FormatError, InputError
 from eucentric.io.ctf_estimates import ExternalCtf, read_ctf_star, read_ctffind_table, read_imod_defocus
 from eucentric.io.ctf_writers import write_ctffind_table, write_gctf_star, write_imod_defocus
+from eucentric.io.exchange.from_views import dose_notes
 from eucentric.io.exchange.imod_writer import stack_name
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written, targets
 from eucentric.io.exchange.whole_stack import fits_at_image_middle, whole_stack
@@ -110,6 +111,7 @@ def _series(
         volume_size_px=given.volume_size_px,
         thickness_angstrom=ctf.thickness_angstrom,
     )
+    notes += dose_notes(series, file)
     notes.append(f"{ctf.source} holds no alignment; its defocus is that of the middle of each image.")
     return (SeriesGeometry(series=series, notes=tuple(dict.fromkeys(notes))),)
 

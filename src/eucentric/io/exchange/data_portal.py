@@ -190,6 +190,7 @@ def _read_run(files: Sequence[Path], given: Given) -> SeriesGeometry:
         name=str(about.get("run_name") or run.name),
         ctf=_estimates(sections, where),
         doses=None if not frames else np.array([frames[p].dose if p in frames else 0.0 for p in placed]),
+        before=_before(placed, frames),
         order=order,
         images=[_image(about, run, e.section) for e in every],
     )
@@ -366,6 +367,12 @@ def _ranks(placed: Sequence[int | None]) -> list[int] | None:
     return ranks
 
 
+def _before(placed: Sequence[int | None], frames: Mapping[int | None, _Frame]) -> FloatArray | None:
+    """(image,) dose before each; None where one is missing or nothing is told."""
+    found = np.array([frames[p].before for p in placed if p in frames])
+    return found if len(found) == len(placed) and found.any() else None
+
+
 def _found(path: Any, folder: Path) -> str | None:
     """The file itself where it lies in the folder, else the path as it stands in the metadata."""
     if not isinstance(path, str) or not path:
@@ -388,12 +395,12 @@ def _finished(
     frames: Mapping[int | None, _Frame],
     by_rank: Mapping[int, int | None],
 ) -> SeriesGeometry:
-    """With movies, doses of all images that were taken, and the size of the volume."""
+    """With movies and the size of the volume."""
     series = geometry.series
 
     def with_movie(tilt: Tilt) -> Tilt:
         frame = frames.get(by_rank.get(tilt.acquisition))
-        return tilt if frame is None else replace(tilt, movie=frame.path, pre_exposure=frame.before)
+        return tilt if frame is None else replace(tilt, movie=frame.path)
 
     series = series.with_tilts([with_movie(t) for t in series.tilts]).replace(
         excluded=tuple(replace(e, tilt=with_movie(e.tilt)) for e in series.excluded)

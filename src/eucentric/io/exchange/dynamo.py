@@ -3,7 +3,8 @@
 Dynamo works on tomograms; of their tilt series it keeps little. Written are, for every series, IMOD's transforms, with which
 `newstack` aligns the stack (tilt axis along y, specimen centre on pixel ``n // 2``), and the tilt angles of that aligned stack;
 and for all of them `tomograms.vll`, which makes a catalogue and holds label, index, ftype, range of tilts, voxel size and
-defocus [1]_, and the numbers of tomograms for tables (`tomograms.doc`).
+defocus [1]_, and the numbers of tomograms for tables (`tomograms.doc`). Tomograms in the folder of the list or below are named from
+there, so that the folder may be moved; Dynamo is started in it.
 
 Read are the same files, and the workflow folders of Dynamo's own alignment: `NAME.AWF/align/stackAlignerImod.star` has a row for each
 image with used, thetas (tilt), psis (tilt axis), x and y, which are an IMOD transform ``x' = Rz(-psi) x + (x, y)`` to the reader
@@ -99,6 +100,16 @@ def _listed(source: Path, given: Given) -> list[SeriesGeometry]:
         )
     alone = given if len(aligned) == 1 else replace(given, name=None)
     return [_series(source, volume, alone) for volume in aligned]
+
+
+def listed_tomograms(path: Path) -> list[tuple[str, Path]]:
+    """Name and file of every tomogram of a volume list; files from its folder where they are not absolute.
+
+    Raises
+    ------
+    FormatError : a damaged list
+    """
+    return [(volume.name, path.parent / volume.path) for volume in _read_list(path)]
 
 
 def _beside(source: Path, volume: _Volume, ending: str) -> Path | None:
@@ -272,7 +283,7 @@ def write_dynamo(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
         write_transforms(transforms, *imod_transforms(poses, series.pixel_size_angstrom, shape, shape))
         files += [angles, transforms]
         name = stem.name if one_file else series.name
-        path, block = _block(geometry, number, name)
+        path, block = _block(geometry, number, name, place.parent if one_file else place)
         blocks.append(block)
         numbers[number] = path
         losses += _losses(geometry)
@@ -283,14 +294,15 @@ def write_dynamo(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
     return Written(files=(*files, listing, document), losses=tuple(losses))
 
 
-def _block(geometry: SeriesGeometry, number: int, name: str) -> tuple[str, str]:
-    """The file of a tomogram, and what a volume list says about it."""
+def _block(geometry: SeriesGeometry, number: int, name: str, folder: Path) -> tuple[str, str]:
+    """The file of a tomogram, and what a volume list in the folder says about it."""
     series = geometry.series
     tilts = [p.y_tilt_deg for p in series.poses]
     made = series.tomogram
     path = f"{name}.mrc" if made is None else made.path
     if made is not None and Path(path).is_file():
-        path = str(Path(path).resolve())
+        there, here = Path(path).absolute(), folder.absolute()  # links are not followed
+        path = there.relative_to(here).as_posix() if there.is_relative_to(here) else str(there)
     y, x = series.image_shape
     lines = [
         path,

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf, standard_fit
-from eucentric.io.exchange.from_views import series_of_views
+from eucentric.io.exchange.from_views import exposures_of_sums, series_of_views
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
 from eucentric.io.external_alignments import ExternalAlignment, ExternalView, LeftOutView, from_imod
 from eucentric.io.imod import read_angle_table, read_angles, read_transforms, write_angles, write_transforms
@@ -109,7 +109,6 @@ def _read_input(file: Path, given: Given) -> SeriesGeometry:
         name=file.stem,
         order=order,
         images=[f"{(e.section or 0) + 1}@{stack.resolve()}" for e in every] if stack.is_file() else None,
-        doses=None if given.dose_per_tilt is None else np.full(len(every), given.dose_per_tilt),
         hand=-1.0,
     )
     return _with_local_note(geometry, file)
@@ -165,15 +164,11 @@ def _read_ctf(file: Path, given: Given) -> SeriesGeometry:
         name=name,
         ctf=_estimates(table, sections, external, phase, file),
         order=None if rank is None else [int(rank[i]) for i in which],
-        doses=None if rank is None else np.array([dose[i] for i in which]),
+        doses=None if rank is None else dose[which],
+        before=None if rank is None else before[which],
         images=[f"{(r or 0) + 1}@{stack.resolve()}" for r in rows] if stack.is_file() else None,
         hand=-1.0,
     )
-    if rank is not None:
-        by_rank = dict(zip(rank.tolist(), before.tolist(), strict=True))
-        series = geometry.series
-        tilts = [replace(t, pre_exposure=by_rank[t.acquisition]) for t in series.tilts]
-        geometry = replace(geometry, series=series.with_tilts(tilts))
     return _with_local_note(geometry, file)
 
 
@@ -201,12 +196,7 @@ def _doses(after: FloatArray) -> tuple[NDArray[np.int64] | None, FloatArray, Flo
     if len(np.unique(after)) < len(after) or (after < 0).any():
         return None, nothing, nothing
     rank = np.argsort(np.argsort(after, kind="stable"), kind="stable").astype(np.int64)
-    steps = np.diff(np.sort(after), prepend=0.0)
-    usual = float(np.median(steps))
-    steps = np.where(steps > 1.5 * usual, usual, steps)  # an image between was left out
-    dose: FloatArray = steps[rank]
-    before: FloatArray = np.maximum(after - dose, 0.0)
-    return rank, dose, before
+    return rank, *exposures_of_sums(after)
 
 
 def _optics(row: FloatArray, given: Given, file: Path, notes: list[str]) -> tuple[Optics, float]:

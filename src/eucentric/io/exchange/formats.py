@@ -55,6 +55,8 @@ _USED_BY = {
     "imod": ("dynamo", "emclarity", "nextpyp", "scipion", "novactf"),
     "nextpyp": ("emclarity",),
     "protomo": ("leginon",),
+    "ctfplotter": ("imod", "scipion", "novactf", "nextpyp", "emclarity", "dynamo"),
+    "ctffind": ("novactf", "aretomo"),
 }
 """Formats whose files are a part of others'."""
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from eucentric.errors import InputError
 from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf
@@ -15,6 +16,9 @@ from eucentric.models.tilt_series import CtfFit, ExcludedTilt, Tilt, TiltSeries
 from eucentric.typing import FloatArray, PathLike
 
 _SAME_DEG = 0.3  # angles of one view in two lists
+_LONG_STEP = 1.5
+_NO_DOSE = 0.01  # e/A2: Warp's files without doses hold the order in steps of 0.001
+_MOST_IMAGES = 1000  # larger numbers are not those of images of one series
 
 
 def series_of_views(
@@ -25,6 +29,7 @@ def series_of_views(
     name: str,
     ctf: ExternalCtf | None = None,
     doses: FloatArray | None = None,
+    before: FloatArray | None = None,
     order: Sequence[int] | None = None,
     images: Sequence[str | None] | None = None,
     hand: float | None = None,
@@ -37,7 +42,9 @@ def series_of_views(
     name : of the series where the user gave none
     ctf : estimates of as many images as there are views, or with sections or angles of the same stack
     doses : (view and left-out view,) e/A^2 of each
-    order : rank of each view and left-out view in time, from 0; that of the listed angles where None, which is noted
+    before : (view and left-out view,) e/A^2 that the specimen had received before each; from order and doses where None
+    order : number of each view and left-out view in time, from 0: where numbers are missing, images were taken that the files do
+        not list (`pre_exposures`). That of the listed angles where None, which is noted
     images : of each view and left-out view
     hand : rlnTomoHand where the files tell
 
@@ -59,10 +66,13 @@ def series_of_views(
         angles = [np.inf if e.listed_deg is None else e.listed_deg for e in every]
         order = np.argsort(np.argsort(angles, kind="stable"), kind="stable").tolist()
         notes.append(f"`{place}` does not tell in which order the images were taken; that of the angles stands for it.")
-    dose = np.full(len(every), given.dose_per_tilt or 0.0) if doses is None else doses
-    time = np.argsort(order, kind="stable")
-    before = np.zeros(len(every))
-    before[time] = np.concatenate([[0.0], np.cumsum(dose[time])[:-1]])
+    dose = np.zeros(len(every)) if doses is None else doses
+    if given.dose_per_tilt is not None:
+        usual = float(np.median(dose))
+        before = before * (given.dose_per_tilt / usual) if before is not None and usual > 0 else None
+        dose = np.full(len(every), given.dose_per_tilt)
+    if before is None:
+        before = pre_exposures(order, dose)
     fits = _fits(every, ctf)
     tilts = []
     for i, view in enumerate(every):
@@ -98,6 +108,7 @@ def series_of_views(
     )
     if hand is not None:
         series = replace(series, hand=hand)
+    notes += dose_notes(series, place)
     if ctf is not None:
         notes += ctf.caveats
         missing = sum(t.ctf is None for t in series.tilts)
@@ -106,6 +117,77 @@ def series_of_views(
     return SeriesGeometry(
         series=series, warp=sampled_warp(external, first, unit, offset, pixel, shape), notes=tuple(dict.fromkeys(notes))
     )
+
+
+def pre_exposures(order: Sequence[int], doses: FloatArray) -> FloatArray:
+    """(image,) e/A^2 before each image; an image whose number in time is missing is taken to have had the median dose.
+
+    Parameters
+    ----------
+    order : (image,) number of each in time, from 0
+    doses : (image,) e/A^2
+    """
+    numbers = np.asarray(order, dtype=np.int64)
+    time = np.argsort(numbers, kind="stable")
+    missing = np.maximum(np.diff(numbers[time], prepend=-1) - 1, 0).cumsum()
+    before = np.zeros(len(numbers))
+    before[time] = np.concatenate([[0.0], np.cumsum(doses[time])[:-1]]) + missing * np.median(doses)
+    return before
+
+
+def exposures_of_sums(after: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(image,) dose of each image and before it, from what the specimen had received after it, all different.
+
+    A step far above the usual one has an image in it that was left out: the dose of the next is then the usual one.
+    """
+    time = np.argsort(after, kind="stable")
+    steps = np.diff(after[time], prepend=0.0)
+    usual = float(np.median(steps))
+    doses = np.empty(len(after))
+    doses[time] = np.where(steps > _LONG_STEP * usual, usual, steps)
+    return doses, np.maximum(after - doses, 0.0)
+
+
+def numbers_in_time(order: ArrayLike, first: int = 0) -> list[int]:
+    """Numbers of images in time from 0, with their gaps; ranks where they cannot be such numbers.
+
+    Parameters
+    ----------
+    order : (image,) any numbers that rise with time
+    first : what the first image of a series is counted as; 0 where one is numbered 0
+    """
+    given = np.asarray(order, dtype=np.float64)
+    whole = np.isfinite(given).all() and (given == np.round(given)).all() and len(np.unique(given)) == len(given)
+    if whole and len(given):
+        numbers = given - (0 if given.min() == 0 else first)
+        if numbers.min() >= 0 and numbers.max() < max(_MOST_IMAGES, 3 * len(numbers)):
+            return [int(n) for n in numbers]
+    return [int(r) for r in np.argsort(np.argsort(given, kind="stable"), kind="stable")]
+
+
+def with_given_dose(series: TiltSeries, given: Given) -> TiltSeries:
+    """The series with the dose of each image that the user gave; doses before images follow: by numbers in time if unknown."""
+    dose = given.dose_per_tilt
+    if dose is None:
+        return series
+    every = [*series.tilts, *(e.tilt for e in series.excluded)]
+    usual = float(np.median([t.dose for t in every]))
+    if usual > 0:
+        before = np.array([t.pre_exposure for t in every]) * (dose / usual)
+    else:
+        before = pre_exposures([t.acquisition for t in every], np.full(len(every), dose))
+    told = [replace(t, dose=dose, pre_exposure=float(b)) for t, b in zip(every, before, strict=True)]
+    count = len(series.tilts)
+    gone = tuple(replace(e, tilt=t) for e, t in zip(series.excluded, told[count:], strict=True))
+    return series.replace(tilts=tuple(told[:count]), excluded=gone)
+
+
+def dose_notes(series: TiltSeries, place: PathLike) -> list[str]:
+    """A sentence where no image of a series has a dose, or only what Warp's files have in its place."""
+    tilts = [*series.tilts, *(e.tilt for e in series.excluded)]
+    if any(t.dose > _NO_DOSE or t.pre_exposure > 1.0 for t in tilts):
+        return []
+    return [f"`{place}` tells no dose, so exposure weighting is off. Give it with --dose."]
 
 
 def _fits(every: Sequence[ExternalView | LeftOutView], ctf: ExternalCtf | None) -> list[CtfFit | None]:

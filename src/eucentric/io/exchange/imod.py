@@ -28,7 +28,7 @@ from scipy.optimize import linear_sum_assignment
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.ctf_estimates import ExternalCtf, read_imod_defocus
-from eucentric.io.exchange.from_views import series_of_views
+from eucentric.io.exchange.from_views import numbers_in_time, series_of_views
 from eucentric.io.exchange.imod_writer import write
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry
 from eucentric.io.exchange.whole_stack import with_fits_at_specimen_centre
@@ -247,6 +247,8 @@ def _coarse(stem: Path, axis_deg: float | None) -> ExternalAlignment:
 class _Times:
     order: list[int] | None = None
     doses: FloatArray | None = None
+    before: FloatArray | None = None
+    """Dose before each view, where told."""
     movies: list[str | None] | None = None
     notes: tuple[str, ...] = ()
 
@@ -266,7 +268,7 @@ def _times(stem: Path, entries: list[ExternalView | LeftOutView], mdoc: Mdoc | N
         table = read_angle_table(named)
         if table.shape[1] >= 2 and len(table) > max(known):
             prior, second = table[known, 0], table[known, 1]
-            return _Times(order=_ranks(prior), doses=second - prior if kind == 3.0 else second)
+            return _Times(order=_ranks(prior), doses=second - prior if kind == 3.0 else second, before=prior)
     if mdoc is not None:
         return _times_of_mdoc(entries, mdoc)
     raw = stem.with_name(stem.name + ".rawtlt")
@@ -277,7 +279,7 @@ def _times(stem: Path, entries: list[ExternalView | LeftOutView], mdoc: Mdoc | N
             return _Times()
         if table.shape[1] >= 2 and len(table) > max(known, default=-1):
             doses = table[known, 2] if table.shape[1] > 2 else None
-            return _Times(order=_ranks(table[known, 1]), doses=doses)
+            return _Times(order=numbers_in_time(table[known, 1], first=1), doses=doses)
     return _Times()
 
 
@@ -293,15 +295,20 @@ def _times_of_mdoc(entries: list[ExternalView | LeftOutView], mdoc: Mdoc) -> _Ti
     own = [sections[c] for c in column]
     when = [s.date_time for s in own]
     prior = [s.prior_record_dose for s in own]
-    order = None
+    order = before = None
     if None not in prior and len(set(prior)) == len(prior):
-        order = _ranks(np.array(prior, dtype=np.float64))
+        before = np.array(prior, dtype=np.float64)
+        order = _ranks(before)
     elif None not in when and len(set(when)) == len(when):
         order = _ranks(np.array([w.timestamp() for w in when if w is not None]))
-    doses = [s.exposure_dose for s in own]
+    told = [s.exposure_dose for s in own]
+    doses = None if None in told or not any(told) else np.array(told, dtype=np.float64)
+    if doses is None and before is not None and len(before) > 1:
+        doses = np.full(len(before), np.median(np.diff(np.sort(before))))
     return _Times(
         order=order,
-        doses=None if None in doses or not any(doses) else np.array(doses, dtype=np.float64),
+        doses=doses,
+        before=before,
         movies=[s.movie_name for s in own],
     )
 
@@ -346,6 +353,7 @@ def _read_set(stem: Path, given: Given) -> SeriesGeometry:
         name=stem.name,
         ctf=ctf,
         doses=times.doses,
+        before=times.before,
         order=times.order,
         images=images,
         hand=facts.hand,

@@ -9,7 +9,7 @@ import numpy as np
 from eucentric.errors import FormatError, InputError
 from eucentric.geometry import TiltGeometry
 from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf, standard_fit
-from eucentric.io.exchange.from_views import series_of_views
+from eucentric.io.exchange.from_views import numbers_in_time, series_of_views
 from eucentric.io.exchange.records import Given, SeriesGeometry
 from eucentric.io.external_alignments import Centre, LeftOutView, from_imod, movie_stem
 from eucentric.io.imod import TiltCommand
@@ -38,7 +38,11 @@ class StackRows:
     """(image,), of the stage, where told apart."""
     order: Sequence[float] | None = None
     """When each was taken: any numbers that rise."""
+    first: int = 0
+    """As what the first image that was taken is counted in `order`."""
     doses: FloatArray | None = None
+    before: FloatArray | None = None
+    """(image,) e/A^2 before each, where told."""
     excluded: dict[int, str] | None = None
     """Image from 0 -> reason."""
     images: Sequence[str | None] | None = None
@@ -90,8 +94,8 @@ def series_of_rows(
         ctf = ExternalCtf(program="IMOD", source=source, estimates=tuple(found), optics=optics)
     order = None
     if rows.order is not None:
-        ranks = np.argsort(np.argsort(np.asarray(rows.order, dtype=np.float64), kind="stable"), kind="stable")
-        order = [int(ranks[s]) for s in sections]
+        numbers = numbers_in_time(rows.order, rows.first)
+        order = [numbers[s] for s in sections]
     told = replace(given, optics=given.optics or optics)
     made = series_of_views(
         external,
@@ -99,7 +103,8 @@ def series_of_rows(
         place,
         name=name,
         ctf=ctf,
-        doses=None if rows.doses is None or given.dose_per_tilt is not None else rows.doses[sections],
+        doses=None if rows.doses is None else rows.doses[sections],
+        before=None if rows.before is None else rows.before[sections],
         order=order,
         images=None if rows.images is None else [rows.images[s] for s in sections],
     )
@@ -133,6 +138,7 @@ def _check(rows: StackRows, place: Path) -> None:
         "shifts": rows.shifts_px,
         "stage angles": rows.listed_deg,
         "doses": rows.doses,
+        "doses before": rows.before,
         "acquisition orders": None if rows.order is None else np.asarray(rows.order, dtype=np.float64),
     }
     for what, values in parts.items():

@@ -22,6 +22,7 @@ import numpy as np
 from eucentric.errors import InputError
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.ctf_estimates import ExternalCtf, read_imod_defocus
+from eucentric.io.exchange.from_views import numbers_in_time
 from eucentric.io.exchange.imod_like import stack_rows
 from eucentric.io.exchange.protomo import (
     ProtomoGeometry,
@@ -96,7 +97,7 @@ def _series(file: Path, files: Sequence[tuple[int, Path]], folder: Path, given: 
         for image in gone
     ]
     order = _order([i.file for i in (*last.images.values(), *gone)])
-    notes = ["Doses are only in Leginon's database; give them with --dose-per-tilt."] if not given.dose_per_tilt else []
+    notes = ["Doses are only in Leginon's database."] if not given.dose_per_tilt else []
     if len(files) > 1:
         notes.append(f"Of {len(files)} geometries of {name} the last iteration was read, `{file.name}`.")
     made = protomo_series(file, replace(given, name=given.name or name), order=order, left_out=left_out, notes=notes)
@@ -107,12 +108,11 @@ def _series(file: Path, files: Sequence[tuple[int, Path]], folder: Path, given: 
 
 
 def _order(names: Sequence[str | None]) -> list[int] | None:
-    """Ranks of images by the numbers that Leginon gave their names; None where they have none or share them."""
+    """Numbers in time that Leginon gave the names of images, from 0; None where they have none or share them."""
     numbers = [int(m[1]) if name and (m := _TAKEN.search(name)) else None for name in names]
     if None in numbers or len(set(numbers)) < len(numbers):
         return None
-    ranks = np.argsort(np.argsort(np.array(numbers, dtype=np.int64)))
-    return [int(r) for r in ranks]
+    return numbers_in_time(np.array(numbers, dtype=np.float64), first=1)
 
 
 def _with_ctf(made: SeriesGeometry, ctf: ExternalCtf, known: ProtomoGeometry) -> SeriesGeometry:
@@ -145,7 +145,10 @@ def _write(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
         every, rows = stack_rows(geometry)
         kept = [(i, t) for i, (t, reason) in enumerate(every) if reason is None]
         fits = [(i, t.ctf) for i, t in kept if t.ctf is not None]
-        known = _order(image_names(geometry)) == np.argsort(np.argsort([t.acquisition for t, _ in every])).tolist()
+        numbers = _order(image_names(geometry))
+        known = numbers is not None and np.array_equal(
+            np.argsort(numbers), np.argsort([t.acquisition for t, _ in every])
+        )
         dropped = ("contrast transfer", "hand of the defocus") if fits else ()
         told = [text for text in protomo_losses(geometry, "Appion") if not any(d in text for d in dropped)]
         losses += [text for text in told if not (known and "order in which" in text)]

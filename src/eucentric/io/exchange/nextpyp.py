@@ -117,6 +117,7 @@ def _series(stem: Path, given: Given) -> SeriesGeometry:
             shifts_px=shifts,
             listed_deg=listed,
             order=order,
+            first=1,
             doses=doses,
             excluded=_excluded(stem, count),
             images=[f"{i + 1}@{stack}" for i in range(count)] if stack is not None and images == count else None,

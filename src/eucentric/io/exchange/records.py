@@ -1,5 +1,6 @@
 """What readers and writers of other programs' tilt series take and give."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,12 @@ class SeriesGeometry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """What the user tells beyond the files; it goes before what they say."""
+    """What the user tells beyond the files; it goes before what they say.
+
+    Raises
+    ------
+    InputError : a size or dose that cannot be
+    """
 
     name: str | None = None
     """Of the series, where a file holds one."""
@@ -38,10 +44,23 @@ class Given:
     volume_size_px: tuple[int, int, int] | None = None
     """(x, y, z) in pixels of the images."""
 
+    def __post_init__(self) -> None:
+        size, shape, dose = self.pixel_size_angstrom, self.image_shape, self.dose_per_tilt
+        if size is not None and not (math.isfinite(size) and size > 0):
+            raise InputError(f"The pixel size given is {size:g} A; expected a number above 0. Mend --pixel-size.")
+        if shape is not None and not all(math.isfinite(n) and n >= 1 and n == int(n) for n in shape):
+            given = " ".join(f"{n:g}" for n in reversed(shape))
+            raise InputError(
+                f"The size of the images given is {given} pixels; expected a width and a height of 1 or more. "
+                "Mend --image-size X Y."
+            )
+        if dose is not None and not (math.isfinite(dose) and dose >= 0):
+            raise InputError(f"The dose given is {dose:g} e/A2 for each image; expected 0 or more. Mend --dose.")
+
     def need_pixel_size(self, found: float | None, place: PathLike) -> float:
         """The pixel size in A that was given, else `found`; InputError where neither is known."""
         size = self.pixel_size_angstrom or found
-        if size is None or not size > 0:
+        if size is None or not (math.isfinite(size) and size > 0):
             raise InputError(f"`{place}` does not tell the pixel size of its images. Give it with --pixel-size.")
         return float(size)
 
@@ -91,6 +110,11 @@ class GeometryFormat:
     """Of a file, or of a folder with those of one or several series."""
     write: Writer
     """To a folder, `<name>.*` for each series; or to the format's main file, of one series."""
+
+    @property
+    def program(self) -> str:
+        """The title without its files."""
+        return self.title.partition(" (")[0]
 
 
 def single(geometries: Sequence[SeriesGeometry], place: PathLike) -> SeriesGeometry:

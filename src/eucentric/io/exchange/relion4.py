@@ -20,6 +20,7 @@ import numpy as np
 from eucentric.errors import FormatError, InputError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.warp import ImageWarp
+from eucentric.io.exchange.from_views import dose_notes, with_given_dose
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
 from eucentric.io.exchange.relion_common import (
     Texts,
@@ -160,7 +161,8 @@ def _series(name: str, row: Mapping[str, str | None], table: Texts, file: Path, 
         hand=_value(row, "rlnTomoHand", file, -1.0),
         volume_size_px=(int(size[0]), int(size[1]), int(size[2])),
     )
-    return SeriesGeometry(series=series, warp=warp, notes=(*notes, *said))
+    series = with_given_dose(series, given)
+    return SeriesGeometry(series=series, warp=warp, notes=(*notes, *said, *dose_notes(series, file)))
 
 
 def _stack(name: str | None, file: Path) -> tuple[Path | None, tuple[int, int] | None]:

@@ -9,6 +9,7 @@ References
 .. [1] RELION-5's sources, `tomogram.cpp` (setProjectionMatrix), `tomogram_set.cpp` (loadTomogram)
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from eucentric.errors import InputError
+from eucentric.io.exchange.from_views import dose_notes, with_given_dose
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
 from eucentric.io.exchange.relion_common import (
     deformation_columns,
@@ -37,6 +39,7 @@ _TABLES = (
     "tilt_series.star", "aligned_tilt_series.star", "tilt_series_ctf.star", "tomograms.star", "corrected_tilt_series.star",
 )  # fmt: skip
 _UM = 1e4
+_JOB = re.compile(r"\D")
 
 
 def _recognises(place: Path) -> bool:
@@ -48,11 +51,24 @@ def _recognises(place: Path) -> bool:
 def _table(place: Path) -> Path | None:
     if place.is_file():
         return place
-    return next((place / name for name in _TABLES if (place / name).is_file()), None)
+    here = next((place / name for name in _TABLES if (place / name).is_file()), None)
+    return here or _latest_job(place)
+
+
+def _latest_job(project: Path) -> Path | None:
+    """The table of the last job of a RELION project that wrote one."""
+    tables = [t for job in project.glob("*/job[0-9]*") for name in _TABLES if (t := job / name).is_file()]
+    return max(tables, key=lambda t: (int(_JOB.sub("", t.parent.name) or 0), -_TABLES.index(t.name)), default=None)
 
 
 def read_relion5(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
-    """All series of a RELION-5 table, or of the table in a job's folder; errors as `read_tilt_series_set`."""
+    """All series of a RELION-5 table, or of the table in a job's folder.
+
+    Raises
+    ------
+    InputError : as `read_tilt_series_set`, or neither the table nor image files tell the size of the images
+    FormatError : a damaged table
+    """
     file = _table(place)
     if file is None:
         raise InputError(f"`{place}` holds no table of tilt series ({', '.join(_TABLES[:4])}). Give the table itself.")
@@ -62,6 +78,9 @@ def read_relion5(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
     for i, one in enumerate(series):
         row = {label: values[i] for label, values in rows.items()}
         out.append(_geometry(one, row, file, root, given))
+    if place.is_dir() and file.parent != place:
+        said = f"Of the jobs in `{place}` the table of the last one was taken: `{file.relative_to(place)}`."
+        out = [replace(g, notes=(said, *g.notes)) for g in out]
     return tuple(out)
 
 
@@ -81,13 +100,8 @@ def _geometry(series: TiltSeries, row: dict[str, str | None], file: Path, root: 
     notes += said
     table_order = _order_in_table(place)
     known = "eucImageSizeX" in row or any(_found(t.image, root) is not None for t in series.tilts)
-    if given.image_shape is not None:
-        series = replace(series, image_shape=given.image_shape)
-    elif not known:
-        notes.append(
-            f"{series.name}: the size of its images stands neither in the table nor in image files; {series.image_shape[1]} x "
-            f"{series.image_shape[0]} was taken. Give --image-size X Y where it is another."
-        )
+    shape = given.need_image_shape(series.image_shape if known else None, file)
+    series = replace(series, image_shape=shape)
     if given.pixel_size_angstrom is not None:
         series = replace(series, pixel_size_angstrom=given.pixel_size_angstrom)
     if given.optics is not None:
@@ -98,6 +112,8 @@ def _geometry(series: TiltSeries, row: dict[str, str | None], file: Path, root: 
     elif coefficients is not None:
         ascending = coefficients[sorted(range(len(table_order)), key=table_order.__getitem__)]
         warp = warp_of_deformation(ascending, series.image_shape, series.pixel_size_angstrom)
+    series = with_given_dose(series, given)
+    notes += dose_notes(series, place)
     tilts = [replace(t, image=_absolute(t.image, root), movie=_absolute(t.movie, root)) for t in series.tilts]
     return SeriesGeometry(series=replace(series, tilts=tuple(tilts), warp=None), warp=warp, notes=tuple(notes))
 

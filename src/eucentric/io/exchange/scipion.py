@@ -229,7 +229,9 @@ def _series(
             matrices=matrices,
             shifts_px=shifts,
             order=order if len(order) == len(images) else None,
+            first=1,
             doses=_doses(images),
+            before=_before(images),
             excluded={i: _REASON for i, image in enumerate(images) if not image.enabled},
             images=[_image(i, place) for i in images],
             fits=_fits(images, ctfs),
@@ -277,6 +279,13 @@ def _doses(images: Sequence[ScipionItem]) -> np.ndarray | None:
             return None
         found.append(added)
     return np.array(found)
+
+
+def _before(images: Sequence[ScipionItem]) -> np.ndarray | None:
+    """(image,) dose before each; None where one is missing or two have the same."""
+    found = [image.number("_acquisition._doseInitial") for image in images]
+    known = [value for value in found if value is not None and value >= 0]
+    return np.array(known) if len(known) == len(images) == len(set(known)) else None
 
 
 def _image(item: ScipionItem, place: Path) -> str | None:

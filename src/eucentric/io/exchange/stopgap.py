@@ -24,6 +24,7 @@ import numpy as np
 
 from eucentric.errors import EucentricError, FormatError, InputError
 from eucentric.io.ctf_estimates import standard_fit
+from eucentric.io.exchange.from_views import dose_notes, with_given_dose
 from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
 from eucentric.io.particle_columns import names_file, numbered_names, write_tomogram_numbers
 from eucentric.io.star import read_star_text, write_star
@@ -122,7 +123,7 @@ def _series(file: Path, name: str, columns: _Columns, given: Given) -> SeriesGeo
         f"{name}: a wedge list of STOPGAP holds tilt angles only. The tilt axis is taken along y and all shifts are 0: "
         "align again, or take the alignment from the program that made it."
     ]
-    order, doses, before = _doses(name, columns, given, notes)
+    order, doses, before = _doses(name, columns, notes)
     fits = _fits(columns, len(angles))
     if fits is None:
         notes.append(f"{name}: `{file.name}` has no defocus.")
@@ -149,7 +150,8 @@ def _series(file: Path, name: str, columns: _Columns, given: Given) -> SeriesGeo
         hand=-1.0,
         volume_size_px=given.volume_size_px or ((size[0], size[1], size[2]) if min(size) > 0 else None),
     )
-    return SeriesGeometry(series=series, notes=tuple(notes))
+    series = with_given_dose(series, given)
+    return SeriesGeometry(series=series, notes=(*notes, *dose_notes(series, file)))
 
 
 def _optics(columns: _Columns, file: Path) -> Optics:
@@ -165,21 +167,19 @@ def _optics(columns: _Columns, file: Path) -> Optics:
         raise FormatError(f"`{file}`: {error}") from error
 
 
-def _doses(
-    name: str, columns: _Columns, given: Given, notes: list[str]
-) -> tuple[Sequence[int], FloatArray, FloatArray]:
+def _doses(name: str, columns: _Columns, notes: list[str]) -> tuple[Sequence[int], FloatArray, FloatArray]:
     """Rank in time, dose and pre-exposure of each image."""
     count = len(columns["tilt_angle"])
     after = columns.get("exposure")
     if after is not None and np.isfinite(after).all() and len(np.unique(after)) == count and (after >= 0).all():
         rank = np.argsort(np.argsort(after, kind="stable"), kind="stable")
         steps = np.diff(np.sort(after), prepend=0.0)
-        usual = given.dose_per_tilt or (float(np.median(steps[1:])) if count > 1 else float(after[0]))
+        usual = float(np.median(steps[1:])) if count > 1 else float(after[0])
         if count > 1 and steps[0] == 0.0:
             notes.append(f"{name}: the first exposure is 0; exposures are taken as those before each image.")
             return rank.tolist(), np.full(count, usual), after
         # a larger step is an image between that was left out
-        steps = np.where(steps > 1.5 * usual, usual, steps) if given.dose_per_tilt is None else np.full(count, usual)
+        steps = np.where(steps > 1.5 * usual, usual, steps)
         doses: FloatArray = steps[rank]
         before: FloatArray = np.maximum(after - doses, 0.0)
         return rank.tolist(), doses, before
@@ -187,8 +187,7 @@ def _doses(
         f"{name}: the list does not tell in which order the images were taken; that of the angles stands for it."
     )
     rank = np.argsort(np.argsort(columns["tilt_angle"], kind="stable"), kind="stable")
-    dose = given.dose_per_tilt or 0.0
-    return rank.tolist(), np.full(count, dose), np.asarray(rank * dose, dtype=np.float64)
+    return rank.tolist(), np.zeros(count), np.zeros(count)
 
 
 def _fits(columns: _Columns, count: int) -> list[CtfFit | None] | None:

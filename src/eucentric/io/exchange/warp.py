@@ -301,6 +301,7 @@ def _read_one(files: _Files, given: Given) -> SeriesGeometry:
         name=files.name,
         ctf=ctf,
         doses=dose[rows],
+        before=before[rows],
         order=[int(ranks[i]) for i in rows],
         hand=None if files.xml is None else -1.0 if series.angles_inverted else 1.0,
     )
@@ -314,7 +315,6 @@ def _read_one(files: _Files, given: Given) -> SeriesGeometry:
             tilt,
             movie=movies[i],
             image=averages[i],
-            pre_exposure=float(before[i]),
             nominal_axis_deg=float(axis[i]),
             pose=(tilt.pose or pose_of(_view(series, i), 1.0, offset)) if aligned else None,
         )
@@ -429,7 +429,9 @@ def _doses(
         each = given.dose_per_tilt or 0.0
         return rank, np.full(n, each), rank * each
     rank = np.argsort(np.argsort(before, kind="stable"), kind="stable").astype(np.float64)
-    each = given.dose_per_tilt or float(np.median(steps))
+    each = float(np.median(steps))
+    if given.dose_per_tilt:
+        before, each = before * (given.dose_per_tilt / each), given.dose_per_tilt
     if before.min() > 0.5 * each:
         notes.append(
             f"The first image of `{place}` lists a dose of {before.min():.2f} e/A2. It was taken for what came before each image, "

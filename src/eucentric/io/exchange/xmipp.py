@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from eucentric.errors import FormatError, InputError
+from eucentric.io.exchange.from_views import exposures_of_sums
 from eucentric.io.exchange.imod_like import (
     MAX_VIEWS,
     StackRows,
@@ -102,6 +103,8 @@ def _series(table: Table, name: str, file: Path, given: Given) -> SeriesGeometry
     turn = np.deg2rad(column("angleRot"))
     matrices = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]).transpose(2, 0, 1)
     dose = xmd_numbers(table, "dose", file)
+    if dose is not None and (len(np.unique(dose)) < count or not (dose >= 0).all()):
+        dose = None
     u, angle, phase = column("ctfDefocusU"), column("ctfDefocusAngle"), column("ctfPhaseShift")
     v = column("ctfDefocusV") if "ctfDefocusV" in table else u
     notes = [
@@ -121,8 +124,9 @@ def _series(table: Table, name: str, file: Path, given: Given) -> SeriesGeometry
             angles_deg=column("angleTilt"),
             matrices=matrices,
             shifts_px=np.stack([column("shiftX"), column("shiftY")], axis=1),
-            order=None if dose is None or len(np.unique(dose)) < count else dose.tolist(),
-            doses=_doses(dose),
+            order=None if dose is None else np.argsort(np.argsort(dose)).tolist(),
+            doses=None if dose is None else exposures_of_sums(dose)[0],
+            before=None if dose is None else exposures_of_sums(dose)[1],
             excluded=dict.fromkeys(np.flatnonzero(enabled <= 0).tolist(), "disabled in Xmipp"),
             images=images,
             fits=[checked_fit(float(a), float(b), float(c)) for a, b, c in zip(u, v, angle, strict=True)],
@@ -140,16 +144,6 @@ def _series(table: Table, name: str, file: Path, given: Given) -> SeriesGeometry
     if "angleRot" in table:
         return made
     return without_poses(made, None, f"{name} is not aligned in `{file.name}`: there is no angleRot.")
-
-
-def _doses(accumulated: FloatArray | None) -> FloatArray | None:
-    """(image,) what each image adds to the dose that was accumulated before it."""
-    if accumulated is None or (accumulated < 0).any() or len(np.unique(accumulated)) < len(accumulated):
-        return None
-    time = np.argsort(accumulated)
-    added = np.empty(len(accumulated))
-    added[time] = np.diff(accumulated[time], prepend=0.0)
-    return added
 
 
 def _image(text: str, file: Path) -> str:

@@ -1,6 +1,9 @@
 """ChimeraX, and its bundle ArtiaX: a script for each tomogram."""
 
+import shlex
+
 from eucentric.io.chimerax import ChimeraxMesh, write_chimerax_session_script
+from eucentric.io.particle_columns import class_numbers
 from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.export.files import Exported
 from eucentric.pipeline.export.imod import place_tomograms
@@ -35,9 +38,27 @@ def export_chimerax(source: ExportSource, exported: Exported) -> None:
                 meshes=meshes,
             )
         )
-    first = next(g.series.name for g in source.geometries if g.series.tomogram is not None)
-    exported.steps += [f"chimerax {first}.cxc", "# with the bundle ArtiaX:", f"chimerax {first}_artiax.cxc"]
-    exported.steps += [f"chimerax {path.relative_to(exported.folder)}" for path in maps[:2]]
+    scripts = [path.name for path in exported.files if path.suffix == ".cxc"]
+    oriented = [name for name in scripts if name.endswith("_artiax.cxc")]
+    exported.steps.append(f"chimerax {shlex.quote(next(n for n in scripts if n not in oriented))}")
+    if oriented:
+        exported.steps += ["# with the bundle ArtiaX:", f"chimerax {shlex.quote(oriented[0])}"]
+    exported.steps += [f"chimerax {shlex.quote(path.relative_to(exported.folder).as_posix())}" for path in maps[:2]]
+    if every is not None:
+        exported.losses += _lost_of_lists(every)
     exported.losses.append(
         "ChimeraX shows volumes, particles and surfaces: tilt series, alignments and CTFs are not in it."
     )
+
+
+def _lost_of_lists(particles: ParticleSet) -> list[str]:
+    """What lists for ArtiaX do not hold."""
+    kinds = {str(k): int(n) for k, n in zip(particles.kinds, class_numbers(particles.kinds), strict=True) if str(k)}
+    told = []
+    if not all(kind.isdecimal() for kind in kinds):
+        numbered = ", ".join(f"{number} is {kind}" for kind, number in sorted(kinds.items()))
+        told.append(f"Lists for ArtiaX have numbers for kinds: {numbered}.")
+    texts = [name for name, column in particles.texts.items() if (column != "").any()]
+    if texts:
+        told.append(f"Texts of particles are left out of lists for ArtiaX: {', '.join(texts)}.")
+    return told

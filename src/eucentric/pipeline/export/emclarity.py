@@ -1,7 +1,7 @@
 """emClarity: `fixedStacks` with transforms, angles and order, and particles as its tables."""
 
 from eucentric.io.exchange.formats import write_geometry
-from eucentric.pipeline.export.files import Exported
+from eucentric.pipeline.export.files import Exported, for_each
 from eucentric.pipeline.export.imod import place_tomograms
 from eucentric.pipeline.export.source import ExportSource
 from eucentric.pipeline.export.stacks import stacked_series
@@ -12,10 +12,10 @@ def export_emclarity(source: ExportSource, exported: Exported) -> None:
     stacked = stacked_series(source, exported, "emClarity", lambda name: f"fixedStacks/{name}.fixed")
     exported.written(write_geometry(exported.folder, stacked, "emclarity"))
     place_tomograms(source, exported)
-    first = stacked[0].series.name
+    names = [g.series.name for g in stacked]
     exported.steps += [
-        f"# copy the lines of param_{first}.m into your parameter file param.m; then, in this folder:",
-        f"emClarity ctf estimate param.m {first}",
+        f"# put the lines of param_{names[0]}.m into your parameter file param.m; then, in this folder:",
+        for_each(names, "emClarity ctf estimate param.m {}"),
     ]
     if source.lists:
         exported.losses.append(

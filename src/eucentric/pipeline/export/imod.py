@@ -2,36 +2,44 @@
 
 from eucentric.io.exchange.formats import write_geometry
 from eucentric.io.particles import write_particles
-from eucentric.pipeline.export.files import Exported
+from eucentric.pipeline.export.files import Exported, for_each
+from eucentric.pipeline.export.lists import known_particles
 from eucentric.pipeline.export.source import ExportSource
 from eucentric.pipeline.export.stacks import stacked_series
 
 
 def export_imod(source: ExportSource, exported: Exported) -> None:
     """`<series>/<series>.st` with transforms, angles, defocus and command files; models of particles in `particles`."""
-    for one in stacked_series(source, exported, "IMOD", lambda name: f"{name}/{name}.st"):
+    stacked = stacked_series(source, exported, "IMOD", lambda name: f"{name}/{name}.st")
+    for one in stacked:
         name = one.series.name
         exported.written(write_geometry(exported.folder / name / f"{name}.xf", [one], "imod"))
-    place_tomograms(source, exported)
+    placed = place_tomograms(source, exported)
+    shown = []
     for listed in source.lists:
-        known = listed.particles.select([str(n) in source.tomogram_frames.by_name for n in listed.particles.tomograms])
-        if len(known):
-            exported.add(
-                *write_particles(exported.folder / "particles" / listed.name, known, "imod", source.tomogram_frames)
-            )
-    first = source.geometries[0].series.name
+        known = known_particles(source, listed, exported)
+        if not len(known):
+            continue
+        path = exported.folder / "particles" / listed.name
+        exported.add(*write_particles(path, known, "imod", source.tomogram_frames))
+        exported.lost_of(listed.name, known, "imod", path)
+        shown += [(listed.name, name) for name in known.tomogram_names if name in placed][:1]
     exported.steps += [
-        "# aligned stack and reconstruction, for each series:",
-        f"cd {first} && submfg newst.com tilt.com",
+        "# aligned stack and reconstruction of each series:",
+        for_each([g.series.name for g in stacked], "(cd {} && submfg newst.com tilt.com)"),
     ]
-    shown = [(listed.name, listed.particles.tomogram_names[0]) for listed in source.lists[:2]]
     if shown:
         exported.steps.append("# to look at a tomogram with its particles:")
-    exported.steps += [f"3dmod tomograms/{name}.mrc particles/{listed}/{name}.mod" for listed, name in shown]
+    exported.steps += [
+        for_each([name], f"3dmod tomograms/{{}}.mrc particles/{listed}/{{}}.mod") for listed, name in shown[:2]
+    ]
 
 
-def place_tomograms(source: ExportSource, exported: Exported) -> None:
-    """`tomograms/<series>.mrc` of every series that has one."""
+def place_tomograms(source: ExportSource, exported: Exported) -> list[str]:
+    """`tomograms/<series>.mrc` of every series that has one; their names."""
+    names = []
     for series in (g.series for g in source.geometries):
         if series.tomogram is not None:
             exported.place(series.tomogram.path, exported.folder / "tomograms" / f"{series.name}.mrc")
+            names.append(series.name)
+    return names

@@ -1,14 +1,17 @@
 """`eucentric export`: which programs there are, and a project's folder for one of them."""
 
 import importlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from eucentric.errors import InputError
 from eucentric.io.atomic import make_folder
 from eucentric.io.exchange.formats import GEOMETRY_FORMATS
-from eucentric.io.exchange.records import SeriesGeometry
-from eucentric.pipeline.export.files import Exported, How, write_readme
+from eucentric.pipeline.export.checks import Needs, checked
+from eucentric.pipeline.export.files import Exported, How, begin_readme, is_incomplete, write_readme
 from eucentric.pipeline.export.source import ExportSource, read_source
 
 
@@ -20,7 +23,7 @@ class Program:
     target: str
     """`module:function` in this package: (source, exported) -> None."""
     about: str
-    needs_images: bool = True
+    needs: Needs
 
 
 PROGRAMS: dict[str, Program] = {
@@ -28,65 +31,73 @@ PROGRAMS: dict[str, Program] = {
         title="RELION-5",
         target="relion:export_relion5",
         about="A RELION-5 project: tilt_series.star and tomograms.star with tilt_images and tomograms, lists of particles.",
+        needs=Needs(tomograms="extra", halves=True),
     ),
     "relion4": Program(
         title="RELION-4",
         target="relion:export_relion4",
         about="tomograms.star with projection matrices, whole stacks in tilt_series, lists of particles.",
+        needs=Needs(),
     ),
     "warp": Program(
         title="WarpTools and M",
         target="warp:export_warp",
         about="Tilt series in tomostar and warp_tiltseries, averages of movies in warp_frameseries, lists of particles.",
+        needs=Needs(),
     ),
     "imod": Program(
         title="IMOD",
         target="imod:export_imod",
         about="A folder for each series with its stack, transforms, angles, defocus and commands; tomograms; models of particles.",
+        needs=Needs(tomograms="extra"),
     ),
     "aretomo": Program(
         title="AreTomo 2 and 3",
         target="aretomo:export_aretomo",
         about="Stacks with .aln, _TLT.txt and _CTF.txt beside.",
+        needs=Needs(),
     ),
     "dynamo": Program(
         title="Dynamo",
         target="dynamo:export_dynamo",
         about="Tomograms with a volume list and a map of their numbers, tables of particles, stacks with angles.",
+        needs=Needs(tomograms="needed"),
     ),
     "stopgap": Program(
         title="STOPGAP",
         target="stopgap:export_stopgap",
         about="Wedge list and motive lists, tomograms by number.",
-        needs_images=False,
+        needs=Needs(images=False, tomograms="needed"),
     ),
     "emclarity": Program(
         title="emClarity",
         target="emclarity:export_emclarity",
         about="fixedStacks with transforms, angles, order and CTF; lines for the parameter file.",
+        needs=Needs(tomograms="extra"),
     ),
     "eman2": Program(
         title="EMAN2",
         target="eman2:export_eman2",
         about="A project of EMAN2: stacks in tiltseries, geometry and boxes in info, tomograms.",
+        needs=Needs(tomograms="extra"),
     ),
     "copick": Program(
         title="copick",
         target="copick:export_copick",
         about="A copick project: picks, tomograms and segmentations as OME-Zarr.",
-        needs_images=False,
+        needs=Needs(images=False, poses=False, tomograms="needed"),
     ),
     "zarr": Program(
         title="OME-Zarr",
         target="zarr:export_zarr",
         about="Tomograms as images with pyramids, segmentations as labels.",
-        needs_images=False,
+        needs=Needs(images=False, poses=False, tomograms="needed"),
     ),
     "chimerax": Program(
         title="ChimeraX and ArtiaX",
         target="chimerax:export_chimerax",
         about="Tomograms, lists for ArtiaX, markers, meshes and maps, with a script that opens them.",
-        needs_images=False,
+        needs=Needs(images=False, poses=False, tomograms="needed"),
     ),
 }
 
@@ -107,6 +118,8 @@ def export_project(
 ) -> ExportOutcome:
     """Write a project as a folder that another program opens.
 
+    A folder whose export was stopped on the way, as its README says, may be written into again.
+
     Parameters
     ----------
     to : one of `PROGRAMS`
@@ -122,27 +135,30 @@ def export_project(
     if to not in PROGRAMS:
         raise InputError(f"There is no program `{to}` to export to. Expected one of {', '.join(PROGRAMS)}.")
     program = PROGRAMS[to]
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not (overwrite and folder.is_dir()):
+    taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    if taken and not (folder.is_dir() and (overwrite or is_incomplete(folder))):
         raise InputError(f"`{folder}` exists and is not empty. Give another folder, or --overwrite to write into it.")
     source = read_source(project, only)
     usable, failed = _usable(source, program)
-    make_folder(folder)
     exported = Exported(folder=folder, how=how)
-    module, _, function = program.target.partition(":")
-    getattr(importlib.import_module(f"eucentric.pipeline.export.{module}"), function)(usable, exported)
-    form = GEOMETRY_FORMATS.get(to)
-    about = [program.about]
-    if form is not None:
-        words = form.words
-        about += [
-            "",
-            f"Origin: {words.origin}.",
-            f"Units: {words.unit}.",
-            f"Hand: {words.hand}.",
-            f"Angles: {words.angles}.",
-        ]
-    notes = [*source.notes, *(f"{name} was left out: {why}" for name, why in failed)]
-    write_readme(exported, f"{program.title} files of {project.resolve().name}", project.resolve(), about, notes)
+    with _begun(folder):
+        module, _, function = program.target.partition(":")
+        getattr(importlib.import_module(f"eucentric.pipeline.export.{module}"), function)(usable, exported)
+        if not program.needs.halves:
+            exported.losses += _halves_lost(usable, program)
+        form = GEOMETRY_FORMATS.get(to)
+        about = [program.about]
+        if form is not None:
+            words = form.words
+            about += [
+                "",
+                f"Origin: {words.origin}.",
+                f"Units: {words.unit}.",
+                f"Hand: {words.hand}.",
+                f"Angles: {words.angles}.",
+            ]
+        notes = [*usable.notes, *(f"{name} was left out: {why}" for name, why in failed), *exported.notes]
+        write_readme(exported, f"{program.title} files of {project.resolve().name}", project.resolve(), about, notes)
     return ExportOutcome(
         exported=replace(exported, losses=list(dict.fromkeys(exported.losses))),
         series=tuple(g.series.name for g in usable.geometries),
@@ -151,15 +167,34 @@ def export_project(
     )
 
 
+@contextmanager
+def _begun(folder: Path) -> Iterator[None]:
+    """A folder that says to be incomplete until its README is written; one that was empty is left empty by a failure."""
+    there = folder.exists()
+    empty = not there or not any(folder.iterdir())
+    make_folder(folder)
+    begin_readme(folder)
+    try:
+        yield
+    except BaseException:
+        if empty:
+            shutil.rmtree(folder, ignore_errors=True)
+            if there:
+                make_folder(folder)
+        raise
+
+
 def _usable(source: ExportSource, program: Program) -> tuple[ExportSource, list[tuple[str, str]]]:
     """The series that the program can work with; one bad series stops no other."""
-    good, bad = [], []
+    good, bad, notes = [], [], list(source.notes)
     for geometry in source.geometries:
-        why = _fault(geometry, program)
-        if why is None:
-            good.append(geometry)
+        found = checked(geometry, program.needs)
+        name = geometry.series.name
+        if found.geometry is None:
+            bad.append((name, found.words[0]))
         else:
-            bad.append((geometry.series.name, why))
+            good.append(found.geometry)
+            notes += [f"{name} {words}" for words in found.words]
     if not good:
         raise InputError(f"No series of `{source.root}` can be exported to {program.title}. {bad[0][0]}: {bad[0][1]}")
     names = {g.series.name for g in good}
@@ -167,22 +202,14 @@ def _usable(source: ExportSource, program: Program) -> tuple[ExportSource, list[
         replace(one, particles=one.particles.select([str(n) in names for n in one.particles.tomograms]))
         for one in source.lists
     ]
-    return replace(source, geometries=tuple(good), lists=tuple(one for one in lists if len(one.particles))), bad
+    kept = tuple(one for one in lists if len(one.particles))
+    return replace(source, geometries=tuple(good), lists=kept, notes=tuple(notes)), bad
 
 
-def _fault(geometry: SeriesGeometry, program: Program) -> str | None:
-    series = geometry.series
-    if not series.tilts:
-        return "it has no tilts left."
-    if not program.needs_images:
-        return None if series.tomogram is not None else "it has no tomogram yet. Run `eucentric reconstruct`."
-    if any(t.pose is None for t in series.tilts):
-        return "it has not been aligned. Run `eucentric align`."
-    if any(t.image is None for t in series.tilts):
-        return "it has movies and no images yet. Run `eucentric motion`."
-    missing = next((path for t in series.tilts if not Path(path := (t.image or "").rpartition("@")[2]).is_file()), None)
-    return (
-        None
-        if missing is None
-        else f"its image `{missing}` is not there. Put it back, or run `eucentric motion` again."
-    )
+def _halves_lost(source: ExportSource, program: Program) -> list[str]:
+    """What is not told of the even and odd halves of images and tomograms."""
+    every = [g.series for g in source.geometries]
+    images = program.needs.images and any(t.image_even or t.image_odd for s in every for t in s.tilts)
+    tomograms = any(s.tomogram is not None and (s.tomogram.half1 or s.tomogram.half2) for s in every)
+    kinds = " and ".join(kind for kind, has in (("images", images), ("tomograms", tomograms)) if has)
+    return [f"The even and odd halves of {kinds} are not in the folder; `--to relion5` has them."] if kinds else []

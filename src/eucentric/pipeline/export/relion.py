@@ -40,7 +40,10 @@ def export_relion5(source: ExportSource, exported: Exported) -> None:
             path, listed.particles, pixel_sizes_angstrom={n: s.pixel_size_angstrom for n, s in optics.items()}
         )
         exported.add(path)
+        exported.lost_of(listed.name, listed.particles, "relion5")
         exported.add(optimisation_set(exported.folder, listed.name, path.name, table))
+    if any(t.movie is not None for g in placed for t in g.series.tilts):
+        exported.notes.append("Movies are not in the folder: the tables name those of the project by their full paths.")
     exported.steps += ["# In this folder (paths in the tables start from it):", "relion --tomo &"]
     if not source.lists:
         exported.steps.append(
@@ -113,6 +116,7 @@ def export_relion4(source: ExportSource, exported: Exported) -> None:
     for listed in source.lists:
         path = exported.folder / f"particles_{listed.name}.star"
         write_particles(path, listed.particles, "relion4", frames)
+        exported.lost_of(listed.name, listed.particles, "relion4")
         exported.add(path, optimisation_set(exported.folder, listed.name, path.name, "tomograms.star"))
         binning = _binning(source, stacked)
         exported.steps.append(

@@ -13,7 +13,7 @@ from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
 from eucentric.pipeline.plan import PLAN_FILE, read_exclusions
-from eucentric.pipeline.records import excluded_series
+from eucentric.pipeline.records import excluded_series, read_record
 
 _STAGES = ("reconstruct", "ctf", "align", "motion", "import")
 _LISTS = ("average/*/particles.star", "classify/*/particles.star", "pick/*/particles.star", "pick/particles.star")
@@ -60,6 +60,11 @@ class ExportSource:
                     voxel_size_angstrom=one.pixel_size_angstrom, size_xyz=one.volume_size_px
                 )
         return TomogramFrames(by_name=frames)
+
+    def outputs_of(self, stage: str, series: str) -> frozenset[Path]:
+        """Files that a stage says to have made of a series."""
+        record = read_record(self.root / stage, series)
+        return frozenset() if record is None else frozenset((self.root / path).resolve() for path in record.outputs)
 
     def need_alignment(self, program: str) -> None:
         """Refuse a project that has not come so far.

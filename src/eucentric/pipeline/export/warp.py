@@ -1,6 +1,16 @@
-"""WarpTools and M: tilt series as `.tomostar` and `.xml`, averages of movies where Warp looks for them, lists of particles."""
+"""WarpTools and M: tilt series as `.tomostar` and `.xml`, averages of movies where Warp looks for them, lists of particles.
 
-from dataclasses import replace
+Settings hold one pixel size, dose and size of the specimen, so series that differ get settings of their own; `--input_data` then says
+which series a command is for [1]_.
+
+References
+----------
+.. [1] https://warpem.github.io/warp, WarpTools reference: create_settings, ts_reconstruct, ts_export_particles
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +25,13 @@ from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.models.tomogram_frames import TomogramFrames
 from eucentric.pipeline.export.files import Exported, need_images
+from eucentric.pipeline.export.lists import known_particles
 from eucentric.pipeline.export.source import ExportSource
 from eucentric.pipeline.export.stacks import read_tilt_image
 
 _FRAMES, _TABLES, _SERIES = "warp_frameseries", "tomostar", "warp_tiltseries"
+_VOXEL = 10.0
+"""A, of tomograms where the project has none."""
 
 
 def export_warp(source: ExportSource, exported: Exported) -> None:
@@ -39,49 +52,62 @@ def export_warp(source: ExportSource, exported: Exported) -> None:
             exported.add(file)
     exported.losses += made.losses
     frames = source.tomogram_frames
+    lists: dict[str, ParticleSet] = {}
     for listed in source.lists:
-        for size in sorted({frames.of(n).voxel_size_angstrom for n in listed.particles.tomogram_names}):
-            exported.add(_write_list(exported, listed.name, listed.particles, frames, size))
-    first = placed[0].series
-    exported.steps += _steps(first, source)
+        known = known_particles(source, listed, exported)
+        exported.lost_of(listed.name, known, "warp")
+        for size in sorted({frames.of(n).voxel_size_angstrom for n in known.tomogram_names}):
+            exported.add(_write_list(exported, listed.name, known, frames, size))
+        if len(known):
+            lists[listed.name] = known
+    exported.steps += _steps([g.series for g in source.geometries], lists, frames)
+
+
+def _list_name(name: str, size: float) -> str:
+    return f"particles_{name}_{size:.2f}Apx.star"
 
 
 def _write_list(exported: Exported, name: str, particles: ParticleSet, frames: TomogramFrames, size: float) -> Path:
     """Particles of the tomograms of one voxel size, which Warp takes from its command line."""
     some = particles.select([frames.of(str(n)).voxel_size_angstrom == size for n in particles.tomograms])
-    path = exported.folder / f"particles_{name}_{size:.2f}Apx.star"
+    path = exported.folder / _list_name(name, size)
     write_particles(path, some, "warp", frames)
     return path
 
 
 def _placed(geometry: SeriesGeometry, exported: Exported) -> SeriesGeometry:
-    """The series with every image as the average of a movie of its own."""
+    """The series with every image as the average of a movie of its own; without excluded tilts that have no image."""
     series = geometry.series
-    stems = [_stem(t, series.name) for t in series.tilts]
+    gone = tuple(e for e in series.excluded if _has_image(e.tilt))
+    every = [*series.tilts, *(e.tilt for e in gone)]
+    stems = [_stem(t, series.name) for t in every]
     if len(set(stems)) < len(stems):
-        stems = [f"{series.name}_{t.acquisition:03d}" for t in series.tilts]
+        stems = [f"{series.name}_{t.acquisition:03d}" for t in every]
+    moved = [_moved(tilt, stem, series, exported) for tilt, stem in zip(every, stems, strict=True)]
+    count = len(series.tilts)
+    missing = len(series.excluded) - len(gone)
+    if missing:
+        exported.losses.append(f"{series.name}: {missing} excluded tilts have no image and are left out.")
+    kept = tuple(replace(e, tilt=tilt) for e, tilt in zip(gone, moved[count:], strict=True))
+    return replace(geometry, series=series.with_tilts(moved[:count]).replace(excluded=kept))
 
-    def moved(tilt: Tilt, stem: str) -> Tilt:
-        target = exported.folder / _FRAMES / "average" / f"{stem}.mrc"
-        section, _, path = (tilt.image or "").rpartition("@")
-        if section:
-            picture = read_tilt_image(tilt, "image", series.image_shape)
-            write_mrc(target, picture, series.pixel_size_angstrom, is_volume=False)
-            exported.add(target)
-        else:
-            exported.place(path, target)
-        return replace(tilt, movie=f"../{_FRAMES}/{stem}.mrc", image=None)
 
-    tilts = [moved(t, s) for t, s in zip(series.tilts, stems, strict=True)]
-    gone = tuple(
-        replace(e, tilt=replace(e.tilt, movie=f"../{_FRAMES}/{_stem(e.tilt, series.name)}.mrc", image=None))
-        for e in series.excluded
-    )
-    if gone:
-        exported.losses.append(
-            f"{series.name}: {len(gone)} excluded tilts are listed as not used; their images are not in the folder."
-        )
-    return replace(geometry, series=series.with_tilts(tilts).replace(excluded=gone))
+def _has_image(tilt: Tilt) -> bool:
+    path = (tilt.image or "").rpartition("@")[2]
+    return bool(path) and Path(path).is_file()
+
+
+def _moved(tilt: Tilt, stem: str, series: TiltSeries, exported: Exported) -> Tilt:
+    """The tilt with its image where Warp looks for the average of its movie."""
+    target = exported.folder / _FRAMES / "average" / f"{stem}.mrc"
+    section, _, path = (tilt.image or "").rpartition("@")
+    if section:
+        picture = read_tilt_image(tilt, "image", series.image_shape)
+        write_mrc(target, picture, series.pixel_size_angstrom, is_volume=False)
+        exported.add(target)
+    else:
+        exported.place(path, target)
+    return replace(tilt, movie=f"../{_FRAMES}/{stem}.mrc", image=None)
 
 
 def _stem(tilt: Tilt, series: str) -> str:
@@ -89,18 +115,61 @@ def _stem(tilt: Tilt, series: str) -> str:
     return movie_stem(named).replace(" ", "_") or f"{series}_{tilt.acquisition:03d}"
 
 
-def _steps(series: TiltSeries, source: ExportSource) -> list[str]:
-    pixel, dose = series.pixel_size_angstrom, float(np.median(series.doses))
-    x, y, z = volume_size(series)
-    tomogram = next((g.series.tomogram for g in source.geometries if g.series.tomogram is not None), None)
-    voxel = 10.0 if tomogram is None else tomogram.voxel_size_angstrom
-    steps = [
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What series must have in common to go by one command."""
+
+    pixel: float
+    dose: float
+    size: tuple[int, int, int]
+    voxel: float
+    """Of the tomogram to be made."""
+
+
+def _steps(every: Sequence[TiltSeries], lists: dict[str, ParticleSet], frames: TomogramFrames) -> list[str]:
+    """Commands for all series; a block for each different settings."""
+    groups: dict[_Settings, list[str]] = {}
+    for series in every:
+        made = series.tomogram
+        key = _Settings(
+            pixel=series.pixel_size_angstrom,
+            dose=float(np.median(series.doses)),
+            size=volume_size(series),
+            voxel=_VOXEL if made is None else made.voxel_size_angstrom,
+        )
+        groups.setdefault(key, []).append(series.name)
+    steps: list[str] = []
+    for number, (key, names) in enumerate(groups.items(), 1):
+        ending, only = "", ""
+        if len(groups) > 1:
+            ending = f"_{number}"
+            only = " --input_data " + " ".join(shlex.quote(f"{_TABLES}/{n}.tomostar") for n in names)
+            steps.append(f"# {', '.join(names)}:")
+        steps += _block(key, ending, only)
+        for listed, particles in lists.items():
+            own = {frames.of(n).voxel_size_angstrom for n in particles.tomogram_names if n in names}
+            steps += [_export(key, listed, size, ending, only) for size in sorted(own)]
+    if lists:
+        steps.insert(
+            0, "# pixel size, box and diameter of ts_export_particles are examples; tomograms are for looking at"
+        )
+    return steps
+
+
+def _block(key: _Settings, ending: str, only: str) -> list[str]:
+    x, y, z = key.size
+    settings = f"warp_tiltseries{ending}.settings"
+    return [
         f'WarpTools create_settings --folder_data {_TABLES} --extension "*.tomostar" --folder_processing {_SERIES} '
-        f"--output warp_tiltseries.settings --angpix {pixel:g} --exposure {dose:g} --tomo_dimensions {x}x{y}x{z}",
-        f"WarpTools ts_reconstruct --settings warp_tiltseries.settings --angpix {voxel:g}",
+        f"--output {settings} --angpix {key.pixel:g} --exposure {key.dose:g} --tomo_dimensions {x}x{y}x{z}",
+        f"WarpTools ts_reconstruct --settings {settings} --angpix {key.voxel:g}{only}",
     ]
-    return steps + [
-        f"WarpTools ts_export_particles --settings warp_tiltseries.settings --input_star particles_{listed.name}_{voxel:.2f}Apx.star "
-        f"--coords_angpix {voxel:g} --output_star {listed.name}_relion.star --output_angpix {2 * pixel:g} --box 64 --diameter 200 --2d"
-        for listed in source.lists
-    ]
+
+
+def _export(key: _Settings, listed: str, size: float, ending: str, only: str) -> str:
+    """Cutting out the particles of a list that are counted in voxels of one size."""
+    return (
+        f"WarpTools ts_export_particles --settings warp_tiltseries{ending}.settings --input_star "
+        f"{shlex.quote(_list_name(listed, size))} --coords_angpix {size:g} --output_star {shlex.quote(listed)}{ending}_relion.star "
+        f"--output_angpix {2 * key.pixel:g} --box 64 --diameter 200 --2d{only}"
+    )

@@ -1,5 +1,6 @@
 """Tomograms and segmentations as OME-Zarr images, for napari, neuroglancer and the web."""
 
+import shlex
 from pathlib import Path
 
 from eucentric.io.ome_zarr_labels import write_ome_zarr_labels
@@ -24,8 +25,8 @@ def export_zarr(source: ExportSource, exported: Exported) -> None:
     first = next(g.series.name for g in source.geometries if g.series.tomogram is not None)
     exported.steps += [
         "# with napari and napari-ome-zarr:",
-        f"napari --plugin napari-ome-zarr {first}.zarr",
+        f"napari --plugin napari-ome-zarr {shlex.quote(first)}.zarr",
         "# in the browser:",
-        f"eucentric view {source.root}",
+        f"eucentric view {shlex.quote(str(source.root))}",
     ]
     exported.losses.append("OME-Zarr holds volumes: tilt series, alignments, CTFs and particles are not in it.")
