@@ -1,10 +1,12 @@
 """`eucentric import --from`: positions of particles stay true whatever the grid of their list."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from exchange_project import PIXEL, PLACES, make_project
 
-from eucentric.io import read_particles, write_particles
+from eucentric.io import read_particles, read_tilt_series_set, write_particles, write_tilt_series_set
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
 
 
@@ -66,3 +68,18 @@ def test_wrong_wishes_are_told(program, tmp_path, monkeypatch, arguments, words)
     monkeypatch.chdir(tmp_path)
     code, _, err = program("import", tmp_path / "new", *arguments)
     assert (code, words in err) == (2, True), err
+
+
+def test_halves_of_images_come_along_by_paths_from_the_project(program, tmp_path):
+    root = make_project(tmp_path / "project", ("TS_01",))
+    (series,) = read_tilt_series_set(root / "reconstruct" / "tilt_series.star", root)
+    tilts = [replace(t, image_even=t.image, image_odd=t.image) for t in series.tilts]
+    write_tilt_series_set(root / "reconstruct" / "tilt_series.star", [series.with_tilts(tilts)], root)
+    assert program("export", root, tmp_path / "out", "--to", "relion5")[0] == 0
+    assert program("import", tmp_path / "new", "--from", "relion5", tmp_path / "out")[0] == 0
+    (back,) = read_tilt_series_set(tmp_path / "new" / "import" / "tilt_series.star", tmp_path / "new")
+    assert back.has_halves
+    for tilt in back.tilts:
+        for name in (tilt.image, tilt.image_even, tilt.image_odd):
+            assert not name.startswith("/")
+            assert (tmp_path / "new" / name).is_file()

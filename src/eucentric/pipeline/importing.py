@@ -523,7 +523,8 @@ def _relative(series: TiltSeries, root: Path) -> TiltSeries:
     if tomogram is not None:
         whole = path(tomogram.path) or ""
         tomogram = replace(tomogram, path=whole, half1=path(tomogram.half1), half2=path(tomogram.half2))
-    moved = _map_tilts(series, lambda tilt: replace(tilt, movie=path(tilt.movie), image=path(tilt.image)))
+    named = ("movie", "image", "image_even", "image_odd")
+    moved = _map_tilts(series, lambda tilt: replace(tilt, **{name: path(getattr(tilt, name)) for name in named}))
     return moved.replace(tomogram=tomogram)
 
 
