@@ -8,10 +8,12 @@ import exchange_phantom as phantom
 import numpy as np
 import pytest
 import starfile
+from exchange_phantom import phantom_series
 
 from eucentric.errors import FormatError, InputError
 from eucentric.geometry import TiltGeometry
 from eucentric.io.exchange.ctf_tables import CTFFIND, CTFPLOTTER, FORMATS, GCTF
+from eucentric.io.exchange.formats import geometry_format
 from eucentric.io.exchange.records import Given, SeriesGeometry
 from eucentric.io.mrc import write_mrc
 
@@ -214,3 +216,14 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
             kind.write(tmp_path, [stem])
         assert re.fullmatch(r"[a-z]+", kind.name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("form", "file"), [("gctf", "mine.star"), ("ctffind", "mine.txt"), ("ctfplotter", "mine.defocus")]
+)
+def test_a_table_has_the_name_that_was_given(form, file, tmp_path):
+    written = geometry_format(form).write(tmp_path / file, [phantom_series()])
+    assert written.files[0] == tmp_path / file
+    assert written.files[0].is_file()
+    (back,) = geometry_format(form).read(tmp_path / file, Given(pixel_size_angstrom=2.5, image_shape=(80, 96)))
+    assert len(back.series.tilts) == 11

@@ -1,7 +1,7 @@
 """Runs readers on damaged files, in a process of its own: `runner.py RESULTS FROM TO NAME...`.
 
 A line of JSON for each reader goes to RESULTS: what failed, with the seed. Before each file its reader and seed go to RESULTS.at,
-so that a process that dies tells where. A reader may take 2 s of the processor and half a gigabyte beyond what the program holds;
+so that a process that dies tells where. A reader may take 5 s of the processor and half a gigabyte beyond what the program holds;
 warnings are errors.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "agreement")]
 
 os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"  # its own takes a gigabyte of addresses at a time
-SECONDS = 2.0
+SECONDS = 5.0
 MEMORY_BYTES = 2**29
 _STUCK_S = 60.0
 _MOST_TOLD = 5

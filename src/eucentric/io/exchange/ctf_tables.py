@@ -307,8 +307,16 @@ def _write_all(
 ) -> Written:
     files: list[Path] = []
     losses: list[str] = []
-    for stem, geometry in targets(place, geometries, (ending,)):
+    name = place.name.lower()
+    kind = ending[ending.rindex(".") :]
+    plain = (
+        name.endswith(kind) and not name.endswith(ending) and not place.is_dir()
+    )  # such as `ctf.star` for `_gctf.star`
+    base = place.with_name(f"{place.stem}{ending}") if plain else place
+    for stem, geometry in targets(base, geometries, (ending,)):
         written, words = one(stem, geometry)
+        if plain:
+            written = [written[0].replace(place), *written[1:]]
         files += written
         losses += words
     return Written(files=tuple(files), losses=tuple(losses))

@@ -9,6 +9,7 @@ from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.models.tilt_series import TiltPose
 from eucentric.typing import FloatArray
 
+_UNTOLD = 0.05  # A; rounding of text files moves points by less
 _THIN = 0.25  # height of a specimen of unknown size, in parts of the image
 
 
@@ -34,7 +35,7 @@ def pose_loss(geometry: SeriesGeometry, what: str, **kept: float) -> list[str]:
     """A sentence if poses with some fields set to the values given show the specimen's corners elsewhere."""
     poses = [replace(p, **kept) for p in geometry.series.poses]
     moved = _moved(geometry, poses)
-    if not moved.max() > 1e-3:
+    if not moved.max() > _UNTOLD:
         return []
     return [
         f"{geometry.series.name}: {what}; it moves the corners of the specimen by up to {moved.max():.1f} A "
