@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from asymmetric_particles import FRAMES, asymmetric
 
 from eucentric.errors import EucentricError, FormatError, InputError
 from eucentric.geometry import Rotation
@@ -14,26 +15,10 @@ from eucentric.io.hdf import write_hdf
 from eucentric.models import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
 
-FRAMES = TomogramFrames(
-    by_name={
-        "TS_01": TomogramFrame(voxel_size_angstrom=8.0, size_xyz=(120, 100, 50)),
-        "TS_02": TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(101, 97, 33)),
-    }
-)
-ANGLES = np.array(
-    [[20.0, 35.0, -110.0], [0.0, 0.0, 0.0], [-170.0, 180.0, 50.0], [5.0, 90.0, 0.0], [77.0, 144.0, 178.0]]
-)
 
-
-def asymmetric() -> ParticleSet:
-    """Particles without symmetry of two tomograms and two kinds."""
-    return ParticleSet.build(
-        ["TS_01", "TS_01", "TS_02", "TS_01", "TS_02"],
-        [[123.4, -321.07, 55.5], [0, 0, 0], [-400.25, 17.5, -99.9], [8.0, 16.0, -24.0], [1.0, -2.0, 3.0]],
-        rotations=Rotation.from_relion(*ANGLES.T).matrices,
-        scores=[0.5, 0.25, 0.75, 0.125, 0.625],
-        kinds=["ribosome", "1", "ribosome", "", "1"],
-    )
+def two_kinds() -> ParticleSet:
+    """Particles of kinds with names, and one without."""
+    return asymmetric().with_kinds(["ribosome", "1", "ribosome", "", "1"])
 
 
 def same(got: ParticleSet, expected: ParticleSet) -> None:
@@ -150,12 +135,12 @@ def test_euler_angles_are_those_of_the_documentation():
 
 @pytest.mark.parametrize("name", ["a.lst", "a.json"])
 def test_round_trip(tmp_path, name):
-    write_eman2_particles(tmp_path / name, asymmetric(), FRAMES)
-    same(read_eman2_particles(tmp_path / name, FRAMES), asymmetric())
+    write_eman2_particles(tmp_path / name, two_kinds(), FRAMES)
+    same(read_eman2_particles(tmp_path / name, FRAMES), two_kinds())
 
 
 def test_a_written_list_is_as_eman2_wants_it(tmp_path):
-    halves = asymmetric().with_column("rlnRandomSubset", [1, 1, 2, 2, 1])
+    halves = two_kinds().with_column("rlnRandomSubset", [1, 1, 2, 2, 1])
     write_eman2_particles(tmp_path / "a.lst", halves, FRAMES)
     lines = (tmp_path / "a.lst").read_bytes().split(b"\n")
     assert lines[0] == b"#LSX"
@@ -176,9 +161,9 @@ def test_a_written_list_is_as_eman2_wants_it(tmp_path):
 
 def test_places_to_extract_hold_reference_to_tomogram(tmp_path):
     """parse_text of e2spt_extract.py: the Transform, moved to x, y, z, is reference to tomogram already."""
-    write_eman2_particles(tmp_path / "a.json", asymmetric(), FRAMES)
+    write_eman2_particles(tmp_path / "a.json", two_kinds(), FRAMES)
     rows = json.loads((tmp_path / "a.json").read_text())["tomograms/TS_02.hdf"]
-    second = asymmetric().in_tomogram("TS_02")
+    second = two_kinds().in_tomogram("TS_02")
     for row, at, turn in zip(rows, second.positions_angstrom, second.rotations, strict=True):
         np.testing.assert_allclose(np.array(row[:3]) * 10.0, at, atol=1e-5)
         assert row[3]["__class__"] == "Transform"
@@ -186,7 +171,7 @@ def test_places_to_extract_hold_reference_to_tomogram(tmp_path):
 
 
 def test_boxes(tmp_path):
-    one = asymmetric().in_tomogram("TS_01")
+    one = two_kinds().in_tomogram("TS_01")
     place = tmp_path / "info" / "TS_01_info.json"
     place.parent.mkdir()
     place.write_text(json.dumps({"apix_unbin": 2.0, "tlt_params": [[0, 0, 0, 0, 0]]}))
@@ -205,7 +190,7 @@ def test_boxes(tmp_path):
     np.testing.assert_allclose(old.positions_angstrom, [[0, 0, 0], [8, 0, 0]])
     assert np.isnan(old.scores).all()
     with pytest.raises(InputError, match="one tomogram"):
-        write_eman2_particles(tmp_path / "x_info.json", asymmetric(), FRAMES)
+        write_eman2_particles(tmp_path / "x_info.json", two_kinds(), FRAMES)
 
 
 def test_names():
@@ -248,7 +233,7 @@ def test_damaged_files_are_explained(tmp_path, name, content, words):
 @pytest.mark.parametrize("name", ["a.lst", "a.json", "TS_01_info.json"])
 def test_mutated_files_never_end_in_a_traceback(tmp_path, name):
     rng = np.random.default_rng(5)
-    write_eman2_particles(tmp_path / name, asymmetric().in_tomogram("TS_01"), FRAMES)
+    write_eman2_particles(tmp_path / name, two_kinds().in_tomogram("TS_01"), FRAMES)
     raw = (tmp_path / name).read_bytes()
     for _ in range(250):
         content = bytearray(raw)
@@ -263,4 +248,4 @@ def test_mutated_files_never_end_in_a_traceback(tmp_path, name):
 
 def test_other_endings_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"\.lst"):
-        write_eman2_particles(tmp_path / "a.txt", asymmetric(), FRAMES)
+        write_eman2_particles(tmp_path / "a.txt", two_kinds(), FRAMES)

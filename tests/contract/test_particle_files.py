@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asymmetric_particles import FRAMES, asymmetric
 from scipy.spatial.transform import Rotation as Scipy
 
 from eucentric.errors import FormatError, InputError
@@ -23,28 +24,8 @@ from eucentric.io.star import read_star, write_star
 from eucentric.models import ParticleSet
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames, tomogram_name
 
-FRAMES = TomogramFrames(
-    by_name={
-        "TS_01": TomogramFrame(voxel_size_angstrom=8.0, size_xyz=(120, 100, 50)),
-        "TS_02": TomogramFrame(voxel_size_angstrom=10.0, size_xyz=(101, 97, 33)),
-    }
-)
 NOT_EMPTY = frozenset({"imod", "copick", "em", "optimisation-set", "peet", "scipion", "xmipp", "emclarity", "portal"})
 """Formats that refuse to write nothing, or need a tomogram."""
-ANGLES = np.array(
-    [[20.0, 35.0, -110.0], [0.0, 0.0, 0.0], [-170.0, 180.0, 50.0], [5.0, 90.0, 0.0], [77.0, 144.0, 178.0]]
-)
-
-
-def asymmetric() -> ParticleSet:
-    """Particles without symmetry, at the poles of the angles too, of two tomograms and two kinds."""
-    return ParticleSet.build(
-        ["TS_01", "TS_01", "TS_02", "TS_01", "TS_02"],
-        [[123.4, -321.07, 55.5], [0, 0, 0], [-400.25, 17.5, -99.9], [8.0, 16.0, -24.0], [1.0, -2.0, 3.0]],
-        rotations=Rotation.from_relion(*ANGLES.T).matrices,
-        scores=[0.5, 0.25, 0.75, 0.125, 0.625],
-        kinds=["2", "1", "2", "1", "2"],
-    )
 
 
 def same(got: ParticleSet, expected: ParticleSet) -> None:

@@ -1,8 +1,5 @@
 """Arrays that a stage kept to be plotted (`.npz`)."""
 
-import struct
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eucentric.errors import FormatError
+from eucentric.io.guarded import ARCHIVE_DAMAGE
 
 
 def read_curves(path: Path) -> dict[str, NDArray[Any]]:
@@ -25,8 +23,5 @@ def read_curves(path: Path) -> dict[str, NDArray[Any]]:
         # numpy leaves a file of its own opening open when it is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: np.asarray(stored[key]) for key in stored.files}
-    except (
-        zipfile.BadZipFile, zlib.error, struct.error, KeyError, ValueError, TypeError, EOFError, OSError, AttributeError,
-        NotImplementedError, MemoryError, SyntaxError, ArithmeticError,
-    ) as error:  # fmt: skip
+    except ARCHIVE_DAMAGE as error:
         raise FormatError(f"`{path}` cannot be read ({error}).") from error

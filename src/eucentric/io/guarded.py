@@ -2,6 +2,9 @@
 
 import contextlib
 import errno
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,12 @@ import numpy as np
 
 from eucentric.errors import BackendError, FormatError
 from eucentric.typing import PathLike
+
+ARCHIVE_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, struct.error, KeyError, ValueError, TypeError, EOFError, OSError, AttributeError,
+    NotImplementedError, MemoryError, SyntaxError, ArithmeticError,
+)  # fmt: skip
+"""What numpy raises on damaged archives (`.npz`)."""
 
 
 @contextlib.contextmanager

@@ -98,14 +98,6 @@ def _opened(place: Path) -> Iterator[sqlite3.Connection]:
         raise FormatError(f"`{place}` is not a database that can be read ({error}). Copy it again.") from error
 
 
-def is_scipion_set(path: PathLike) -> bool:
-    """Whether a file is a set of Scipion; never raises."""
-    try:
-        return bool(scipion_set_kind(path))
-    except (FormatError, OSError, ValueError):
-        return False
-
-
 def scipion_set_kind(path: PathLike) -> str:
     """The class of a set, such as `SetOfTiltSeries`; empty where the file is no set."""
     place = Path(path)

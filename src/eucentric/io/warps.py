@@ -1,8 +1,5 @@
 """Local deformation of tilt images: one numpy archive a tilt series, `<stage>/warps/<name>.npz`."""
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import numpy as np
 from eucentric.errors import EucentricError, FormatError, InputError, ShapeError
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.atomic import atomic_path
+from eucentric.io.guarded import ARCHIVE_DAMAGE
 from eucentric.typing import PathLike
 
 
@@ -68,10 +66,7 @@ def read_image_warp(path: PathLike, acquisitions: Sequence[int]) -> ImageWarp:
             if len(known) != len(fields) or len(shape) != 2:
                 raise ValueError("sizes that do not fit together")
             warp = ImageWarp.build(fields, (shape[0], shape[1]), pixel_size)
-    except (
-        zipfile.BadZipFile, zlib.error, struct.error, KeyError, ValueError, TypeError, EOFError, OSError, AttributeError,
-        NotImplementedError, MemoryError, SyntaxError, ArithmeticError, EucentricError,
-    ) as error:  # fmt: skip
+    except (*ARCHIVE_DAMAGE, EucentricError) as error:
         raise FormatError(f"`{place}` does not hold displacement fields of tilt images: {error}.") from error
     missing = [a for a in acquisitions if a not in known]
     if missing:

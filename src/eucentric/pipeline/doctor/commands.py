@@ -31,10 +31,6 @@ class ImportCommand:
         kept = {name: value for name, value in self.options if name not in changed}
         return replace(self, options=tuple((kept | changed).items()))
 
-    def of_project(self, project: str) -> Self:
-        """Into another folder."""
-        return replace(self, project=project)
-
     @property
     def text(self) -> str:
         """The command."""
