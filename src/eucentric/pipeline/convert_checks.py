@@ -40,8 +40,15 @@ def picture_of(target: Path, name: str | None = None) -> Path:
     return folder / f"{name or target.stem}{_ENDING}"
 
 
-def read_back(target: Path, to: str, geometry: SeriesGeometry) -> SeriesGeometry:
+_Read = dict[Given, tuple[SeriesGeometry, ...]]
+
+
+def read_back(target: Path, to: str, geometry: SeriesGeometry, read: _Read) -> SeriesGeometry:
     """A series that was just written, read again with its pixel size, image size and optics.
+
+    Parameters
+    ----------
+    read : what was read so far by what was given, so that a folder of many series alike is read once
 
     Raises
     ------
@@ -49,7 +56,9 @@ def read_back(target: Path, to: str, geometry: SeriesGeometry) -> SeriesGeometry
     """
     series = geometry.series
     given = Given(pixel_size_angstrom=series.pixel_size_angstrom, image_shape=series.image_shape, optics=series.optics)
-    found = geometry_format(to).read(target, given)
+    if given not in read:
+        read[given] = geometry_format(to).read(target, given)
+    found = read[given]
     own = [g for g in found if g.series.name == series.name] or (list(found) if len(found) == 1 else [])
     if not own:
         raise FormatError(f"{series.name} is not among the series of `{target}`.")
@@ -64,14 +73,15 @@ def check_series(target: Path, to: str, geometries: Sequence[SeriesGeometry], ti
     InputError, FormatError : what was written cannot be read
     """
     lines, pictures, failed = [], [], False
+    read: _Read = {}
+    holds_hand = _holds_hand(geometries[0], to)
     for geometry in geometries:
         name = geometry.series.name
-        back = read_back(target, to, geometry)
+        back = read_back(target, to, geometry, read)
         apart = compare_geometry(geometry.series, back.series, first_warp=geometry.warp, second_warp=back.warp)
         ctfs_lost = sum(t.ctf is not None for t in geometry.series.tilts) - sum(
             t.ctf is not None for t in back.series.tilts
         )
-        holds_hand = _holds_hand(geometry, to)
         lines.append(f"{name}: {_words(apart, ctfs_lost, holds_hand)}")
         failed |= (
             not apart.position_px < _SAME_PX
@@ -96,7 +106,7 @@ def _holds_hand(geometry: SeriesGeometry, to: str) -> bool:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "turned"
         geometry_format(to).write(folder, [turned])
-        return read_back(folder, to, turned).series.hand == turned.series.hand
+        return read_back(folder, to, turned, {}).series.hand == turned.series.hand
 
 
 def _words(apart: GeometryDifference, ctfs_lost: int, holds_hand: bool) -> str:
