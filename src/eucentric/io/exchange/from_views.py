@@ -168,9 +168,9 @@ def numbers_in_time(order: ArrayLike, first: int = 0) -> list[int]:
 def with_given_dose(series: TiltSeries, given: Given) -> TiltSeries:
     """The series with the dose of each image that the user gave; doses before images follow: by numbers in time if unknown."""
     dose = given.dose_per_tilt
-    if dose is None:
-        return series
     every = [*series.tilts, *(e.tilt for e in series.excluded)]
+    if dose is None or not every:
+        return series
     usual = float(np.median([t.dose for t in every]))
     if usual > 0:
         before = np.array([t.pre_exposure for t in every]) * (dose / usual)
