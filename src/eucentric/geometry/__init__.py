@@ -11,6 +11,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "rotation_y": "rotations",
         "rotation_z": "rotations",
         "ImageWarp": "warp",
+        "VolumeWarp": "volume_warp",
+        "Deformation": "volume_warp",
         "TiltGeometry": "tilt",
         "centre_index": "grids",
         "pixel_to_angstrom": "grids",

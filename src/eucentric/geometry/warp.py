@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from eucentric.errors import InputError, ShapeError
+from eucentric.geometry.splines import natural_coefficients, natural_spline_weights, natural_taps
 from eucentric.typing import FloatArray
 
 
@@ -68,18 +69,39 @@ class ImageWarp:
         )
         return y, x
 
+    @property
+    def grid_places_angstrom(self) -> FloatArray:
+        """(gy, gx, 2), x and y of the grid points in A from the image centre; of the centre where there is one along an axis."""
+        y, x = (
+            np.array([0.0]) if g == 1 else (np.linspace(0.0, n - 1.0, g) - n // 2) * self.pixel_size_angstrom
+            for n, g in zip(self.image_shape, self.displacement_angstrom.shape[1:3], strict=True)
+        )
+        return np.stack(np.meshgrid(x, y), axis=-1)
+
     def at(self, tilt: int, positions_angstrom: Float[Tensor, "*point 2"]) -> Float[Tensor, "*point 2"]:
         """Displacement in A at positions (x, y) in A from the image centre; dtype and device of the positions."""
         coefficients = torch.from_numpy(self._coefficients(tilt)).to(positions_angstrom)
         rows, columns = coefficients.shape[:2]
-        first_x, weights_x = self._taps(positions_angstrom[..., 0], 1)
-        first_y, weights_y = self._taps(positions_angstrom[..., 1], 0)
+        grid_y, grid_x = self.displacement_angstrom.shape[1:3]
+        first_x, weights_x = natural_taps(self._place(positions_angstrom[..., 0], 1), grid_x)
+        first_y, weights_y = natural_taps(self._place(positions_angstrom[..., 1], 0), grid_y)
         flat = coefficients.reshape(rows * columns, 2)
         out = torch.zeros_like(positions_angstrom)
         for j, weight_y in enumerate(weights_y):
             for i, weight_x in enumerate(weights_x):
                 out += (weight_y * weight_x)[..., None] * flat[(first_y + j) * columns + first_x + i]
         return out
+
+    def weights(self, positions_angstrom: FloatArray) -> FloatArray:
+        """Weights (n, gy * gx) of the grid points, flattened, whose sum of displacements is that :meth:`at` positions (n, 2) in A."""
+        at = torch.from_numpy(positions_angstrom)
+        y, x = (
+            natural_spline_weights(
+                self._place(at[:, 1 - axis], axis).numpy(), self.displacement_angstrom.shape[1 + axis]
+            )
+            for axis in (0, 1)
+        )
+        return np.asarray((y[:, :, None] * x[:, None, :]).reshape(len(at), -1))
 
     def curvature_bound(self) -> float:
         """No second derivative of a component of d along any direction is larger than this, in 1/A, anywhere.
@@ -96,38 +118,15 @@ class ImageWarp:
             worst = max(worst, float(max(along_x, along_y) + mixed))
         return worst
 
-    def _taps(self, position: Tensor, axis: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
-        """The first of four coefficients for each position along an axis (0: y, 1: x), and the weights of the four."""
+    def _place(self, position: Tensor, axis: int) -> Tensor:
+        """Positions in A along an axis (0: y, 1: x) in grid steps."""
         n, g = self.image_shape[axis], self.displacement_angstrom.shape[1 + axis]
-        place = (position / self.pixel_size_angstrom + n // 2) * ((g - 1) / max(1, n - 1))
-        held = place.clamp(0.0, max(0, g - 1))
-        first = held.floor().clamp(max=max(0, g - 2))
-        f, beyond = held - first, place - held
-        h = 1.0 - f
-        weights = (
-            h**3 / 6.0 - 0.5 * h**2 * beyond,
-            2.0 / 3.0 - f**2 * (2.0 - f) / 2.0 + (1.5 * f**2 - 2.0 * f) * beyond,
-            2.0 / 3.0 - h**2 * (2.0 - h) / 2.0 - (1.5 * h**2 - 2.0 * h) * beyond,
-            f**3 / 6.0 + 0.5 * f**2 * beyond,
-        )
-        return first.long(), weights
+        place: Tensor = (position / self.pixel_size_angstrom + n // 2) * ((g - 1) / max(1, n - 1))
+        return place
 
     def _coefficients(self, tilt: int) -> FloatArray:
         """(gy + 2, gx + 2, 2): B-spline coefficients, one beyond each end (two points at least along each axis)."""
         c = self.displacement_angstrom[tilt]
         for axis in (0, 1):
-            c = np.moveaxis(_natural_coefficients(np.moveaxis(c, axis, 0)), 0, axis)
+            c = np.moveaxis(natural_coefficients(np.moveaxis(c, axis, 0)), 0, axis)
         return np.ascontiguousarray(c)
-
-
-def _natural_coefficients(values: FloatArray) -> FloatArray:
-    """(n, ...) values to coefficients of the natural cubic B-spline through them, one more at each end."""
-    if len(values) == 1:
-        return np.repeat(values, 4, axis=0)
-    n = len(values)
-    # (c[i-1] + 4 c[i] + c[i+1]) / 6 = f[i]; no curvature at the ends makes those coefficients the values themselves
-    matrix = np.eye(n)
-    for i in range(1, n - 1):
-        matrix[i, i - 1 : i + 2] = 1.0 / 6.0, 4.0 / 6.0, 1.0 / 6.0
-    inner = np.linalg.solve(matrix, values.reshape(n, -1)).reshape(values.shape)
-    return np.concatenate([2.0 * inner[:1] - inner[1:2], inner, 2.0 * inner[-1:] - inner[-2:-1]])
