@@ -6,6 +6,7 @@ Run: python benchmarks/averaging_picks.py PROJECT DATA 0|1 FOLDER ...; FOLDERs a
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 
 from averaging_accuracy import KINDS, known_map
 from eucentric.averaging.correlate_maps import resolution_against_truth
-from eucentric.averaging.superpose_maps import superpose_maps
+from eucentric.averaging.superpose_maps import Superposition, superpose_maps
 from eucentric.geometry.so3 import symmetric_angle_deg
 from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
@@ -41,8 +42,20 @@ def truth_of(project: Path, truths: Path, names: list[str], kind: str) -> Partic
     return every.select(every.kinds == kind)
 
 
-def measure(truth: ParticleSet, data: Path, kind: str, folder: Path) -> None:
-    """Print what an average of a kind reaches; `truth` has the known particles of that kind where the estimated geometry has them."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compared:
+    """An average beside the known map."""
+
+    halves_angstrom: float
+    known_angstrom: float
+    """FSC=0.5."""
+    voxel_size_angstrom: float
+    found: Superposition
+    """Of the known map on the average."""
+
+
+def compared(data: Path, kind: str, folder: Path) -> Compared:
+    """An average of a kind against the map of its structure, which is turned and moved onto it first."""
     maps = [torch.from_numpy(np.array(read_mrc(folder / f"{name}.mrc")[0])) for name in ("half1", "half2", "mask")]
     voxel = float(read_mrc(folder / "map.mrc")[1].voxel_size_angstrom[0])
     about = json.loads((folder / "average.json").read_text())
@@ -57,6 +70,19 @@ def measure(truth: ParticleSet, data: Path, kind: str, folder: Path) -> None:
     phase = 2.0 * np.pi * sum(f * r for f, r in zip(frequencies, reversed(rest), strict=True))
     turned = torch.fft.ifftn(torch.fft.fftn(turned) * torch.polar(torch.ones_like(phase), phase)).real.float()
     true, _, _ = resolution_against_truth(ours, turned, voxel, mask)
+    halves = about["resolution_angstrom"]
+    return Compared(
+        halves_angstrom=float("inf") if halves is None else halves,
+        known_angstrom=true,
+        voxel_size_angstrom=voxel,
+        found=found,
+    )
+
+
+def measure(truth: ParticleSet, data: Path, kind: str, folder: Path) -> None:
+    """Print what an average of a kind reaches; `truth` has the known particles of that kind where the estimated geometry has them."""
+    average = compared(data, kind, folder)
+    found, voxel = average.found, average.voxel_size_angstrom
     picks = read_particles(folder / "particles.star")
     moved = found.rotation.T @ found.move * voxel  # known(Q x + c) is ours(x)
     centres = picks.positions_angstrom - np.einsum("pij,j->pi", picks.rotations, moved)
@@ -73,7 +99,8 @@ def measure(truth: ParticleSet, data: Path, kind: str, folder: Path) -> None:
         nearest = int(distance.argmin())
         angles.append(symmetric_angle_deg(turn[None], own.rotations[nearest : nearest + 1] @ frame, KINDS[kind][1])[0])
     print(
-        f"{folder}: {len(picks)} particles, {false} false; halves {about['resolution_angstrom']:.2f} A, known map 0.5 {true:.2f} A "
+        f"{folder}: {len(picks)} particles, {false} false; halves {average.halves_angstrom:.2f} A, "
+        f"known map 0.5 {average.known_angstrom:.2f} A "
         f"(correlation {found.likeness:.3f}); median errors {np.median(angles):.2f} degrees, {np.median(places):.2f} A"
     )
 
