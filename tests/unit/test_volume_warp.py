@@ -173,9 +173,4 @@ def test_a_deformation_knows_its_parts():
     some = both[[0, 2]]
     assert len(some.image) == 2
     assert some.volume is both.volume
-    assert Deformation(image=image).folded(geometry(), SEEN, SHAPE, PIXEL) is image
-    assert Deformation()[[0]].folded(geometry(), SEEN, SHAPE, PIXEL) is None
-    alone = smooth_warp().folded(geometry(), SEEN, SHAPE, PIXEL).displacement_angstrom
-    np.testing.assert_allclose(
-        both.folded(geometry(), SEEN, SHAPE, PIXEL).displacement_angstrom, alone + 1.0, atol=1e-9
-    )
+    assert Deformation()[[0]].image is None

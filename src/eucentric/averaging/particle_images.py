@@ -22,6 +22,7 @@ from eucentric.averaging.tilt_images import contrast_images, faded_width, noise_
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.filters import soft_edge
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.volume_warp import VolumeWarp
 from eucentric.geometry.warp import ImageWarp
 from eucentric.models.particle_projection import ParticleProjections, project_particles
 from eucentric.models.tilt_series import CtfFit, TiltSeries
@@ -133,6 +134,7 @@ class SeriesImages:
     series: TiltSeries
     """Its tilts that count."""
     warp: ImageWarp | None
+    volume: VolumeWarp | None
     images: Float[Tensor, "tilt y x"]
     """Contrast, protein negative, at the pixel size of the boxes."""
     pixel_size_angstrom: float
@@ -161,7 +163,7 @@ class SeriesImages:
     def project(self, positions_angstrom: FloatArray) -> ParticleProjections:
         """Where particles (particle, 3) are seen, in pixels of the images as they were given."""
         margin = 0.5 * self.params.inside * self.params.box_size * self.pixel_size_angstrom
-        return project_particles(positions_angstrom, self.series, self.warp, margin_angstrom=margin)
+        return project_particles(positions_angstrom, self.series, self.warp, volume=self.volume, margin_angstrom=margin)
 
     def particles(
         self, positions_angstrom: FloatArray, projections: ParticleProjections | None = None
@@ -317,6 +319,7 @@ def prepare_series(
     params: ExtractParams,
     *,
     warp: ImageWarp | None = None,
+    volume: VolumeWarp | None = None,
     pixel_size: float | None = None,
 ) -> SeriesImages:
     """Make the images of an aligned series ready for particles to be cut from.
@@ -325,6 +328,7 @@ def prepare_series(
     ----------
     images : (tilt, y, x), neither dose weighted nor CTF corrected, protein dark; of all tilts of `series`
     warp : local deformation of the same tilts
+    volume : deformation of the specimen
     pixel_size : A, of the boxes; that of `params` where None, or of the images where that is 0
 
     Raises
@@ -356,6 +360,7 @@ def prepare_series(
     return SeriesImages(
         series=series,
         warp=warp,
+        volume=volume,
         images=sampled,
         pixel_size_angstrom=size,
         params=params,

@@ -13,6 +13,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "ImageWarp": "warp",
         "VolumeWarp": "volume_warp",
         "Deformation": "volume_warp",
+        "combined": "volume_warp",
         "TiltGeometry": "tilt",
         "centre_index": "grids",
         "pixel_to_angstrom": "grids",

@@ -74,8 +74,12 @@ class VolumeWarp:
 
     def at(self, points_angstrom: FloatArray, dose: float) -> FloatArray:
         """Displacements (n, 3) in A of points (n, 3) in A, at a dose in e/A^2."""
-        values = np.tensordot(self.dose_weights(np.array([dose]))[0], self.displacement_angstrom, axes=1)
-        return np.asarray(self.space_weights(points_angstrom) @ values.reshape(-1, 3))
+        return np.asarray(self.along(points_angstrom, np.array([dose]))[0])
+
+    def along(self, points_angstrom: FloatArray, doses: FloatArray) -> FloatArray:
+        """Displacements (t, n, 3) in A of points (n, 3) in A, at doses (t,) in e/A^2."""
+        values = np.tensordot(self.dose_weights(doses), self.displacement_angstrom, axes=1)
+        return np.asarray(self.space_weights(points_angstrom) @ values.reshape(len(doses), -1, 3))
 
     def space_weights(self, points_angstrom: FloatArray) -> FloatArray:
         """Weights (n, gz * gy * gx) of the grid points at points (n, 3) in A.
@@ -89,7 +93,17 @@ class VolumeWarp:
         return np.asarray(np.einsum("na,nb,nc->nabc", z, y, x).reshape(len(points_angstrom), -1))
 
     def dose_weights(self, doses: FloatArray) -> FloatArray:
-        """Weights (t, knot) of the knots at doses (t,) in e/A^2."""
+        """Weights (t, knot) of the knots at doses (t,) in e/A^2.
+
+        Raises
+        ------
+        InputError : a dose that is not known
+        """
+        if not np.isfinite(doses).all():
+            raise InputError(
+                "The specimen's deformation changes with dose, and the dose of some images is not known. Give the doses, or "
+                "leave the deformation out."
+            )
         if len(self.doses) == 1:
             return np.ones((len(doses), 1))
         from scipy.interpolate import CubicSpline  # knots are as far apart as the doses are, so not an even grid
@@ -165,15 +179,3 @@ class Deformation:
     def __getitem__(self, index: slice | list[int] | FloatArray | int) -> Self:
         """That of some of the tilts."""
         return replace(self, image=None if self.image is None else self.image[index])
-
-    def folded(
-        self,
-        geometry: TiltGeometry,
-        doses: FloatArray,
-        image_shape: tuple[int, int],
-        pixel_size_angstrom: float,
-    ) -> ImageWarp | None:
-        """All of it as a deformation of images, exact at mid-height only (:meth:`VolumeWarp.folded`); None where there is none."""
-        if self.volume is None:
-            return self.image
-        return combined(self.image, self.volume.folded(geometry, doses, image_shape, pixel_size_angstrom))

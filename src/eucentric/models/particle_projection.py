@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from eucentric.geometry import ImageWarp, TiltGeometry
+from eucentric.geometry import ImageWarp, TiltGeometry, VolumeWarp
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.typing import FloatArray
 
@@ -32,7 +32,12 @@ class ParticleProjections:
 
 
 def project_particles(
-    positions_angstrom: FloatArray, series: TiltSeries, warp: ImageWarp | None = None, *, margin_angstrom: float = 0.0
+    positions_angstrom: FloatArray,
+    series: TiltSeries,
+    warp: ImageWarp | None = None,
+    *,
+    volume: VolumeWarp | None = None,
+    margin_angstrom: float = 0.0,
 ) -> ParticleProjections:
     """Particles of one series in its images.
 
@@ -41,14 +46,19 @@ def project_particles(
     positions_angstrom : (particle, 3), from the specimen centre
     series : aligned
     warp : local deformation of the same tilts
+    volume : deformation of the specimen; particles are where it has moved them by the middle of each image, heights too
     margin_angstrom : a particle is visible whose centre is at least that far inside the image: its radius, to be seen whole
 
     Raises
     ------
-    InputError : a series that is not aligned
+    InputError : a series that is not aligned, or a deformed specimen in images of unknown dose
     """
     geometry = TiltGeometry.from_poses(series.poses)
     camera = geometry.project(positions_angstrom)
+    if volume is not None:
+        moved = np.einsum("tij,tnj->tni", geometry.matrices, volume.along(positions_angstrom, series.middle_doses))
+        moved[..., :2] *= geometry.magnification[:, None, None]
+        camera += moved
     seen = camera[..., :2].copy()
     if warp is not None:
         for tilt, places in enumerate(seen):

@@ -173,7 +173,7 @@ class TiltSeries:
     thickness_angstrom: float | None = None
     tomogram: Tomogram | None = None
     warp: str | None = None
-    """File of the images' local deformation (`eucentric.geometry.ImageWarp`), from the project's root."""
+    """File of the deformation of specimen and images (`eucentric.geometry.Deformation`), from the project's root."""
     specimen: Specimen | None = None
     """Where the specimen lies and how thick it is, once measured."""
 
@@ -203,6 +203,11 @@ class TiltSeries:
     @property
     def doses(self) -> FloatArray:
         return np.array([t.dose for t in self.tilts], dtype=np.float64)
+
+    @property
+    def middle_doses(self) -> FloatArray:
+        """(tilt,), e/A^2 that the specimen had received in the middle of each image."""
+        return self.pre_exposures + 0.5 * self.doses
 
     @property
     def has_ctf(self) -> bool:

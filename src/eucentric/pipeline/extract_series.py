@@ -16,7 +16,7 @@ from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.curation_lists import only_list, without_left_out
-from eucentric.pipeline.images import read_images, read_warp
+from eucentric.pipeline.images import read_deformation, read_images
 from eucentric.pipeline.particle_files import read_list
 from eucentric.pipeline.reprojecting import project_of
 from eucentric.pipeline.store import ItemStore
@@ -47,8 +47,10 @@ class ParticleJob:
         series = self.series[name]
         store = ItemStore(project_of(self.table), "", name)
         images = read_images(series, store, self.device)
-        warp = read_warp(series, store)
-        return prepare_series(images, series, self.params, warp=warp, pixel_size=self.pixel_size_angstrom)
+        bent = read_deformation(series, store)
+        return prepare_series(
+            images, series, self.params, warp=bent.image, volume=bent.volume, pixel_size=self.pixel_size_angstrom
+        )
 
     def sources(self) -> Iterator[tuple[SeriesImages, NDArray[np.int64]]]:
         """Series by series with the rows of their particles; only one series is held."""
@@ -131,8 +133,9 @@ def _seen(
     counts = np.zeros(len(particles), dtype=np.int64)
     for name, one in series.items():
         rows = particles.tomograms == name
-        warp = read_warp(one, ItemStore(project_of(table), "", name))
-        seen = project_particles(particles.positions_angstrom[rows], one, warp, margin_angstrom=margin)
+        bent = read_deformation(one, ItemStore(project_of(table), "", name))
+        places = particles.positions_angstrom[rows]
+        seen = project_particles(places, one, bent.image, volume=bent.volume, margin_angstrom=margin)
         counts[rows] = seen.tilts_seen
     keep = counts >= params.min_tilts
     if not keep.any():

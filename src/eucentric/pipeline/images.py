@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from eucentric.errors import InputError, ShapeError
+from eucentric.geometry.volume_warp import Deformation
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.movies import read_movie
 from eucentric.io.mrc import read_mrc
-from eucentric.io.warps import read_image_warp
+from eucentric.io.warps import read_deformation as read_deformation_file
+from eucentric.io.warps import read_folded_warp
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.pipeline.store import ItemStore
 
@@ -68,7 +70,13 @@ def _stack(path: Path) -> np.ndarray:
 
 
 def read_warp(series: TiltSeries, store: ItemStore) -> ImageWarp | None:
-    """Local deformation of the images of all tilts; None where there is none."""
-    if series.warp is None:
-        return None
-    return read_image_warp(store.resolve(series.warp), [t.acquisition for t in series.tilts])
+    """Local deformation of the images of all tilts; None where there is none.
+
+    A deformed specimen is folded into it, which is right at mid-height: :func:`read_deformation` has it apart.
+    """
+    return None if series.warp is None else read_folded_warp(store.resolve(series.warp), series)
+
+
+def read_deformation(series: TiltSeries, store: ItemStore) -> Deformation:
+    """Deformation of the specimen and of the images of all tilts."""
+    return Deformation() if series.warp is None else read_deformation_file(store.resolve(series.warp), series)

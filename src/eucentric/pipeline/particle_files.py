@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from eucentric.errors import FormatError, InputError
 from eucentric.evaluation.alignment_error import alignment_error
 from eucentric.evaluation.pick_errors import PickScore, score_picks
-from eucentric.geometry import Rotation, TiltGeometry
+from eucentric.geometry import Deformation, Rotation, TiltGeometry
 from eucentric.io import labels
 from eucentric.io.mrc import read_mrc
 from eucentric.io.particle_losses import particle_losses
@@ -31,7 +31,7 @@ from eucentric.io.relion_particles import PIXEL
 from eucentric.io.star import write_star
 from eucentric.io.tilt_series import read_tilt_series, read_tilt_series_set
 from eucentric.io.truth import TiltTruth, read_truth
-from eucentric.io.warps import read_image_warp
+from eucentric.io.warps import read_deformation, read_folded_warp
 from eucentric.models.particle_projection import ParticleProjections, project_particles
 from eucentric.models.particle_selection import distance_to_mask, has_neighbours, height_in_specimen, in_volume
 from eucentric.models.particles import ParticleSet
@@ -289,11 +289,11 @@ def project_list(
     out = []
     for name in particles.tomogram_names:
         series = read_tilt_series(table, name, root)
-        warp = (
-            None if series.warp is None else read_image_warp(root / series.warp, [t.acquisition for t in series.tilts])
-        )
+        bent = Deformation() if series.warp is None else read_deformation(root / series.warp, series)
         places = particles.positions_angstrom[particles.tomograms == name]
-        out.append((series, project_particles(places, series, warp, margin_angstrom=margin_angstrom)))
+        out.append(
+            (series, project_particles(places, series, bent.image, volume=bent.volume, margin_angstrom=margin_angstrom))
+        )
     return out
 
 
@@ -385,7 +385,7 @@ def in_estimated_frame(particles: ParticleSet, truth: TiltTruth, series: TiltSer
         name = Path(tilt.movie or "").name
         nearest = int(np.abs(truth.nominal_tilts_deg - tilt.nominal_tilt_deg).argmin())
         places.append(names.index(name) if name in names else nearest)
-    warp = None if series.warp is None else read_image_warp(root / series.warp, [t.acquisition for t in series.tilts])
+    warp = None if series.warp is None else read_folded_warp(root / series.warp, series)
     error = alignment_error(truth, places, TiltGeometry.from_poses(series.poses), warp)
     turns = error.turn_at(particles.positions_angstrom)
     turned = Rotation(turns).compose(Rotation(particles.rotations)).matrices

@@ -12,7 +12,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import read_mrc
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.io.truth import TiltTruth, read_truth
-from eucentric.io.warps import read_image_warp
+from eucentric.io.warps import read_folded_warp
 from eucentric.models.tilt_series import Tilt, TiltSeries
 
 _STAGES = ("reconstruct", "ctf", "axis", "align", "motion", "import")
@@ -79,7 +79,7 @@ def _score_series(root: Path, series: TiltSeries, truth: TiltTruth) -> list[Scor
         geometry = TiltGeometry.from_poses([t.pose for t, _ in posed if t.pose is not None])
         rigid = aligned = alignment_error(truth, [i for _, i in posed], geometry)
         if series.warp is not None:
-            warp = read_image_warp(root / series.warp, [t.acquisition for t, _ in posed])
+            warp = read_folded_warp(root / series.warp, series.with_tilts([t for t, _ in posed]))
             aligned = alignment_error(truth, [i for _, i in posed], geometry, warp)
         floor = alignment_error(truth, [i for _, i in posed], truth.geometry[[i for _, i in posed]])
         without = "" if aligned is rigid else f"{rigid.rms_angstrom:.2f} A without local deformation, "

@@ -8,7 +8,8 @@ from tornado.web import HTTPError
 
 from eucentric.errors import InputError
 from eucentric.geometry.tilt import TiltGeometry
-from eucentric.io.warps import read_image_warp
+from eucentric.geometry.volume_warp import Deformation
+from eucentric.io.warps import read_deformation
 from eucentric.models.particle_projection import project_particles
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.curation_session import Curation
@@ -113,10 +114,9 @@ def expected_places(root: Path, series: TiltSeries | None, table: TrackTable) ->
     series = series.with_tilts(posed)
     geometry = TiltGeometry.from_poses(series.poses)
     where = {t.acquisition: i for i, t in enumerate(posed)}
-    warp = None
-    if series.warp is not None:
-        path = inside_path(root, root / series.warp)
-        warp = read_image_warp(path, [t.acquisition for t in posed]) if path.is_file() else None
+    bent = Deformation()
+    if series.warp is not None and (path := inside_path(root, root / series.warp)).is_file():
+        bent = read_deformation(path, series)
     centre = np.array([series.image_shape[1] // 2, series.image_shape[0] // 2])
     out: dict[int, dict[int, FloatArray]] = {}
     for point in sorted({p for p, _ in table}):
@@ -128,7 +128,7 @@ def expected_places(root: Path, series: TiltSeries | None, table: TrackTable) ->
         bend = np.zeros((len(posed), 2))
         for _ in range(2):
             at = _agreed(geometry, rows, places - bend[rows], series.pixel_size_angstrom)
-            pixels = project_particles(at[None], series, warp).pixels[:, 0]
+            pixels = project_particles(at[None], series, bent.image, volume=bent.volume).pixels[:, 0]
             shown = (pixels - centre) * series.pixel_size_angstrom
             bend = shown - geometry.project(at)[..., :2]
         out[point] = {t.acquisition: shown[i] for i, t in enumerate(posed)}

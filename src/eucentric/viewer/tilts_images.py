@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
 
 from eucentric.errors import InputError
+from eucentric.geometry.volume_warp import Deformation
 from eucentric.io.movies import read_movie
 from eucentric.io.mrc import read_mrc
-from eucentric.io.warps import read_image_warp
+from eucentric.io.warps import read_deformation
 from eucentric.models.particle_projection import project_particles
 from eucentric.models.tilt_series import Tilt, TiltPose, TiltSeries
 from eucentric.typing import FloatArray
@@ -51,10 +52,10 @@ def places_in_tilts(root: Path, series: TiltSeries, place_angstrom: FloatArray) 
     ------
     InputError : a series that is not aligned, or a warp outside of the project
     """
-    warp = None
+    bent = Deformation()
     if series.warp is not None:
-        warp = read_image_warp(inside_path(root, root / series.warp), [t.acquisition for t in series.tilts])
-    seen = project_particles(place_angstrom[None], series, warp)
+        bent = read_deformation(inside_path(root, root / series.warp), series)
+    seen = project_particles(place_angstrom[None], series, bent.image, volume=bent.volume)
     return seen.pixels[:, 0], seen.visible[:, 0]
 
 

@@ -32,7 +32,7 @@ from eucentric.io.exchange.relion_common import (
 from eucentric.io.exchange.relion_deformation import warp_of_deformation
 from eucentric.io.star import read_star_text, write_star
 from eucentric.io.tilt_series import read_tilt_series_set
-from eucentric.io.warps import read_image_warp
+from eucentric.io.warps import read_folded_warp
 from eucentric.models.tilt_series import Tilt, TiltSeries
 
 _TABLES = (
@@ -108,7 +108,7 @@ def _geometry(series: TiltSeries, row: dict[str, str | None], file: Path, root: 
         series = replace(series, optics=given.optics)
     warp = None
     if series.warp is not None and (path := _found(series.warp, root)) is not None:
-        warp = read_image_warp(path, [t.acquisition for t in series.tilts])
+        warp = read_folded_warp(path, series)
     elif coefficients is not None:
         ascending = coefficients[sorted(range(len(table_order)), key=table_order.__getitem__)]
         warp = warp_of_deformation(ascending, series.image_shape, series.pixel_size_angstrom)

@@ -8,7 +8,7 @@ from eucentric.errors import EucentricError, InputError
 from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.io.particles import read_particles
 from eucentric.io.tilt_series import read_tilt_series_set
-from eucentric.io.warps import read_image_warp
+from eucentric.io.warps import read_folded_warp
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
@@ -139,7 +139,7 @@ def _wanted(name: str, only: list[str] | None) -> bool:
 def _geometry(series: TiltSeries, root: Path) -> SeriesGeometry:
     warp = None
     if series.warp is not None:
-        warp = read_image_warp(root / series.warp, [t.acquisition for t in series.tilts])
+        warp = read_folded_warp(root / series.warp, series)
     tomogram = series.tomogram
     if tomogram is not None:
         tomogram = replace(
