@@ -21,7 +21,7 @@ from averaging_picks import compared, group_frame
 from eucentric.averaging.half_sets import SUBSET
 from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.evaluation.particle_errors import ParticleErrors, SeriesWithTruth, particle_position_errors
-from eucentric.geometry import TiltGeometry, VolumeWarp
+from eucentric.geometry import ImageWarp, VolumeWarp
 from eucentric.io.particles import read_particles
 from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.tilt_series import read_tilt_series, relative_path, write_tilt_series_set
@@ -30,7 +30,7 @@ from eucentric.io.warps import write_image_warp
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.average_files import average_list
-from eucentric.pipeline.images import read_warp
+from eucentric.pipeline.images import read_deformation
 from eucentric.pipeline.reprojecting import project_of
 from eucentric.pipeline.store import ItemStore
 
@@ -50,9 +50,9 @@ def sources(table: Path, data: Path, names: tuple[str, ...]) -> list[SeriesWithT
     root, out = project_of(table), []
     for name in names:
         series = read_tilt_series(table, name, root)
-        warp = read_warp(series, ItemStore(root, "", name))
+        deformation = read_deformation(series, ItemStore(root, "", name))
         truth = read_truth(data / "practice" / f"{name}_truth.json")
-        out.append(SeriesWithTruth(series=series, truth=truth, warp=warp))
+        out.append(SeriesWithTruth(series=series, truth=truth, deformation=deformation))
     return out
 
 
@@ -78,14 +78,9 @@ def show_average(data: Path, kind: str, folder: Path) -> None:
     )
 
 
-def doses_of(series: TiltSeries) -> np.ndarray:
-    """(tilt,) e/A^2 in the middle of each image."""
-    return np.asarray(series.pre_exposures + 0.5 * series.doses)
-
-
 def true_warp(series: TiltSeries, truth: TiltTruth, places: list[int]) -> VolumeWarp:
     """The true deformation, with a knot for every image."""
-    doses = doses_of(series)
+    doses = series.middle_doses
     order = np.argsort(doses)
     edge = BEYOND * max(truth.image_shape) * truth.pixel_size_angstrom
     line = np.linspace(-0.5 * edge, 0.5 * edge, GRID)
@@ -109,10 +104,10 @@ def write_true_series(table: Path, target: Path, found: list[SeriesWithTruth]) -
         ]
         warp = f"ctf/warps/{series.name}.npz"
         (target / warp).parent.mkdir(parents=True, exist_ok=True)
-        field = true_warp(series, one.truth, one.tilts).folded(
-            TiltGeometry.from_poses(series.poses), doses_of(series), series.image_shape, series.pixel_size_angstrom
+        still = ImageWarp.build(np.zeros((len(tilts), 1, 1, 2)), series.image_shape, series.pixel_size_angstrom)
+        write_image_warp(
+            target / warp, still, [t.acquisition for t in tilts], volume=true_warp(series, one.truth, one.tilts)
         )
-        write_image_warp(target / warp, field, [t.acquisition for t in tilts])
         out.append(series.with_tilts(tilts).replace(excluded=(), tomogram=None, specimen=None, warp=warp))
     made = target / "ctf" / "tilt_series.star"
     write_tilt_series_set(made, out, target)

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from eucentric.errors import InputError
 from eucentric.evaluation.particle_errors import SeriesWithTruth, particle_position_errors
-from eucentric.geometry import ImageWarp, TiltGeometry
+from eucentric.geometry import Deformation, ImageWarp, TiltGeometry, VolumeWarp
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.io.truth import TiltTruth
 from eucentric.models import Optics
@@ -179,9 +179,25 @@ def test_deformation_counts_unless_the_estimate_has_it():
     camera = [truth.camera_positions(truth.positions, deformed=d) for d in (True, False)]
     seen = np.linalg.norm((camera[0] - camera[1])[:, truth.kinds == 1, :2], axis=-1)
     assert rigid.rms_angstrom == pytest.approx(np.sqrt((seen**2).mean()))
-    blank = ImageWarp.build(np.tile([1.5, -2.0], (len(TILTS), 2, 2, 1)), SHAPE, PIXEL)
-    shifted = particle_position_errors([replace(estimate(known()), warp=blank)], listed(truth), 1, "D7")
-    np.testing.assert_allclose(shifted.distances_angstrom, 2.5, atol=1e-6)
+    doses = 3.0 * np.arange(len(TILTS)) + 1.5
+    edge = 4000.0
+    line = np.linspace(
+        -0.5 * edge, 0.5 * edge, 33
+    )  # the ends of a spline are straight, the truth's are not: they lie far out
+    y, x = np.meshgrid(line, line, indexing="ij")
+    fields = truth.deformation(np.stack([x.ravel(), y.ravel(), 0.0 * x.ravel()], axis=1))
+    volume = VolumeWarp.build(fields.reshape(-1, 1, 33, 33, 3), doses, (edge, edge, edge))
+    bent = particle_position_errors([replace(source, deformation=Deformation(volume=volume))], listed(truth), 1, "D7")
+    assert bent.rms_angstrom < 1e-3 * rigid.rms_angstrom
+    np.testing.assert_allclose(bent.defocus_angstrom, 0.0, atol=1e-2)
+
+
+def test_a_displacement_of_the_images_counts():
+    truth = known()
+    image = ImageWarp.build(np.tile([1.5, -2.0], (len(TILTS), 2, 2, 1)), SHAPE, PIXEL)
+    source = replace(estimate(truth), deformation=Deformation(image=image))
+    errors = particle_position_errors([source], listed(truth), 1, "D7")
+    np.testing.assert_allclose(errors.distances_angstrom, 2.5, atol=1e-6)
 
 
 def test_false_particles_are_left_out_and_only_false_ones_are_refused():

@@ -1,7 +1,7 @@
 """How far listed particles are seen from where they truly are, in every image: geometry, deformation, places and poses together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from eucentric.errors import InputError
 from eucentric.geometry.so3 import symmetric_angle_deg
 from eucentric.geometry.symmetry import symmetry_rotations
 from eucentric.geometry.tilt import TiltGeometry
-from eucentric.geometry.warp import ImageWarp
+from eucentric.geometry.volume_warp import Deformation
 from eucentric.io.truth import TiltTruth
 from eucentric.models.particle_projection import ParticleProjections, project_particles
 from eucentric.models.particles import ParticleSet
@@ -31,7 +31,7 @@ class SeriesWithTruth:
 
     series: TiltSeries
     truth: TiltTruth
-    warp: ImageWarp | None = None
+    deformation: Deformation = field(default_factory=Deformation)
 
     @property
     def tilts(self) -> list[int]:
@@ -50,7 +50,7 @@ class SeriesWithTruth:
 
     def projected(self, points: FloatArray) -> ParticleProjections:
         """Specimen points (particle, 3) in A where the estimate sees them."""
-        return project_particles(points, self.series, self.warp)
+        return project_particles(points, self.series, self.deformation.image, volume=self.deformation.volume)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
