@@ -19,7 +19,7 @@ from eucentric.io import (
     write_star,
     write_tilt_series_set,
 )
-from eucentric.models import ExcludedTilt, FrameShifts, Tilt, TiltSeries
+from eucentric.models import ExcludedTilt, FrameShifts, Optics, Tilt, TiltSeries
 
 
 def a_series(name="TS_01", **changes):
@@ -52,6 +52,55 @@ def test_labels_are_relion_s_or_begin_with_euc(tmp_path):
     # From the first frame (3, 0) to the second (0, 4): 5 A.
     assert table["rlnAccumMotionTotal"] == ["5.0"] * 3
     assert table["rlnTomoNominalStageTiltAngle"] == ["-3.0", "0.0", "3.0"]
+
+
+def test_what_is_not_known_of_the_signal_is_not_written(tmp_path):
+    place = tmp_path / "refine/tilt_series.star"
+    write_tilt_series_set(place, [a_series()], tmp_path)
+    columns = {*read_star_text(place)["global"], *read_star_text(place.parent / "tilt_series/TS_01.star")["TS_01"]}
+    assert not columns & {"rlnCtfScalefactor", "rlnCtfBfactor", "rlnBeamTiltX", "eucTrefoilY"}
+    one = a_series()
+    known = [
+        dataclasses.replace(t, signal_scale=0.5 + i, b_factor_angstrom2=-20.0 * i) for i, t in enumerate(one.tilts)
+    ]
+    write_tilt_series_set(
+        place,
+        [one.with_tilts(known).replace(optics=Optics(beam_tilt_mrad=(0.0, 0.3))), a_series(name="TS_02")],
+        tmp_path,
+    )
+    first, second = read_tilt_series_set(place, tmp_path)
+    assert [t.signal_scale for t in first.tilts] == [0.5, 1.5, 2.5]
+    assert [t.b_factor_angstrom2 for t in first.tilts] == [0.0, -20.0, -40.0]
+    assert first.optics == Optics(beam_tilt_mrad=(0.0, 0.3))
+    assert second.optics == Optics()
+    assert [t.signal_scale for t in second.tilts] == [1.0] * 3
+    assert read_star_text(place)["global"]["rlnOpticsGroupName"] == ["opticsGroup1", "opticsGroup2"]
+
+
+def test_relion_s_cosines_of_the_tilt_are_not_taken_for_measurements(tmp_path):
+    place = tmp_path / "tomograms.star"
+    angles = np.array([-50.0, 0.0, 50.0])
+    for scales, kept in ((np.cos(np.deg2rad(angles)), [1.0] * 3), ([0.9, 1.0, 0.4], [0.9, 1.0, 0.4])):
+        table = {
+            "rlnTomoNominalStageTiltAngle": angles.tolist(),
+            "rlnMicrographPreExposure": [3.0, 0.0, 6.0],
+            "rlnCtfScalefactor": [round(float(s), 6) for s in scales],
+        }
+        write_star(tmp_path / "TS_01.star", {"TS_01": table})
+        top = {"rlnTomoName": ["TS_01"], "rlnTomoTiltSeriesStarFile": ["TS_01.star"]}
+        sizes = {"rlnTomoTiltSeriesPixelSize": [2.0], "rlnTomoSizeX": [90], "rlnTomoSizeY": [80]}
+        write_star(place, {"global": top | sizes})
+        assert [t.signal_scale for t in read_tilt_series_set(place, tmp_path)[0].tilts] == kept
+
+
+@pytest.mark.parametrize(
+    "changes", [{"signal_scale": -0.1}, {"signal_scale": float("nan")}, {"b_factor_angstrom2": float("inf")}]
+)
+def test_a_signal_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(InputError, match="signal scale"):
+        Tilt(nominal_tilt_deg=0.0, acquisition=0, dose=1.0, pre_exposure=0.0, **changes)
+    with pytest.raises(InputError, match="beam tilt"):
+        Optics(beam_tilt_mrad=(float("nan"), 0.0))
 
 
 def test_nominal_defocus_is_in_micrometres_and_negative_for_underfocus(tmp_path):

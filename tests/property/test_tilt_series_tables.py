@@ -89,6 +89,8 @@ def tilts(draw, acquisition):
         ),
         pose=draw(st.none() | poses),
         ctf=draw(st.none() | fits),
+        signal_scale=draw(st.just(1.0) | st.floats(0.0, 3.0)),
+        b_factor_angstrom2=draw(st.just(0.0) | numbers),
     )
 
 
@@ -108,7 +110,14 @@ def series(draw, name):
         excluded=tuple(ExcludedTilt(tilt=t, reason=draw(reasons)) for t in every[kept:]),
         original_pixel_size_angstrom=draw(st.none() | st.just(pixel / 2)),
         optics=draw(
-            st.none() | st.builds(Optics, voltage_kv=st.floats(60, 1000), amplitude_contrast=st.floats(0, 0.5))
+            st.none()
+            | st.builds(
+                Optics,
+                voltage_kv=st.floats(60, 1000),
+                amplitude_contrast=st.floats(0, 0.5),
+                beam_tilt_mrad=st.just((0.0, 0.0)) | st.tuples(numbers, numbers),
+                trefoil_rad_angstrom3=st.just((0.0, 0.0)) | st.tuples(numbers, numbers),
+            )
         ),
         hand=draw(st.sampled_from([-1.0, 1.0])),
         volume_size_px=draw(st.none() | sizes),

@@ -129,10 +129,10 @@ def test_average_is_the_phantom_in_place_hand_and_scale(scene, pixel, box):
     assert _band_error(volume, mirrored, pixel, 30.0)[1] > 2.0 * error
 
 
-def test_one_particle_alone_in_all_directions_is_true_to_a_few_percent():
+def _all_round():
     tilts = np.arange(-90.0, 90.0, 4.0)
     base = _series()
-    series = base.with_tilts(()).replace(
+    return base.with_tilts(()).replace(
         tilts=tuple(
             Tilt(
                 nominal_tilt_deg=float(a),
@@ -145,6 +145,10 @@ def test_one_particle_alone_in_all_directions_is_true_to_a_few_percent():
             for i, a in enumerate(tilts)
         )
     )
+
+
+def test_one_particle_alone_in_all_directions_is_true_to_a_few_percent():
+    series = _all_round()
     place, turn = np.array([[40.0, -33.0, 21.0]]), Rotation.from_relion([30.0], [60.0], [-20.0]).matrices
     # nothing but the particle is in these images, and no noise: nothing tells what power is usual
     params = ExtractParams(box_size=BOX, tilt_weights="none", image_weights=False)
@@ -154,6 +158,104 @@ def test_one_particle_alone_in_all_directions_is_true_to_a_few_percent():
     # the samples' weights are smoothed over a box, and 45 slices are all there are
     assert gain == pytest.approx(1.0, abs=0.05)
     assert error < 0.15
+
+
+BEAM_TILT, TREFOIL = (350.0, -250.0), (3e4, -2e4)  # far more than a microscope has: these pixels are coarse
+
+
+def _signal(series, *, scaled=False, faded=False, tilted=False, trefoil=False):
+    """The series with what is known of its signal, and by what that multiplies the transform of each image."""
+    steep = np.abs(series.nominal_tilts_deg) / 90.0
+    scale = 1.0 - (0.9 if scaled else 0.0) * steep
+    b = (4000.0 if faded else 0.0) * steep
+    known = [
+        replace(tilt, signal_scale=float(s), b_factor_angstrom2=float(f))
+        for tilt, s, f in zip(series.tilts, scale, b, strict=True)
+    ]
+    optics = replace(
+        OPTICS,
+        beam_tilt_mrad=BEAM_TILT if tilted else (0.0, 0.0),
+        trefoil_rad_angstrom3=TREFOIL if trefoil else (0.0, 0.0),
+    )
+    ky, kx = np.fft.fftfreq(SHAPE[0], PIXEL)[:, None], np.fft.rfftfreq(SHAPE[1], PIXEL)
+    k2 = kx**2 + ky**2
+    across = 1e-3 * (kx * optics.beam_tilt_mrad[0] + ky * optics.beam_tilt_mrad[1])
+    psi = -2.0 * math.pi * 2.7e7 * OPTICS.wavelength_angstrom**2 * k2 * across
+    cube = (kx + 1j * ky) ** 3
+    psi = psi + optics.trefoil_rad_angstrom3[0] * cube.real + optics.trefoil_rad_angstrom3[1] * cube.imag
+    gains = scale[:, None, None] * np.exp(-0.25 * b[:, None, None] * k2 + 1j * psi)
+    return series.with_tilts(known).replace(optics=optics), gains
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """Particles each alone in its images, where nothing tells what power is usual."""
+    series = _series()
+    places, rotations = _particles(12, reach=100.0)
+    stacks = [_images(series, places[[i]], rotations[[i]]) for i in range(len(places))]
+    return series, places, rotations, [torch.fft.rfft2(stack / LEVEL - 1.0) for stack in stacks]
+
+
+@pytest.mark.parametrize("what", ["scaled", "faded", "tilted", "trefoil"])
+def test_what_is_known_of_the_signal_is_taken_into_account(alone, what):
+    plain, places, rotations, spectra = alone
+    known, gains = _signal(plain, **{what: True})
+    stacks = [LEVEL * (1.0 + torch.fft.irfft2(s * torch.from_numpy(gains).to(s), s=SHAPE)) for s in spectra]
+    params = ExtractParams(box_size=BOX, tilt_weights="none", image_weights=False)
+    truth = STRENGTH * PHANTOM.volume((BOX,) * 3, PIXEL).numpy()
+    found = []
+    for series in (known, plain):
+        sums = FourierSums.empty(BOX, PIXEL)
+        for i, stack in enumerate(stacks):
+            sums = sums + _sums(prepare_series(stack, series, params), places, rotations, [i])
+        found.append(_band_error(solve_average(*sums.finished()).numpy(), truth, PIXEL, 26.0))
+    assert found[0][0] == pytest.approx(1.0, abs=0.05)
+    assert found[0][1] < 0.15
+    assert found[1][1] > 1.3 * found[0][1], found
+
+
+def test_the_signal_counts_only_where_ctf_or_damage_do_and_phases_only_with_the_ctf():
+    known, _ = _signal(_all_round(), scaled=True, faded=True, tilted=True)
+    images = torch.from_numpy(np.random.default_rng(0).normal(LEVEL, 1.0, (len(known.tilts), *SHAPE))).float()
+    alike = ExtractParams(box_size=BOX, tilt_weights="none", ctf=False, dose_weighting=False)
+    source = prepare_series(images, known, alike)
+    assert source.back is None
+    assert bool((source.envelope == 1.0).all())
+    damaged = prepare_series(images, known, alike.replace(dose_weighting=True))
+    assert damaged.back is None
+    np.testing.assert_allclose(damaged.envelope[:, 0, 0], [t.signal_scale for t in known.tilts], rtol=1e-6)
+    assert prepare_series(images, known, alike.replace(ctf=True)).back is not None
+
+
+def test_windows_that_are_added_have_their_transforms_again():
+    known, _ = _signal(_all_round(), tilted=True)
+    source = prepare_series(torch.full((len(known.tilts), *SHAPE), LEVEL), known, ExtractParams(box_size=BOX))
+    m, tilts, pixels = source.window_size, np.array([3, 20]), np.array([[101.3, 88.8], [95.0, 120.4]])
+    fy, fx = torch.fft.fftfreq(m)[:, None], torch.fft.rfftfreq(m)
+    blob = torch.exp(-150.0 * (fy.square() + fx.square())).to(torch.complex64).expand(2, -1, -1)
+    empty = torch.zeros_like(source.images)
+    source.add_windows(empty, blob, tilts, pixels)
+    got = source.spectra(tilts, pixels, of=empty)
+    assert float((got - blob).abs().max()) < 0.01
+    assert not empty[[0, 4, 21]].any()
+
+
+def test_public_parts_make_up_the_data(scene):
+    series, places, _, images = scene
+    source = prepare_series(images, series, ExtractParams(box_size=BOX, padding=1))
+    batch, seen = source.particles(places[:1]), source.project(places[:1])
+    tilts = batch.tilt
+    pixels, heights = seen.pixels[tilts, 0], seen.heights_angstrom[tilts, 0]
+    transfer = -torch.sin(source.chi(tilts, heights)) * source.envelope[tilts]
+    torch.testing.assert_close(
+        batch.weight,
+        transfer.square() * source.inverse_noise[tilts] * source.shares(tilts, pixels),
+        rtol=1e-4,
+        atol=1e-3,
+    )
+    free = prepare_series(images, series, ExtractParams(box_size=BOX, ctf=False, image_weights=False))
+    assert bool((free.shares(tilts, pixels) == 1.0).all())
+    assert bool((free.chi(tilts, heights).sin() == 1.0).all())
 
 
 def test_the_hand_of_defocus_counts():

@@ -5,6 +5,7 @@ height, damage), noise n of power N. All that the image says about V and the pos
 :math:`T y / N`, cropped to the box after the multiplication, and :math:`T^2 / N`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,11 +22,13 @@ from eucentric.averaging.params import ExtractParams
 from eucentric.averaging.tilt_images import contrast_images, faded_width, noise_power, resample_images, sampling_for
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.filters import soft_edge
+from eucentric.fourier.grid import frequency_vectors
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.volume_warp import VolumeWarp
 from eucentric.geometry.warp import ImageWarp
 from eucentric.models.particle_projection import ParticleProjections, project_particles
 from eucentric.models.tilt_series import CtfFit, TiltSeries
+from eucentric.optics.odd_aberrations import has_odd_aberrations, odd_aberration_2d
 from eucentric.optics.transfer import contrast_transfer
 from eucentric.projection.cpu import run_items
 from eucentric.typing import FloatArray
@@ -143,7 +146,9 @@ class SeriesImages:
     """Chi at the specimen centre; None where the contrast transfer is not taken into account."""
     per_angstrom: Float[Tensor, "m half_m"]
     envelope: Float[Tensor, "tilt m half_m"]
-
+    """What is left of detail after damage, times what is known of the signal of each image."""
+    back: Complex[Tensor, "m half_m"] | None
+    """Takes odd aberrations out of a transform; None where there is none."""
     noise: SeriesNoise
 
     @property
@@ -159,6 +164,28 @@ class SeriesImages:
     @property
     def window_size(self) -> int:
         return int(self.per_angstrom.shape[0])
+
+    @property
+    def matrices(self) -> FloatArray:
+        """(tilt, 3, 3), specimen to camera, times the magnification."""
+        geometry = TiltGeometry.from_poses(self.series.poses)
+        return np.asarray(geometry.magnification[:, None, None] * geometry.matrices)
+
+    def with_geometry(self, series: TiltSeries, warp: ImageWarp | None, volume: VolumeWarp | None) -> Self:
+        """The same images with another geometry, deformation, contrast transfer or signal of the same tilts."""
+        geometry = TiltGeometry.from_poses(series.poses)
+        size, m = self.pixel_size_angstrom, self.window_size
+        phase, per_angstrom, envelope = _transfers(series, geometry, self.params, m, size, self.images)
+        return replace(
+            self,
+            series=series,
+            warp=warp,
+            volume=volume,
+            phase=phase,
+            per_angstrom=per_angstrom,
+            envelope=envelope,
+            back=_odd_correction(series, self.params, m, size, self.images),
+        )
 
     def project(self, positions_angstrom: FloatArray) -> ParticleProjections:
         """Where particles (particle, 3) are seen, in pixels of the images as they were given."""
@@ -189,30 +216,27 @@ class SeriesImages:
             tilts = tilt[rows]
             if not len(tilts):
                 return
-            spectra = self._spectra(tilts, seen.pixels[tilts, i])
+            spectra = self.spectra(tilts, seen.pixels[tilts, i])
             transfer = self._transfer(tilts, seen.heights_angstrom[tilts, i])
             noise = relative[torch.from_numpy(tilts).to(self.images.device)]
             data[rows] = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra * (transfer * noise)), n)).mul_(common)
             weight[rows] = _coarser(transfer.square_().mul_(noise), n).mul_(common)
             if usual is not None:
-                at = self._places(seen.pixels[tilts, i])
-                share = usual.shares(self._windows(tilts, at, n)[0], tilts)
+                share, part = self._share_and_part(usual, tilts, seen.pixels[tilts, i])
                 data[rows] *= share
-                weight[rows] *= share * self._seen(at)
+                weight[rows] *= share * part
 
         if self.images.device.type == "cpu":
             run_items(len(positions_angstrom), fill)
         else:
             for i in range(len(positions_angstrom)):
                 fill(i)
-        geometry = TiltGeometry.from_poses(self.series.poses)
-        matrices = geometry.magnification[:, None, None] * geometry.matrices
         return ParticleImages(
             data=data,
             weight=weight,
             particle=particle.astype(np.int64),
             tilt=tilt.astype(np.int64),
-            matrices=np.asarray(matrices[tilt]),
+            matrices=self.matrices[tilt],
             count=len(positions_angstrom),
             voxel_size_angstrom=self.pixel_size_angstrom,
             common=common,
@@ -221,13 +245,13 @@ class SeriesImages:
     def plain(
         self, pixels: FloatArray, tilts: NDArray[np.int64], heights_angstrom: FloatArray | None = None
     ) -> Float[Tensor, "image n n"]:
-        """Boxes of one particle about (image, 2) pixels of the images as given; protein dark.
+        """Boxes of one particle about (image, 2) pixels of the images as given; protein dark, without odd aberrations.
 
         Parameters
         ----------
         heights_angstrom : (image,); the boxes are then multiplied with CTF and damage, which turns protein bright
         """
-        spectra = self._spectra(tilts, pixels)
+        spectra = self.spectra(tilts, pixels)
         if heights_angstrom is not None:
             spectra = spectra * self._transfer(tilts, heights_angstrom)
         image, n = torch.fft.irfft2(spectra), self.params.box_size
@@ -262,13 +286,59 @@ class SeriesImages:
         out: Tensor = torch.fft.rfft2(_cropped(torch.fft.irfft2(spectra, s=(m, m)), n)).mul_(common)
         return out
 
-    def _spectra(self, tilts: NDArray[np.int64], pixels: FloatArray) -> Complex[Tensor, "image m half_m"]:
-        """Transforms of the windows, phases from the particle's centre."""
+    def spectra(
+        self, tilts: NDArray[np.int64], pixels: FloatArray, *, of: Float[Tensor, "tilt y x"] | None = None
+    ) -> Complex[Tensor, "image m half_m"]:
+        """Transforms of windows about (image, 2) pixels of the images as given.
+
+        Phases count from the place, and odd aberrations are taken out.
+
+        Parameters
+        ----------
+        of : other images like `images`, those where None
+        """
         m, at = self.window_size, self._places(pixels)
-        windows, corner = self._windows(tilts, at, m)
+        windows, corner = self._windows(tilts, at, m, self.images if of is None else of)
         windows *= _fall_off(m, windows)
         spectra: Tensor = torch.fft.rfft2(windows)
-        return spectra.mul_(phase_ramps(at - corner, m, spectra))
+        spectra.mul_(phase_ramps(at - corner, m, spectra))
+        return spectra if self.back is None else spectra.mul_(self.back)
+
+    def add_windows(
+        self,
+        images: Float[Tensor, "tilt y x"],
+        spectra: Complex[Tensor, "image m half_m"],
+        tilts: NDArray[np.int64],
+        pixels: FloatArray,
+    ) -> None:
+        """Add what has such transforms (:meth:`spectra`) about its places to images like `images`, odd aberrations put in."""
+        m, at = self.window_size, self._places(pixels)
+        corner = self._corners(at, m)
+        spectra = spectra * phase_ramps(corner - at, m, spectra)
+        windows = torch.fft.irfft2(spectra if self.back is None else spectra * self.back.conj(), s=(m, m))
+        for window, t, place in zip(windows, tilts, corner, strict=True):
+            inside, shown = self._overlap(place, m)
+            images[t][shown] += window[inside]
+
+    def shares(self, tilts: NDArray[np.int64], pixels: FloatArray) -> Float[Tensor, "image n half_n"]:
+        """How much images of one particle count beside their noise, on the samples of its boxes; 1 where all count alike.
+
+        Less where an image shows something else there (`image_weights`), and by how much of the particle lies in the field.
+        """
+        usual, n = self.usual, self.params.box_size
+        if usual is None:
+            return self.images.new_ones((len(tilts), n, n // 2 + 1))
+        share, part = self._share_and_part(usual, tilts, pixels)
+        return share * part
+
+    def _share_and_part(self, usual: UsualPower, tilts: NDArray[np.int64], pixels: FloatArray) -> tuple[Tensor, Tensor]:
+        """Of each image (image, n, half_n) how much it counts, and (image, 1, 1) how much of the particle it shows.
+
+        Data are faded by the second already: it belongs to what is expected of them.
+        """
+        at = self._places(pixels)
+        boxes, _ = self._windows(tilts, at, self.params.box_size, self.images)
+        return usual.shares(boxes, tilts), self._seen(at)
 
     def _places(self, pixels: FloatArray) -> FloatArray:
         """Pixels (image, 2) of the images as given, in those of `images`."""
@@ -277,20 +347,31 @@ class SeriesImages:
         scale = self.series.pixel_size_angstrom / self.pixel_size_angstrom
         return np.asarray((pixels - given) * scale + size // 2)
 
-    def _windows(self, tilts: NDArray[np.int64], at: FloatArray, m: int) -> tuple[Tensor, NDArray[np.int64]]:
+    def _windows(
+        self, tilts: NDArray[np.int64], at: FloatArray, m: int, images: Tensor
+    ) -> tuple[Tensor, NDArray[np.int64]]:
         """Pixels about the nearest to each place, zero outside the images, and the first of them (image, 2), x and y."""
-        size = np.array([self.images.shape[2], self.images.shape[1]])
-        corner = np.rint(at).astype(np.int64) - m // 2
-        windows = self.images.new_zeros((len(tilts), m, m))
+        corner = self._corners(at, m)
+        windows = images.new_zeros((len(tilts), m, m))
         for i, t in enumerate(tilts):
-            (x, y), (stop_x, stop_y) = np.maximum(corner[i], 0), np.minimum(corner[i] + m, size)
-            if stop_x > x and stop_y > y:
-                rows, columns = (
-                    slice(y - corner[i, 1], stop_y - corner[i, 1]),
-                    slice(x - corner[i, 0], stop_x - corner[i, 0]),
-                )
-                windows[i, rows, columns] = self.images[t, y:stop_y, x:stop_x]
+            inside, shown = self._overlap(corner[i], m)
+            windows[i][inside] = images[t][shown]
         return windows, corner
+
+    @staticmethod
+    def _corners(at: FloatArray, m: int) -> NDArray[np.int64]:
+        """(image, 2), first pixels x and y of windows about places."""
+        return np.rint(at).astype(np.int64) - m // 2
+
+    def _overlap(self, corner: NDArray[np.int64], m: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Rows and columns of a window that lie in the images, and the same ones there."""
+        inside, shown = [], []
+        for first, size in zip(corner[::-1].tolist(), self.images.shape[1:], strict=True):
+            start = min(max(first, 0), size)
+            stop = max(min(first + m, size), start)
+            shown.append(slice(start, stop))
+            inside.append(slice(start - first, stop - first))
+        return (inside[0], inside[1]), (shown[0], shown[1])
 
     def _seen(self, at: FloatArray) -> Tensor:
         """(image, 1, 1), how much of each particle lies in the field, which is faded at its edges."""
@@ -304,13 +385,19 @@ class SeriesImages:
 
     def _transfer(self, tilts: NDArray[np.int64], heights_angstrom: FloatArray) -> Float[Tensor, "image m half_m"]:
         """What an image shows of a map that is bright where matter is: contrast is negative near zero frequency."""
-        index = torch.from_numpy(tilts).to(self.images.device)
-        envelope = self.envelope[index]
+        envelope = self.envelope[torch.from_numpy(tilts).to(self.images.device)]
+        return self.chi(tilts, heights_angstrom).sin_().mul_(envelope).neg_()
+
+    def chi(self, tilts: NDArray[np.int64], heights_angstrom: FloatArray) -> Float[Tensor, "image m half_m"]:
+        """Chi in radians of images at heights in A, in the camera's frame; a quarter turn where no CTF is taken into account.
+
+        The transfer is -sin(chi) times the envelope.
+        """
         if self.phase is None:
-            return envelope.neg_()
+            return self.envelope.new_full((len(tilts), *self.per_angstrom.shape), math.pi / 2)
         change = torch.from_numpy(self.series.hand * heights_angstrom).to(self.phase)
-        chi = torch.addcmul(self.phase[index], change[:, None, None], self.per_angstrom)
-        return chi.sin_().mul_(envelope).neg_()
+        index = torch.from_numpy(tilts).to(self.images.device)
+        return torch.addcmul(self.phase[index], change[:, None, None], self.per_angstrom)
 
 
 def prepare_series(
@@ -367,6 +454,7 @@ def prepare_series(
         phase=phase,
         per_angstrom=per_angstrom,
         envelope=envelope,
+        back=_odd_correction(series, params, m, size, sampled),
         noise=SeriesNoise(sampled, geometry, params),
     )
 
@@ -399,7 +487,7 @@ def _transfers(
         return phase, per_angstrom, envelope
     known = np.isfinite(series.pre_exposures).all() and bool(series.doses.any())
     for t, tilt in enumerate(series.tilts):
-        if not (params.ctf or (params.dose_weighting and known)):
+        if not (params.ctf or params.dose_weighting):
             break
         fit = tilt.ctf or _FLAT
         exposure = tilt.pre_exposure + 0.5 * tilt.dose if params.dose_weighting and known else None
@@ -409,6 +497,7 @@ def _transfers(
             fit,
             optics,
             exposure=exposure,
+            b_factor_angstrom2=tilt.b_factor_angstrom2,
             magnification=float(geometry.magnification[t]),
             device=like.device,
         )
@@ -417,7 +506,18 @@ def _transfers(
             phase[t] = transfer.phase
         if transfer.envelope is not None:
             envelope[t] = transfer.envelope
+        envelope[t] *= tilt.signal_scale
     return phase, per_angstrom, envelope
+
+
+def _odd_correction(series: TiltSeries, params: ExtractParams, m: int, pixel: float, like: Tensor) -> Tensor | None:
+    """exp(-i psi), or None where it is 1."""
+    optics = series.optics
+    if optics is None or not params.ctf or not has_odd_aberrations(optics):
+        return None
+    fy, fx = frequency_vectors((m, m), pixel, device=like.device, dtype=torch.float32)
+    psi = odd_aberration_2d(fy, fx, optics)
+    return torch.polar(torch.ones_like(psi), -psi)
 
 
 def _inverse_noise(images: Tensor, geometry: TiltGeometry, params: ExtractParams, m: int) -> Tensor:

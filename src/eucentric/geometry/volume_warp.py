@@ -111,6 +111,23 @@ class VolumeWarp:
         spline = CubicSpline(self.doses, np.eye(len(self.doses)), bc_type="natural")
         return np.asarray(spline(np.clip(doses, self.doses[0], self.doses[-1])))
 
+    def plus(self, other: Self) -> Self:
+        """The sum of two deformations of the same specimen, on the finer of their grids along each axis and all their knots."""
+        z, y, x = (max(a, b) for a, b in zip(self.grid, other.grid, strict=True))
+        edges = [max(a, b) for a, b in zip(self.extent_angstrom, other.extent_angstrom, strict=True)]
+        doses = np.union1d(self.doses, other.doses)
+        lines = [
+            np.zeros(1) if n == 1 else np.linspace(-0.5, 0.5, n) * e for n, e in zip((z, y, x), edges, strict=True)
+        ]
+        grid = np.stack(np.meshgrid(*lines, indexing="ij")[::-1], axis=-1).reshape(-1, 3)
+        values = [self.at(grid, float(d)) + other.at(grid, float(d)) for d in doses]
+        return replace(
+            self,
+            displacement_angstrom=np.stack(values).reshape(len(doses), z, y, x, 3),
+            doses=doses,
+            extent_angstrom=(edges[0], edges[1], edges[2]),
+        )
+
     def folded(
         self,
         geometry: TiltGeometry,

@@ -12,6 +12,8 @@ IMAGE_SIZE_Y = "eucImageSizeY"
 EXCLUDED_FILE = "eucExcludedTiltsStarFile"
 MOTION_FILE = "eucFrameShiftsStarFile"
 WARP_FILE = "eucWarpFile"
+TREFOIL_X = "eucTrefoilX"
+TREFOIL_Y = "eucTrefoilY"
 TOMOGRAM_VOXEL_SIZE = "eucTomogramVoxelSizeAngst"
 TOMOGRAM_SIZE_X = "eucTomogramSizeX"
 TOMOGRAM_SIZE_Y = "eucTomogramSizeY"
@@ -109,7 +111,9 @@ MEANINGS: dict[str, str] = {
     IMAGE_SIZE_Y: "height of the tilt images, pixels",
     EXCLUDED_FILE: "table of the tilts left out; None where there is none",
     MOTION_FILE: "table of the shifts of single frames; None where they were not estimated",
-    WARP_FILE: "local deformation of the images (numpy archive); None where there is none",
+    WARP_FILE: "deformation of the images and of the specimen (numpy archive); None where there is none",
+    TREFOIL_X: "phase of images over the real part of (kx + i ky)^3, rad A^3; absent where all are 0",
+    TREFOIL_Y: "phase of images over the imaginary part of (kx + i ky)^3, rad A^3; absent where all are 0",
     TOMOGRAM_VOXEL_SIZE: "voxel size of the reconstruction, A",
     TOMOGRAM_SIZE_X: "width of the reconstruction, voxels",
     TOMOGRAM_SIZE_Y: "height of the reconstruction, voxels",

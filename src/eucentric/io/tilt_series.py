@@ -12,6 +12,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,19 @@ _QUALITY = {
     labels.MEAN_COUNTS: "mean_counts",
 }
 
+
+_OF_SIGNAL = (
+    ("rlnCtfScalefactor", "signal_scale", 1.0),
+    ("rlnCtfBfactor", "b_factor_angstrom2", 0.0),
+)
+"""Of what an image shows of the specimen: label, field of `Tilt`, and what is not written."""
+_ODD = (
+    ("rlnBeamTiltX", "beam_tilt_mrad", 0),
+    ("rlnBeamTiltY", "beam_tilt_mrad", 1),
+    (labels.TREFOIL_X, "trefoil_rad_angstrom3", 0),
+    (labels.TREFOIL_Y, "trefoil_rad_angstrom3", 1),
+)
+"""Of odd aberrations: label, field of `Optics`, and which of its two numbers."""
 
 _MOST = 1e15  # larger whole numbers are damage
 
@@ -154,6 +168,9 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
     part("rlnCtfFigureOfMerit", "ctf", "score")
     part("rlnCtfMaxResolution", "ctf", "max_resolution_angstrom")
     part(labels.DEFOCUS_SIGMA, "ctf", "defocus_sigma_angstrom")
+    for label, name, usual in _OF_SIGNAL:
+        if any(getattr(t, name) != usual for t in tilts):
+            attribute(label, name)
     return columns
 
 
@@ -240,8 +257,15 @@ def _global_row(series: TiltSeries, files: dict[str, str | None], group: int) ->
         labels.EXCLUDED_FILE: files[labels.EXCLUDED_FILE],
         labels.MOTION_FILE: files[labels.MOTION_FILE],
         labels.WARP_FILE: series.warp,
+        **_odd_values(optics),
         **_specimen_values(series.specimen),
     }
+
+
+def _odd_values(optics: Optics | None) -> dict[str, float | None]:
+    """None where both numbers of an aberration are 0: columns of nothing else are not written."""
+    pairs = {name: (0.0, 0.0) if optics is None else getattr(optics, name) for _, name, _ in _ODD}
+    return {label: float(pairs[name][i]) if any(pairs[name]) else None for label, name, i in _ODD}
 
 
 def _specimen_values(specimen: Specimen | None) -> dict[str, float | None]:
@@ -351,7 +375,12 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         quality=_quality(row),
         pose=_pose(row),
         ctf=_ctf(row),
+        **{name: _or(row.optional(label), usual) for label, name, usual in _OF_SIGNAL},
     )
+
+
+def _or(value: float | None, usual: float) -> float:
+    return usual if value is None else value
 
 
 def _quality(row: _Row) -> MovieQuality | None:
@@ -387,7 +416,18 @@ def _read_tilts(path: Path, motions: dict[int, FrameShifts]) -> tuple[list[Tilt]
     # RELION keeps no dose of single images: the step of the accumulated one is it.
     steps = np.diff(np.unique(before))
     dose = float(np.median(steps)) if len(steps) else 0.0
-    return [_tilt(row, int(o), dose, motions) for row, o in zip(rows, order, strict=True)], rows
+    tilts = [_tilt(row, int(o), dose, motions) for row, o in zip(rows, order, strict=True)]
+    if labels.ACQUISITION not in table and _cosines(tilts):
+        tilts = [replace(t, signal_scale=1.0) for t in tilts]
+    return tilts, rows
+
+
+def _cosines(tilts: Sequence[Tilt]) -> bool:
+    """Whether scales are those that RELION gives all images before anything of the signal was measured."""
+    scales = [t.signal_scale for t in tilts]
+    nominal = np.array([t.nominal_tilt_deg for t in tilts])
+    posed = np.array([_NAN if t.pose is None else t.pose.y_tilt_deg for t in tilts])
+    return any(bool(np.allclose(scales, np.cos(np.deg2rad(angles)), atol=1e-3)) for angles in (nominal, posed))
 
 
 def _read_motions(path: Path) -> dict[int, FrameShifts]:
@@ -453,10 +493,13 @@ def _optics(row: _Row) -> Optics | None:
     voltage = row.optional("rlnVoltage")
     if voltage is None:
         return None
+    odd = {label: row.optional(label) or 0.0 for label, _, _ in _ODD}
     return Optics(
         voltage_kv=voltage,
         spherical_aberration_mm=row.number("rlnSphericalAberration", 2.7),
         amplitude_contrast=row.number("rlnAmplitudeContrast", 0.07),
+        beam_tilt_mrad=(odd["rlnBeamTiltX"], odd["rlnBeamTiltY"]),
+        trefoil_rad_angstrom3=(odd[labels.TREFOIL_X], odd[labels.TREFOIL_Y]),
     )
 
 

@@ -13,6 +13,10 @@ class Optics:
     voltage_kv: float = 300.0
     spherical_aberration_mm: float = 2.7
     amplitude_contrast: float = 0.07
+    beam_tilt_mrad: tuple[float, float] = (0.0, 0.0)
+    """x and y, with RELION's sign (`rlnBeamTiltX`): see `eucentric.optics.odd_aberrations`."""
+    trefoil_rad_angstrom3: tuple[float, float] = (0.0, 0.0)
+    """Phase of the transform of images: the first times the real, the second times the imaginary part of (kx + i ky)^3."""
 
     def __post_init__(self) -> None:
         if not 20.0 <= self.voltage_kv <= 3000.0:
@@ -21,6 +25,9 @@ class Optics:
             raise InputError(
                 f"The amplitude contrast is {self.amplitude_contrast:g}; expected a fraction from 0 to 1 such as 0.07."
             )
+        for values, what in ((self.beam_tilt_mrad, "beam tilt"), (self.trefoil_rad_angstrom3, "trefoil")):
+            if not all(math.isfinite(v) for v in values):
+                raise InputError(f"The {what} is {values}; expected two numbers, x and y, 0 where it is not known.")
 
     @property
     def wavelength_angstrom(self) -> float:

@@ -5,6 +5,7 @@ Lengths in A, angles in degrees, doses in e/A^2. Geometry as RELION-5 (see docs/
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -130,6 +131,17 @@ class Tilt:
     quality: MovieQuality | None = None
     pose: TiltPose | None = None
     ctf: CtfFit | None = None
+    signal_scale: float = 1.0
+    """Amplitude of the specimen in this image, over that in the others; beyond CTF and damage."""
+    b_factor_angstrom2: float = 0.0
+    """The image shows detail at k faded by exp(-B k^2 / 4), beyond CTF and damage."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.signal_scale) and self.signal_scale >= 0 and math.isfinite(self.b_factor_angstrom2)):
+            raise InputError(
+                f"The image at {self.nominal_tilt_deg:g} degrees has a signal scale of {self.signal_scale:g} and a B factor of "
+                f"{self.b_factor_angstrom2:g} A^2; expected numbers, the scale not below 0. Take 1 and 0 where they are not known."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "b_factor_envelope": "transfer",
         "contrast_transfer": "transfer",
         "correction_gain": "transfer",
+        "has_odd_aberrations": "odd_aberrations",
+        "odd_aberration_2d": "odd_aberrations",
         "density_from_atoms": "atoms",
         "density_from_points": "atoms",
         "atom_potentials": "atoms",

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from eucentric.io import labels as own
 from eucentric.io.atomic import make_folder, remove_partial_files, write_text_atomic, writing_error
 from eucentric.io.star import read_star_text, write_star
 from eucentric.pipeline import records
 from eucentric.pipeline.store import UNFINISHED
 
-_OPTICS = ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnTomoTiltSeriesPixelSize")
+_OPTICS = (
+    "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnTomoTiltSeriesPixelSize", "rlnBeamTiltX", "rlnBeamTiltY",
+    own.TREFOIL_X, own.TREFOIL_Y,
+)  # fmt: skip
 
 
 def write_global_table(folder: Path, names: Sequence[str], failed: Iterable[str] = ()) -> None:

@@ -29,6 +29,7 @@ from eucentric.io.exchange.relion_common import (
     losses_of,
     optics_of,
     read_deformations,
+    signal_columns,
     star_tables,
     vector,
     volume_size,
@@ -303,7 +304,7 @@ def _tilt_columns(series: TiltSeries) -> dict[str, list[Any]]:
         columns["rlnDefocusAngle"] = [f.astigmatism_angle_deg for f in fits]
         if any(f.phase_shift_deg for f in fits):
             columns["rlnPhaseShift"] = [f.phase_shift_deg for f in fits]
-    columns["rlnCtfScalefactor"] = [float(np.cos(np.deg2rad(p.y_tilt_deg))) for p in series.poses]
+    columns |= signal_columns(series)
     columns["rlnMicrographPreExposure"] = [t.pre_exposure for t in series.tilts]
     return columns
 

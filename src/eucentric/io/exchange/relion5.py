@@ -26,6 +26,7 @@ from eucentric.io.exchange.relion_common import (
     losses_of,
     optics_of,
     read_deformations,
+    signal_columns,
     star_tables,
     volume_size,
 )
@@ -220,8 +221,7 @@ def tilt_columns(series: TiltSeries) -> dict[str, list[Any]]:
         columns["rlnTomoZRot"] = [p.z_rot_deg for p in poses]
         columns["rlnTomoXShiftAngst"] = [p.x_shift_angstrom for p in poses]
         columns["rlnTomoYShiftAngst"] = [p.y_shift_angstrom for p in poses]
-        # as RELION weights thicker ice: the transmitted amplitude falls with the path
-        columns["rlnCtfScalefactor"] = [float(np.cos(np.deg2rad(p.y_tilt_deg))) for p in poses]
+        columns |= signal_columns(series)
     return columns
 
 

@@ -80,6 +80,15 @@ def optics_of(series: TiltSeries) -> Optics:
     return series.optics
 
 
+def signal_columns(series: TiltSeries) -> dict[str, list[Any]]:
+    """What images show of the specimen; cosines of the tilt where it was not measured, as RELION weighs thicker ice."""
+    scales = [float(t.signal_scale) for t in series.tilts]
+    if all(s == 1.0 for s in scales):
+        scales = [float(np.cos(np.deg2rad(p.y_tilt_deg))) for p in series.poses]
+    fading = [float(t.b_factor_angstrom2) for t in series.tilts]
+    return {"rlnCtfScalefactor": scales} | ({"rlnCtfBfactor": fading} if any(fading) else {})
+
+
 def deformations(geometries: Sequence[SeriesGeometry]) -> tuple[list[FloatArray | None], list[str]]:
     """Coefficients by series, and what they miss in words. Where one series has some, all get some."""
     found = [fitted_deformation(g.series, g.warp) for g in geometries]
