@@ -129,3 +129,29 @@ class TiltGeometry:
         out[..., :2] *= self.magnification.reshape(len(self), *([1] * (out.ndim - 1)))
         out[..., :2] += shift
         return np.asarray(out)
+
+
+def angles_of_matrices(
+    matrices: FloatArray, *, near_deg: FloatArray, x_tilt_deg: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """z_rot, y_tilt, x_tilt of ``Rz Ry Rx``, of both solutions that with y_tilt nearest to `near_deg`.
+
+    Parameters
+    ----------
+    matrices : (tilt, 3, 3)
+    near_deg : (tilt,), y_tilt
+    x_tilt_deg : (tilt,), kept where the specimen is seen edge-on and only the sum of the other two angles is known
+    """
+    sine, cosine = -matrices[:, 2, 0], np.hypot(matrices[:, 2, 1], matrices[:, 2, 2])
+    one = np.rad2deg(np.arctan2(sine, cosine))
+    other = np.rad2deg(np.arctan2(sine, -cosine))
+
+    def away(angle: FloatArray) -> FloatArray:
+        return np.asarray(np.abs((angle - near_deg + 180.0) % 360.0 - 180.0))
+
+    side = np.where(away(one) <= away(other), 1.0, -1.0)
+    y_tilt = np.where(side > 0, one, other)
+    edge_on = cosine < 1e-9
+    x_tilt = np.where(edge_on, x_tilt_deg, np.rad2deg(np.arctan2(side * matrices[:, 2, 1], side * matrices[:, 2, 2])))
+    about_z = matrices @ np.swapaxes(rotation_y(y_tilt) @ rotation_x(x_tilt), -1, -2)
+    return np.rad2deg(np.arctan2(about_z[:, 1, 0], about_z[:, 1, 1])), y_tilt, x_tilt

@@ -7,7 +7,7 @@ import numpy as np
 
 from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.rotations import rotation_x, rotation_y
-from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.tilt import TiltGeometry, angles_of_matrices
 from eucentric.models.tilt_series import CtfFit
 from eucentric.typing import FloatArray
 
@@ -58,7 +58,7 @@ def level_geometry(geometry: TiltGeometry, slab: SpecimenSlab) -> TiltGeometry:
     _check_found(slab)
     new = geometry.matrices @ slab.rotation
     shifts = geometry.project(slab.centre_angstrom)[:, :2]
-    z_rot, y_tilt, x_tilt = _angles(new, near_deg=geometry.y_tilt_deg + slab.y_tilt_deg, x_tilt_deg=geometry.x_tilt_deg)
+    z_rot, y_tilt, x_tilt = angles_of_matrices(new, near_deg=geometry.y_tilt_deg + slab.y_tilt_deg, x_tilt_deg=geometry.x_tilt_deg)
     return geometry.replace(y_tilt_deg=y_tilt, z_rot_deg=z_rot, x_tilt_deg=x_tilt, shifts_angstrom=shifts)
 
 
@@ -95,23 +95,3 @@ def level_fits(
 def _check_found(slab: SpecimenSlab) -> None:
     if not slab.found:
         raise InputError("No specimen plane was found, so there is nothing to level. Leave the geometry as it is.")
-
-
-def _angles(
-    matrices: FloatArray, *, near_deg: FloatArray, x_tilt_deg: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """z_rot, y_tilt, x_tilt of Rz Ry Rx, of both solutions that with y_tilt nearest to `near_deg`."""
-    sine, cosine = -matrices[:, 2, 0], np.hypot(matrices[:, 2, 1], matrices[:, 2, 2])
-    one = np.rad2deg(np.arctan2(sine, cosine))
-    other = np.rad2deg(np.arctan2(sine, -cosine))
-
-    def away(angle: FloatArray) -> FloatArray:
-        return np.asarray(np.abs((angle - near_deg + 180.0) % 360.0 - 180.0))
-
-    side = np.where(away(one) <= away(other), 1.0, -1.0)
-    y_tilt = np.where(side > 0, one, other)
-    # edge-on only the sum or difference of the other two is known: leave the tilt about x as it was
-    edge_on = cosine < 1e-9
-    x_tilt = np.where(edge_on, x_tilt_deg, np.rad2deg(np.arctan2(side * matrices[:, 2, 1], side * matrices[:, 2, 2])))
-    about_z = matrices @ np.swapaxes(rotation_y(y_tilt) @ rotation_x(x_tilt), -1, -2)
-    return np.rad2deg(np.arctan2(about_z[:, 1, 0], about_z[:, 1, 1])), y_tilt, x_tilt

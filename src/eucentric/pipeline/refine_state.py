@@ -1,0 +1,109 @@
+"""One folder for each round of sub-tilt refinement: series, deformation and particles as they were after it.
+
+`state.json` is written last and marks that a round is whole.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from eucentric.errors import FormatError
+from eucentric.geometry import Deformation
+from eucentric.io.atomic import make_folder, write_text_atomic
+from eucentric.io.particles import read_particles, write_particles
+from eucentric.io.tilt_series import read_tilt_series_set, relative_path, write_tilt_series_set
+from eucentric.io.warps import read_deformation, write_deformation
+from eucentric.models.particles import ParticleSet
+from eucentric.models.tilt_series import TiltSeries
+from eucentric.refinement.results import SeriesMemory
+
+_STATE, TABLE = "state.json", "tilt_series.star"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RoundState:
+    """Everything that is refined."""
+
+    number: int
+    series: tuple[TiltSeries, ...]
+    deformations: Mapping[str, Deformation]
+    particles: Mapping[str, ParticleSet]
+    """By species."""
+    memory: Mapping[str, SeriesMemory]
+    """Of each series that was refined: what was kept so far."""
+    history: tuple[dict[str, Any], ...]
+    """Plain numbers of every round up to this one."""
+
+    def write(self, folder: Path, project: Path, fingerprint: str) -> None:
+        """Write everything, the mark that it is whole at last."""
+        make_folder(folder)
+        write_refined_series(folder, self.series, self.deformations, project)
+        for name, particles in self.particles.items():
+            write_particles(folder / f"particles_{name}.star", particles, "relion5")
+        memory = {name: one.as_json() for name, one in self.memory.items()}
+        values = {"fingerprint": fingerprint, "number": self.number, "history": list(self.history), "memory": memory}
+        write_text_atomic(folder / _STATE, json.dumps(values, indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path, project: Path) -> Self:
+        """What was written.
+
+        Raises
+        ------
+        FormatError : a damaged folder
+        """
+        try:
+            values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            series = tuple(read_tilt_series_set(folder / TABLE, project))
+            return cls(
+                number=int(values["number"]),
+                series=series,
+                deformations={
+                    s.name: Deformation() if s.warp is None else read_deformation(project / s.warp, s) for s in series
+                },
+                particles={
+                    p.stem.removeprefix("particles_"): read_particles(p)
+                    for p in sorted(folder.glob("particles_*.star"))
+                },
+                memory={name: SeriesMemory.from_json(one) for name, one in values["memory"].items()},
+                history=tuple(values["history"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise FormatError(
+                f"`{folder}` is damaged ({error}). Remove that folder, and the round is done again."
+            ) from error
+
+
+def write_refined_series(
+    folder: Path, series: Sequence[TiltSeries], deformations: Mapping[str, Deformation], project: Path
+) -> None:
+    """Write the tables of series, and what deforms them."""
+    placed = []
+    for one in series:
+        deformation = deformations[one.name]
+        path = None
+        if deformation.image is not None or deformation.volume is not None:
+            file = folder / "warps" / f"{one.name}.npz"
+            write_deformation(file, deformation, one)
+            path = relative_path(file, project)
+        placed.append(one.replace(warp=path))
+    write_tilt_series_set(folder / TABLE, placed, project)
+
+
+def last_round(folder: Path, fingerprint: str) -> tuple[int, bool]:
+    """Number of the last whole round of the same settings, -1 where none; and whether there are others'."""
+    last, others = -1, False
+    for place in sorted(folder.glob("[0-9][0-9][0-9]")):
+        state = place / _STATE
+        if not state.is_file():
+            continue
+        try:
+            same = json.loads(state.read_text(encoding="utf-8")).get("fingerprint") == fingerprint
+        except ValueError:
+            continue
+        if same and int(place.name) == last + 1:
+            last += 1
+        others = others or not same
+    return last, others

@@ -1,0 +1,182 @@
+"""Which groups of unknowns the images bear out: each is kept only where particles that had no part in the fit gain from it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int
+from scipy.sparse import csr_array, hstack
+
+from eucentric.refinement.image_views import ImageViews
+from eucentric.refinement.normal_equations import LocalTerms, SharedEquations
+from eucentric.refinement.results import GroupTrial
+from eucentric.refinement.unknowns import Columns, Unknowns
+from eucentric.typing import FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class KeptGroup:
+    """A group that is refined, the size that its unknowns are expected to have, and what they have changed."""
+
+    unknowns: Unknowns
+    size: float
+    total: FloatArray
+    """(unknown,), since refinement began."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """What was chosen, and how everything changes."""
+
+    groups: tuple[KeptGroup, ...]
+    """With what they have changed before."""
+    changes: tuple[FloatArray, ...]
+    sigmas: tuple[FloatArray, ...]
+    own: FloatArray
+    """(particle, 7)."""
+    trials: tuple[GroupTrial, ...]
+    predicted_gain: float
+    """Of the log-likelihood, by everything together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Fit:
+    """Equations of some groups together."""
+
+    equations: SharedEquations
+    starts: Int[np.ndarray, " group"]
+
+    def precision(self, groups: Sequence[KeptGroup]) -> FloatArray:
+        out = np.zeros((self.starts[-1], self.starts[-1]))
+        for i, group in enumerate(groups):
+            part = slice(self.starts[i], self.starts[i + 1])
+            out[part, part] = group.unknowns.precision(group.size)
+        return out
+
+    def held_out(self, groups: Sequence[KeptGroup]) -> FloatArray:
+        return self.equations.held_out(self.precision(groups), _totals(groups))
+
+    def parts(self, values: FloatArray) -> tuple[FloatArray, ...]:
+        return tuple(values[a:b] for a, b in zip(self.starts[:-1], self.starts[1:], strict=True))
+
+
+def _totals(groups: Sequence[KeptGroup]) -> FloatArray:
+    return np.concatenate([g.total for g in groups])
+
+
+class GroupChooser:
+    """Chooses among groups for one series, near one linearisation."""
+
+    def __init__(
+        self, terms: LocalTerms, views: ImageViews, folds: Int[np.ndarray, " particle"], *, certainty: float
+    ) -> None:
+        """
+        Parameters
+        ----------
+        folds : (particle,), sets of particles held out together
+        certainty : deviations by which held-out particles must gain
+        """
+        self._terms, self._views, self._folds, self._certainty = terms, views, folds, certainty
+        self._columns: dict[str, Columns] = {}
+
+    def choose(self, kept: Sequence[KeptGroup], families: Sequence[Sequence[Unknowns]]) -> Choice:
+        """Try families of groups in their order, on top of what is kept already.
+
+        Parameters
+        ----------
+        kept : groups that are refined in any case: the contrast of bands, and what was borne out before
+        families : alternatives of each family
+        """
+        groups = list(kept)
+        before = self._fit(groups).held_out(groups)
+        trials: list[GroupTrial] = []
+        for family in families:
+            held, best = self._best(groups, family)
+            gain = held - before
+            sigma = float(math.sqrt(len(gain)) * gain.std(ddof=1))
+            total = float(gain.sum())
+            accepted = total > max(self._certainty * sigma, 0.0)
+            of = best.unknowns
+            trials.append(
+                GroupTrial(
+                    family=of.family,
+                    name=of.name,
+                    unit=of.unit,
+                    size=best.size,
+                    gain=total,
+                    sigma=sigma,
+                    accepted=accepted,
+                )
+            )
+            if accepted:
+                groups.append(best)
+                before = held
+        return self._solved(groups, trials)
+
+    def evidence(self, groups: Sequence[KeptGroup]) -> Mapping[str, tuple[float, float]]:
+        """What held-out particles gain from each kept group, all others kept, and one deviation of it; by name."""
+        whole = self._fit(groups).held_out(groups)
+        out = {}
+        for i, group in enumerate(groups):
+            if not np.any(group.total):
+                continue
+            # without a group is where it changes nothing since the beginning: a prior of no width holds it there
+            none = replace(group, size=1e-6 * group.size)
+            others = [*groups[:i], none, *groups[i + 1 :]]
+            gain = whole - self._fit(others).held_out(others)
+            out[group.unknowns.name] = float(gain.sum()), float(math.sqrt(len(gain)) * gain.std(ddof=1))
+        return out
+
+    def _best(self, groups: Sequence[KeptGroup], family: Sequence[Unknowns]) -> tuple[FloatArray, KeptGroup]:
+        found: tuple[FloatArray, KeptGroup] | None = None
+        for unknowns in family:
+            fit = self._fit([*groups, _new(unknowns, self._columns_of(unknowns), unknowns.sizes[0])])
+            for size in unknowns.sizes:
+                tried = _new(unknowns, self._columns_of(unknowns), size)
+                held = fit.held_out([*groups, tried])
+                if found is None or held.sum() > found[0].sum():
+                    found = held, tried
+        assert found is not None
+        return found
+
+    def _solved(self, groups: Sequence[KeptGroup], trials: Sequence[GroupTrial]) -> Choice:
+        fit = self._fit(groups)
+        equations, precision = fit.equations, fit.precision(groups)
+        theta = equations.solve(precision, _totals(groups))
+        changes, sigmas = fit.parts(theta), fit.parts(equations.deviations(precision))
+        whole, right = equations.matrices.sum(0), equations.rights.sum(0)
+        alone = equations.own_changes(np.zeros_like(theta))
+        gain = float(right @ theta - 0.5 * theta @ whole @ theta) + 0.5 * float((alone * equations.own.right).sum())
+        return Choice(
+            groups=tuple(groups),
+            changes=changes,
+            sigmas=sigmas,
+            own=equations.own_changes(theta),
+            trials=tuple(trials),
+            predicted_gain=gain,
+        )
+
+    def _fit(self, groups: Sequence[KeptGroup]) -> _Fit:
+        parts = [self._columns_of(g.unknowns) for g in groups]
+        widths = [_width(p) for p in parts]
+        count = len(self._views)
+        columns: dict[str, csr_array] = {}
+        for name in sorted({n for p in parts for n in p}):
+            blocks = [p.get(name, csr_array((count, w))) for p, w in zip(parts, widths, strict=True)]
+            columns[name] = csr_array(hstack(blocks))
+        equations = SharedEquations.build(self._terms, self._views, columns, self._folds)
+        return _Fit(equations=equations, starts=np.cumsum([0, *widths]))
+
+    def _columns_of(self, unknowns: Unknowns) -> Columns:
+        if unknowns.name not in self._columns:
+            self._columns[unknowns.name] = unknowns.columns(self._views)
+        return self._columns[unknowns.name]
+
+
+def _width(columns: Columns) -> int:
+    return int(next(iter(columns.values())).shape[1])
+
+
+def _new(unknowns: Unknowns, columns: Columns, size: float) -> KeptGroup:
+    return KeptGroup(unknowns=unknowns, size=size, total=np.zeros(_width(columns)))

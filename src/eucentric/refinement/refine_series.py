@@ -1,0 +1,300 @@
+"""Sub-tilt refinement of one tilt series: its geometry, deformation, contrast transfer, and the poses of its particles."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eucentric.averaging.particle_images import SeriesImages
+from eucentric.refinement.choose_groups import Choice, GroupChooser, KeptGroup
+from eucentric.refinement.image_sums import BANDS, ImageModel, ImageSums, Reference, RefinedParticles
+from eucentric.refinement.image_views import ImageViews
+from eucentric.refinement.normal_equations import LocalTerms
+from eucentric.refinement.params import GEOMETRY, GroupName, RefineParams
+from eucentric.refinement.results import GroupTrial, KeptChange, SeriesMemory
+from eucentric.refinement.unknowns import (
+    AnisotropicMagnification,
+    Astigmatism,
+    CommonAngles,
+    Contrast,
+    ImageWarpGrid,
+    PhaseShift,
+    SeriesDefocus,
+    SeriesState,
+    StageAngles,
+    TiltContrast,
+    TiltDefocus,
+    TiltMagnification,
+    TiltShifts,
+    Unknowns,
+    VolumeWarpGrid,
+    moved_particles,
+)
+from eucentric.typing import FloatArray
+
+_CONTRASTS = (0.05, 3.0)
+"""Of particles, over that of the reference."""
+_SETTLED = 0.02
+"""Part of the first step's gain below which no further step is made."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SpeciesImages:
+    """One species in one series: its images and what they are compared with."""
+
+    name: str
+    source: SeriesImages
+    references: tuple[Reference, ...]
+    finest_angstrom: float
+    resolution_angstrom: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeriesRefinement:
+    """What refinement of a series came to."""
+
+    state: SeriesState
+    memory: SeriesMemory
+    log_likelihood: tuple[float, ...]
+    """Before, and after each step."""
+    images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Linearised:
+    """Everything that is known near a state."""
+
+    state: SeriesState
+    """With contrasts as the images say."""
+    sums: ImageSums
+    views: ImageViews
+    contrasts: FloatArray
+    """(particle,), of all species."""
+    log_likelihood: float
+
+    def terms(self) -> LocalTerms:
+        return LocalTerms.of(self.sums, self.contrasts[self.sums.particle])
+
+    def only(self, species: Sequence[int]) -> "_Linearised":
+        """Images of some species alone."""
+        keep = np.isin(self.views.species[self.sums.particle], list(species))
+        sums = ImageSums(
+            overlap=self.sums.overlap[keep],
+            norm=self.sums.norm[keep],
+            particle=self.sums.particle[keep],
+            tilt=self.sums.tilt[keep],
+        )
+        return replace(self, sums=sums, views=self.views.select(keep))
+
+
+class SeriesRefiner:
+    """Refines one series against fixed maps of all species."""
+
+    def __init__(self, species: Sequence[SpeciesImages], params: RefineParams, memory: SeriesMemory) -> None:
+        """
+        Parameters
+        ----------
+        species : of the same series, on the same pixels
+        memory : of earlier rounds
+        """
+        self._species, self._params = tuple(species), params
+        self._kept = {k.family: k for k in memory.kept}
+        self._trials = {t.family: t for t in memory.trials}
+
+    def refine(self, state: SeriesState) -> SeriesRefinement:
+        """Geometry until the images gain no more, then the transfer, then how much each image counts."""
+        here = self.linearise(state)
+        history = [here.log_likelihood]
+        first = 0.0
+        for _ in range(self._params.steps):
+            here, gained = self._step(here, self._geometry(here.state), range(len(self._species)))
+            history.append(here.log_likelihood)
+            first = max(first, gained)
+            if gained <= _SETTLED * first:
+                break
+        transfer = self._transfer(here.state)
+        if transfer:
+            fine = [i for i, s in enumerate(self._species) if s.resolution_angstrom <= self._params.transfer_angstrom]
+            if fine:
+                here, _ = self._step(here, transfer, fine)
+            else:
+                self._refuse(transfer)
+            history.append(here.log_likelihood)
+        if "weights" in self._params.groups:
+            here, _ = self._step(here, [[self._weights(here.state)]], range(len(self._species)))
+            history.append(here.log_likelihood)
+        return SeriesRefinement(
+            state=here.state,
+            memory=SeriesMemory(kept=tuple(self._kept.values()), trials=tuple(self._trials.values())),
+            log_likelihood=tuple(history),
+            images=len(here.sums.tilt),
+        )
+
+    def linearise(self, state: SeriesState) -> _Linearised:
+        """Compare all images with their predictions."""
+        models = [
+            ImageModel(
+                s.source.with_geometry(state.series, state.deformation.image, state.deformation.volume),
+                s.references,
+                s.finest_angstrom,
+            )
+            for s in self._species
+        ]
+        others: Tensor | None = None
+        if self._params.neighbours:
+            others = torch.stack([m.predicted(p) for m, p in zip(models, state.particles, strict=True)]).sum(0)
+        parts = [m.sums(p, others) for m, p in zip(models, state.particles, strict=True)]
+        particles: list[RefinedParticles] = []
+        value = 0.0
+        for part, of in zip(parts, state.particles, strict=True):
+            overlap, norm = part.contrast_terms
+            x = np.bincount(part.particle, overlap, minlength=len(of))
+            p = np.bincount(part.particle, norm, minlength=len(of))
+            contrast = np.clip(x / np.maximum(p, 1e-12), *_CONTRASTS)
+            value += float((0.5 * np.square(np.clip(x, 0.0, None)) / np.maximum(p, 1e-12)).sum())
+            particles.append(replace(of, contrasts=np.where(p > 0, contrast, 1.0)))
+        state = replace(state, particles=tuple(particles))
+        counts = [len(p) for p in particles]
+        sums = ImageSums.joined(parts, counts)
+        views = ImageViews.build(
+            sums,
+            np.concatenate([p.positions_angstrom for p in particles]),
+            np.repeat(np.arange(len(counts)), counts),
+            state.series,
+            state.deformation,
+        )
+        contrasts = np.concatenate([p.contrasts for p in particles])
+        return _Linearised(state=state, sums=sums, views=views, contrasts=contrasts, log_likelihood=value)
+
+    def _step(
+        self, here: _Linearised, families: Sequence[Sequence[Unknowns]], species: Sequence[int]
+    ) -> tuple[_Linearised, float]:
+        """Choose groups, change the state, and see whether the images gain; the state as it was where they do not."""
+        some = here if len(species) == len(self._species) else here.only(species)
+        chooser = GroupChooser(some.terms(), some.views, self._folds(some), certainty=self._params.certainty)
+        bands = Contrast(len(self._species))
+        always = KeptGroup(unknowns=bands, size=bands.sizes[0], total=np.zeros(BANDS * len(self._species)))
+        before, untried = [], []
+        for family in families:
+            known = self._kept.get(family[0].family)
+            same = [u for u in family if known is not None and u.name == known.name]
+            if known is not None and same:
+                before.append(KeptGroup(unknowns=same[0], size=known.size, total=known.total))
+            else:
+                untried.append(family)
+        choice = chooser.choose([always, *before], untried)
+        for share in (1.0, 0.5):
+            there = self.linearise(self._changed(here.state, choice, share))
+            gained = there.log_likelihood - here.log_likelihood
+            if gained > 0.0:
+                self._remember(choice, share)
+                return there, gained
+        for trial in choice.trials:
+            lost = "its images as a whole lost" if trial.accepted else trial.reason
+            self._trials[trial.family] = replace(trial, accepted=False, reason=lost)
+        return here, 0.0
+
+    def _changed(self, state: SeriesState, choice: Choice, share: float) -> SeriesState:
+        for group, change in zip(choice.groups, choice.changes, strict=True):
+            state = group.unknowns.applied(state, share * change)
+        particles, start = [], 0
+        for part in state.particles:
+            own = share * choice.own[start : start + len(part)]
+            particles.append(moved_particles(part, own) if "poses" in self._params.groups else part)
+            start += len(part)
+        return replace(state, particles=tuple(particles))
+
+    def _remember(self, choice: Choice, share: float) -> None:
+        for trial in choice.trials:
+            self._trials[trial.family] = trial
+        for group, change, sigma in zip(choice.groups, choice.changes, choice.sigmas, strict=True):
+            of = group.unknowns
+            if of.family == "contrast":
+                continue
+            total = group.total + share * change
+            self._kept[of.family] = KeptChange(
+                family=of.family, name=of.name, size=group.size, total=total, sigma=sigma
+            )
+            self._trials[of.family] = replace(
+                self._trials[of.family],
+                rms=float(np.sqrt(np.square(total).mean())),
+                median_sigma=float(np.median(sigma)),
+            )
+
+    def _folds(self, some: _Linearised) -> np.ndarray:
+        """(particle,), sets held out together; those without an image in a set of their own are harmless."""
+        generator = np.random.default_rng(self._params.seed)
+        count = some.views.particles
+        return np.asarray(generator.permutation(count) % min(self._params.folds, max(2, count)))
+
+    def _refuse(self, families: Sequence[Sequence[Unknowns]]) -> None:
+        best = min(s.resolution_angstrom for s in self._species)
+        for family in families:
+            first = family[0]
+            self._trials[first.family] = GroupTrial(
+                family=first.family,
+                name=first.name,
+                unit=first.unit,
+                size=math.nan,
+                gain=math.nan,
+                sigma=math.nan,
+                accepted=False,
+                reason=f"no species resolves {self._params.transfer_angstrom:g} A; the best has {best:.1f} A",
+            )
+
+    def _geometry(self, state: SeriesState) -> list[list[Unknowns]]:
+        """Families of groups that change where images show particles, in their order."""
+        series, params = state.series, self._params
+        tilts = len(series.tilts)
+        doses = series.pre_exposures + 0.5 * series.doses
+        knots = np.linspace(0.0, 1.0, params.dose_knots) ** 1.5 * (doses.max() - doses.min()) + doses.min()
+        edges = [n * series.pixel_size_angstrom for n in series.image_shape]
+        z = np.concatenate([p.positions_angstrom[:, 2] for p in state.particles])
+        depth = max(200.0, 2.0 * float(np.abs(z).max(initial=0.0)))
+        every: dict[GroupName, list[Unknowns]] = {
+            "shifts": [TiltShifts(tilts)],
+            "volume-warp": [
+                VolumeWarpGrid(grid=(1, g, g), doses=knots, extent_angstrom=(depth, edges[0], edges[1]))
+                for g in params.volume_grids
+                if len(np.unique(doses)) >= params.dose_knots
+            ],
+            "image-warp": [
+                ImageWarpGrid(
+                    tilts=tilts,
+                    grid=(g, g),
+                    image_shape=series.image_shape,
+                    pixel_size_angstrom=series.pixel_size_angstrom,
+                )
+                for g in params.image_grids
+            ],
+            "axis": [CommonAngles()],
+            "angles": [StageAngles(tilts)],
+            "magnification": [TiltMagnification(tilts)],
+        }
+        out = [every[name] for name in GEOMETRY if name in params.groups and every[name]]
+        if "magnification" in params.groups:
+            out.append([AnisotropicMagnification()])
+        return out
+
+    def _transfer(self, state: SeriesState) -> list[list[Unknowns]]:
+        """Families of groups of the contrast transfer, in their order; none where it is not known."""
+        groups = self._params.groups
+        out: list[list[Unknowns]] = []
+        if not state.series.has_ctf:
+            return out
+        if "defocus" in groups:
+            out += [[SeriesDefocus()], [TiltDefocus(len(state.series.tilts))]]
+        if "astigmatism" in groups:
+            out.append([Astigmatism()])
+        if "phase-shift" in groups:
+            out.append([PhaseShift()])
+        return out
+
+    def _weights(self, state: SeriesState) -> Unknowns:
+        pixel = max(s.source.pixel_size_angstrom for s in self._species)
+        highest = min(max(1.0 / s.finest_angstrom for s in self._species), 0.5 / pixel)
+        squares = (np.arange(BANDS) / (BANDS - 1) * highest) ** 2
+        return TiltContrast(tilts=len(state.series.tilts), band_squares=squares)
