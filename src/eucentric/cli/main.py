@@ -31,6 +31,7 @@ _AVERAGING = {
     "initial-model": "Make a first map from picks alone, without reference or orientations.",
     "average": "Average particles into a map, with its resolution.",
     "classify": "Sort particles into classes, each with its map.",
+    "refine": "Refine tilt series by the particles in them, and the particles' poses.",
     "symmetry": "Find the point group of a map by its half maps, and turn it into its frame.",
 }
 _MAPS = {

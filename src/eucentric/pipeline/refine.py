@@ -16,21 +16,26 @@ from eucentric.averaging.correlate_maps import correlate_halves
 from eucentric.averaging.half_sets import SUBSET
 from eucentric.averaging.iterate_average import compared_detail, diameter_of, on_voxels
 from eucentric.averaging.iterate_schedule import box_for, pixel_size_for
-from eucentric.errors import InputError
+from eucentric.averaging.results import AverageResult
+from eucentric.errors import InputError, ProcessingError
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob
 from eucentric.pipeline.images import read_deformation
+from eucentric.pipeline.refine_files import write_refined, write_round_curves, write_signals
+from eucentric.pipeline.refine_hand import check_given_maps
 from eucentric.pipeline.refine_maps import SummedSpecies, sum_species
 from eucentric.pipeline.refine_species import Species, open_species
-from eucentric.pipeline.refine_state import TABLE, RoundState, last_round
+from eucentric.pipeline.refine_state import ALL_SERIES, TABLE, RoundState, last_round
 from eucentric.pipeline.refine_work import SeriesDone, SeriesTask, SpeciesMaps, refine_task
 from eucentric.pipeline.reprojecting import project_of
 from eucentric.pipeline.store import ItemStore
+from eucentric.refinement.choose_groups import choose_alone
 from eucentric.refinement.leave_out import parts_of_halves
 from eucentric.refinement.params import RefineParams
-from eucentric.refinement.results import SeriesMemory
+from eucentric.refinement.results import KeptChange, SeriesMemory
+from eucentric.refinement.unknowns import OPTICS_TERMS
 
 OnStep = Callable[[str, float], None]
 _JOINED = 40.0
@@ -47,7 +52,7 @@ class Refined:
 
     folder: Path
     state: RoundState
-    results: Mapping[str, SummedSpecies]
+    results: Mapping[str, AverageResult]
     caveats: tuple[str, ...]
     failed: Mapping[str, str]
     """Series that could not be refined, and why."""
@@ -166,36 +171,64 @@ def refine(
 def _rounds(job: RefineJob, last: int, only: Sequence[str]) -> Refined:
     here = job.rounds / f"{last:03d}"
     state = RoundState.read(here, job.project)
-    results = job.maps(state, here, "maps to begin with" if last == 0 else f"maps of round {last}")
+    maps: Mapping[str, SummedSpecies] = job.maps(
+        state, here, "maps to begin with" if last == 0 else f"maps of round {last}"
+    )
     if last == 0:
-        state = replace(state, history=({"number": 0, "species": _figures(results), "accepted": True},))
+        for species in job.species:
+            check_given_maps(species, maps[species.name])
+        state = replace(state, history=({"number": 0, "species": _figures(maps), "accepted": True},))
+        write_round_curves(here, maps)
     failed: dict[str, str] = {}
     while not _settled(job.params, state):
         number = int(state.history[-1]["number"]) + 1
-        done = _refine_all(job, state, results, number, only)
-        failed |= {d.name: d.failure for d in done if d.failure is not None}
-        after = _merged(state, done, number)
+        done = _refine_all(job, state, maps, number, only)
+        failed = {d.name: d.failure for d in done if d.failure is not None}
+        if len(failed) == len(done):
+            raise ProcessingError(f"No series could be refined. {next(iter(failed.values()))}")
         place = job.rounds / f"{number:03d}"
-        after.write(place, job.project, "")  # not yet judged
-        after = RoundState.read(place, job.project)  # as it will be gone on with, paths and rounding too
-        made = job.maps(after, place, f"maps of round {number}")
-        areas = _areas(results, made)
-        accepted = all(new >= old * (1.0 - _WORSE) for old, new in areas.values())
-        figures = {
-            "number": number,
-            "species": _figures(made),
-            "areas": {name: list(pair) for name, pair in areas.items()},
-            "accepted": accepted,
-            "series": {d.name: _series_figures(d) for d in done},
-        }
-        if accepted:
-            state, results = replace(after, history=(*state.history, figures)), made
-        else:
-            state = replace(state, number=number, history=(*state.history, figures))
+        state, maps = _judged(job, state, maps, done, place)
         state.write(place, job.project, job.fingerprint)
-        if not done or len(failed) == len(done):
-            break
-    return Refined(folder=job.output, state=state, results=results, caveats=(), failed=failed)
+        write_round_curves(place, maps)
+        write_signals(job.output, state, done)
+    caveats = [f"{name} could not be refined and is as it was: {why}" for name, why in failed.items()]
+    if not state.history[-1]["accepted"]:
+        caveats.append(
+            f"Round {state.history[-1]['number']} was taken back: the halves of a map agreed less than before it."
+        )
+    jobs = {s.name: job.particle_job(s, state, job.rounds / f"{state.number:03d}") for s in job.species}
+    told = write_refined(job.output, job.project, state, jobs, job.species, maps, job.params, job.table, caveats)
+    results = {name: m.result for name, m in maps.items()}
+    return Refined(folder=job.output, state=state, results=results, caveats=told, failed=failed)
+
+
+def _judged(
+    job: RefineJob,
+    state: RoundState,
+    maps: Mapping[str, SummedSpecies],
+    done: Sequence[SeriesDone],
+    place: Path,
+) -> tuple[RoundState, Mapping[str, SummedSpecies]]:
+    """The state and the maps after a round, or those before it where the halves then agree less."""
+    number = int(state.history[-1]["number"]) + 1
+    after = _with_optics(_merged(state, done, number), done, job.params)
+    after.write(place, job.project, "")  # not yet judged
+    after = RoundState.read(place, job.project)  # as it will be gone on with, paths and rounding too
+    made = job.maps(after, place, f"maps of round {number}")
+    areas = _areas(maps, made)
+    accepted = all(new >= old * (1.0 - _WORSE) for old, new in areas.values())
+    figures = {
+        "number": number,
+        "species": _figures(made),
+        "areas": {name: list(pair) for name, pair in areas.items()},
+        "accepted": accepted,
+        "series": {d.name: _series_figures(d) for d in done},
+        "optics": [t.as_json() for t in after.memory.get(ALL_SERIES, SeriesMemory()).trials],
+    }
+    history = (*state.history, figures)
+    if accepted:
+        return replace(after, history=history), made
+    return replace(state, number=number, history=history), maps
 
 
 def _start(job: RefineJob) -> RoundState:
@@ -310,6 +343,35 @@ def _merged(state: RoundState, done: Sequence[SeriesDone], number: int) -> Round
         deformations=deformations,
         particles=particles,
         memory=memory,
+    )
+
+
+def _with_optics(state: RoundState, done: Sequence[SeriesDone], params: RefineParams) -> RoundState:
+    """The state with aberrations that all series share, as all their particles say together."""
+    before = state.memory.get(ALL_SERIES, SeriesMemory())
+    kept, trials = {k.family: k for k in before.kept}, {t.family: t for t in before.trials}
+    parts = [d.refinement.optics for d in done if d.refinement is not None]
+    series = {s.name: s for s in state.series}
+    for term in OPTICS_TERMS:
+        equations = [p[term.name] for p in parts if term.name in p]
+        if not equations:
+            continue
+        known = kept.get(term.name)
+        total = np.zeros(len(term.changed)) if known is None else known.total
+        trial, change, sigma = choose_alone(term, sum(equations[1:], equations[0]), total, params.certainty)
+        trials[term.name] = trial
+        if trial.accepted or known is not None:
+            series = {name: term.changed_series(one, change) for name, one in series.items()}
+        if trial.accepted:
+            new = KeptChange(family=term.name, name=term.name, size=trial.size, total=total + change, sigma=sigma)
+            kept[term.name] = new
+        else:
+            kept.pop(term.name, None)
+    memory = SeriesMemory(kept=tuple(kept.values()), trials=tuple(trials.values()))
+    return replace(
+        state,
+        series=tuple(series[s.name] for s in state.series),
+        memory={**state.memory, ALL_SERIES: memory} if trials else state.memory,
     )
 
 

@@ -61,8 +61,8 @@ def open_species(folders: Sequence[Path], table: Path | None) -> tuple[tuple[Spe
     every = sum(len(species.particles) for species, _ in found)
     if every < _FEWEST:
         raise InputError(
-            f"{every} particles were given; nothing can be held out of fewer than {_FEWEST}, so no change of the geometry could be told "
-            "from chance. Pick more particles."
+            f"{every} particles were given; nothing can be held out of fewer than {_FEWEST}, so no change of the geometry could be "
+            "told from chance. Pick more particles."
         )
     return tuple(species for species, _ in found), table or tables.pop()
 

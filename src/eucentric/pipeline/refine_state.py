@@ -20,6 +20,8 @@ from eucentric.models.tilt_series import TiltSeries
 from eucentric.refinement.results import SeriesMemory
 
 _STATE, TABLE = "state.json", "tilt_series.star"
+ALL_SERIES = "all series"
+"""Among what is remembered of series, by their names, which hold no spaces: what they share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from scipy.sparse import csr_array, hstack
 
 from eucentric.refinement.image_views import ImageViews
-from eucentric.refinement.normal_equations import LocalTerms, SharedEquations
+from eucentric.refinement.normal_equations import FoldedEquations, LocalTerms, SharedEquations
 from eucentric.refinement.results import GroupTrial
 from eucentric.refinement.unknowns import Columns, Unknowns
 from eucentric.typing import FloatArray
@@ -93,26 +93,15 @@ class GroupChooser:
         trials: list[GroupTrial] = []
         for family in families:
             held, best = self._best(groups, family)
-            gain = held - before
-            sigma = float(math.sqrt(len(gain)) * gain.std(ddof=1))
-            total = float(gain.sum())
-            accepted = total > max(self._certainty * sigma, 0.0)
-            of = best.unknowns
-            trials.append(
-                GroupTrial(
-                    family=of.family,
-                    name=of.name,
-                    unit=of.unit,
-                    size=best.size,
-                    gain=total,
-                    sigma=sigma,
-                    accepted=accepted,
-                )
-            )
-            if accepted:
+            trials.append(judged(best.unknowns, best.size, held - before, self._certainty))
+            if trials[-1].accepted:
                 groups.append(best)
                 before = held
         return self._solved(groups, trials)
+
+    def equations(self, groups: Sequence[Unknowns]) -> SharedEquations:
+        """Of some groups together, as they have changed nothing yet."""
+        return self._fit([_new(u, self._columns_of(u), u.sizes[0]) for u in groups]).equations
 
     def evidence(self, groups: Sequence[KeptGroup]) -> Mapping[str, tuple[float, float]]:
         """What held-out particles gain from each kept group, all others kept, and one deviation of it; by name."""
@@ -172,6 +161,45 @@ class GroupChooser:
         if unknowns.name not in self._columns:
             self._columns[unknowns.name] = unknowns.columns(self._views)
         return self._columns[unknowns.name]
+
+
+def judged(unknowns: Unknowns, size: float, gains: FloatArray, certainty: float) -> GroupTrial:
+    """Whether a group is borne out by the gains of the sets held out (fold,)."""
+    sigma = float(math.sqrt(len(gains)) * gains.std(ddof=1))
+    total = float(gains.sum())
+    return GroupTrial(
+        family=unknowns.family,
+        name=unknowns.name,
+        unit=unknowns.unit,
+        size=size,
+        gain=total,
+        sigma=sigma,
+        accepted=total > max(certainty * sigma, 0.0),
+    )
+
+
+def choose_alone(
+    unknowns: Unknowns, equations: FoldedEquations, total: FloatArray, certainty: float
+) -> tuple[GroupTrial, FloatArray, FloatArray]:
+    """Judge a group by itself: the trial, how its unknowns change, and their deviations.
+
+    Parameters
+    ----------
+    total : (unknown,), what they have changed since refinement began
+    """
+    without = equations.held_out(unknowns.precision(1e-6 * unknowns.sizes[0]), total)
+    tried = {size: equations.held_out(unknowns.precision(size), total) - without for size in unknowns.sizes}
+    size = max(tried, key=lambda s: float(tried[s].sum()))
+    trial = judged(unknowns, size, tried[size], certainty)
+    precision = unknowns.precision(size)
+    change = equations.solve(precision, total) if trial.accepted else -total
+    sigma = equations.deviations(precision)
+    done = replace(
+        trial,
+        rms=float(np.sqrt(np.square(total + change).mean())) if trial.accepted else math.nan,
+        median_sigma=float(np.median(sigma)),
+    )
+    return done, change, sigma
 
 
 def _width(columns: Columns) -> int:

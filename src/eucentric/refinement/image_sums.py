@@ -1,9 +1,10 @@
 r"""What every image of every particle says about its place, orientation, magnification and contrast transfer.
 
-An image is :math:`y = \sum_j (1 + \beta_j) b_j(k)\, a\, T(k)\, e^{i\psi}\, m(k)\, e^{-2\pi i k \cdot \delta} + n`: m is a central slice of the map, T the transfer, a the
-contrast of the particle, b_j bands that add up to one. Its log-likelihood is quadratic near the present geometry, and all of it is in the
-products of the model's slopes with each other and with the data, a matrix of a few numbers for each image. Whatever
-unknowns the geometry has reach the images through these slopes alone, so images are looked at once for all of them.
+An image is :math:`y = \sum_j (1 + \beta_j)\, b_j\, a\, T e^{i\psi}\, m\, e^{-2\pi i k \cdot \delta} + n`: m is a central slice of the map, T the
+transfer, a the contrast of the particle, b_j bands of frequency that add up to one. Its log-likelihood is quadratic near the present
+geometry, and all of it is in the products of the model's slopes with each other and with the data, a matrix of a few
+numbers for each image. Whatever unknowns the geometry has reach the images through these slopes alone, so images are
+looked at once for all of them.
 """
 
 import math
@@ -31,8 +32,8 @@ LOCAL = (
     "x", "y", "turn_x", "turn_y", "turn_z", "magnification",
     "defocus", "astigmatism_x", "astigmatism_y", "spherical", "phase", "coma_x", "coma_y", "trefoil_x", "trefoil_y",
 )  # fmt: skip
-"""What an image is changed by: shifts in A, turns in the camera's frame in radians, the logarithm of the scale, defocus and astigmatism in A,
-spherical aberration in mm, phase in radians, beam tilt in mrad, trefoil in rad A^3."""
+"""What an image is changed by: shifts in A, turns in the camera's frame in radians, the logarithm of the scale, defocus and
+astigmatism in A, spherical aberration in mm, phase in radians, beam tilt in mrad, trefoil in rad A^3."""
 AT = {name: i for i, name in enumerate(LOCAL)}
 
 
@@ -109,13 +110,16 @@ class ImageSums:
 class ImageModel:
     """The images of one species in one series, predicted and compared."""
 
-    def __init__(self, source: SeriesImages, references: Sequence[Reference], finest_angstrom: float) -> None:
+    def __init__(
+        self, source: SeriesImages, references: Sequence[Reference], finest_angstrom: float, *, bands_angstrom: float
+    ) -> None:
         """
         Parameters
         ----------
         source : with boxes of the references' size
         references : that particles name by number
         finest_angstrom : A; finer detail is not compared
+        bands_angstrom : A; the last band of contrast is at this detail
         """
         self.source = source
         self._references = references
@@ -131,7 +135,7 @@ class ImageModel:
         self._inside = flat
         self._fx, self._fy = fx.reshape(-1)[flat], fy.reshape(-1)[flat]
         self._share = torch.where(flat % (m // 2 + 1) == 0, 1.0, 2.0).to(fx) * (n / m) ** 2
-        self._bands = _bands(radius.reshape(-1)[flat] / highest)
+        self._bands = _bands(radius.reshape(-1)[flat] * bands_angstrom)
         self._coarse = _coarse_index(n, m, device)[flat]
 
     def sums(self, particles: RefinedParticles, others: Float[Tensor, "tilt y x"] | None = None) -> ImageSums:

@@ -1,10 +1,10 @@
 r"""From the products of all images to equations for unknowns that many images share, the particles' own eliminated.
 
-Near the present geometry the log-likelihood of the images of particle p is :math:`\gamma_p \cdot q - \frac12 q^T \Gamma_p q` in the changes q of
-its images, and these are linear in the shared unknowns and in seven of the particle's own: a move, a turn, the
+Near the present geometry the log-likelihood of the images of particle p is :math:`\gamma_p \cdot q - \frac12 q^T \Gamma_p q` in the
+changes q of its images, and these are linear in the shared unknowns and in seven of the particle's own: a move, a turn, the
 logarithm of its contrast. Solved for the latter (a Schur complement of seven columns each), every particle says
-:math:`r_p \cdot \theta - \frac12 \theta^T S_p \theta` of the shared unknowns :math:`\theta`. Sums over some particles make a fit; the same expression over
-others tells what they gain from it, although they had no part in it.
+:math:`r_p \cdot \theta - \frac12 \theta^T S_p \theta` of the shared unknowns :math:`\theta`. Sums over some particles make a fit; the
+same expression over others tells what they gain from it, although they had no part in it.
 """
 
 from collections.abc import Sequence
@@ -82,13 +82,64 @@ class OwnEquations:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SharedEquations:
-    """What sets of particles say of the shared unknowns, without any prior on these."""
+class FoldedEquations:
+    """What sets of particles say of some unknowns, without any prior."""
 
     matrices: FloatArray
     """(fold, unknown, unknown)."""
     rights: FloatArray
     """(fold, unknown)."""
+
+    def solve(self, precision: FloatArray, totals: FloatArray) -> FloatArray:
+        """(unknown,) the most probable changes from all particles.
+
+        Parameters
+        ----------
+        precision : (unknown, unknown), of the prior, which is about the state that refinement began with
+        totals : (unknown,), what the unknowns have changed since
+        """
+        return _solved(self.matrices.sum(0), self.rights.sum(0), precision, totals)
+
+    def deviations(self, precision: FloatArray) -> FloatArray:
+        """(unknown,) one standard deviation of each."""
+        both = np.linalg.pinv(self.matrices.sum(0) + precision, hermitian=True)
+        return np.asarray(np.sqrt(np.clip(np.diag(both), 0.0, None)))
+
+    def held_out(self, precision: FloatArray, totals: FloatArray) -> FloatArray:
+        """(fold,) what the log-likelihood of each set gains over the state that refinement began with, from the unknowns that the
+        other sets give.
+
+        Near a quadratic log-likelihood it does not matter that the present state knows the set held out.
+        """
+        whole, right = self.matrices.sum(0), self.rights.sum(0)
+        out = np.empty(len(self.matrices))
+        for f, (matrix, own) in enumerate(zip(self.matrices, self.rights, strict=True)):
+            change = _solved(whole - matrix, right - own, precision, totals)
+            out[f] = own @ (change + totals) - 0.5 * (change @ matrix @ change - totals @ matrix @ totals)
+        return out
+
+    def along(self, unknowns: slice) -> "FoldedEquations":
+        """Of some unknowns alone, all others following them as all sets together say."""
+        count = self.rights.shape[1]
+        inside = np.zeros(count, dtype=bool)
+        inside[unknowns] = True
+        whole = self.matrices.sum(0)
+        basis = np.zeros((count, int(inside.sum())))
+        basis[inside] = np.eye(int(inside.sum()))
+        basis[~inside] = (
+            -np.linalg.pinv(whole[np.ix_(~inside, ~inside)], hermitian=True) @ whole[np.ix_(~inside, inside)]
+        )
+        return FoldedEquations(matrices=basis.T @ self.matrices @ basis, rights=self.rights @ basis)
+
+    def __add__(self, other: "FoldedEquations") -> "FoldedEquations":
+        """Of other particles too, set by set."""
+        return FoldedEquations(matrices=self.matrices + other.matrices, rights=self.rights + other.rights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SharedEquations(FoldedEquations):
+    """With what the particles' own unknowns follow from."""
+
     cross: FloatArray
     """(unknown, particle * 7), of all particles."""
     own: OwnEquations
@@ -136,34 +187,6 @@ class SharedEquations:
             ).T
             rights[f] = shared[rows].T @ gradient[rows] - np.einsum("upc,pc->u", solved, own_equations.right[here])
         return cls(matrices=matrices, rights=rights, cross=cross, own=own_equations)
-
-    def solve(self, precision: FloatArray, totals: FloatArray) -> FloatArray:
-        """(unknown,) the most probable changes from all particles.
-
-        Parameters
-        ----------
-        precision : (unknown, unknown), of the prior, which is about the state that refinement began with
-        totals : (unknown,), what the unknowns have changed since
-        """
-        return _solved(self.matrices.sum(0), self.rights.sum(0), precision, totals)
-
-    def deviations(self, precision: FloatArray) -> FloatArray:
-        """(unknown,) one standard deviation of each."""
-        both = np.linalg.pinv(self.matrices.sum(0) + precision, hermitian=True)
-        return np.asarray(np.sqrt(np.clip(np.diag(both), 0.0, None)))
-
-    def held_out(self, precision: FloatArray, totals: FloatArray) -> FloatArray:
-        """(fold,) what the log-likelihood of each set gains over the state that refinement began with, from the unknowns that the
-        other sets give.
-
-        Near a quadratic log-likelihood it does not matter that the present state knows the set held out.
-        """
-        whole, right = self.matrices.sum(0), self.rights.sum(0)
-        out = np.empty(len(self.matrices))
-        for f, (matrix, own) in enumerate(zip(self.matrices, self.rights, strict=True)):
-            change = _solved(whole - matrix, right - own, precision, totals)
-            out[f] = own @ (change + totals) - 0.5 * (change @ matrix @ change - totals @ matrix @ totals)
-        return out
 
     def own_changes(self, theta: FloatArray) -> FloatArray:
         """(particle, 7) of all particles, given the shared unknowns."""

@@ -12,9 +12,6 @@ GroupName = Literal[
     "defocus", "astigmatism", "phase-shift", "spherical-aberration", "beam-tilt", "trefoil", "weights",
 ]  # fmt: skip
 GEOMETRY: tuple[GroupName, ...] = ("shifts", "volume-warp", "image-warp", "axis", "angles", "magnification")
-TRANSFER: tuple[GroupName, ...] = (
-    "defocus", "astigmatism", "phase-shift", "spherical-aberration", "beam-tilt", "trefoil",
-)  # fmt: skip
 _AUTO: tuple[GroupName, ...] = (
     "poses", "shifts", "volume-warp", "image-warp", "axis", "angles", "magnification", "defocus", "astigmatism",
     "spherical-aberration", "beam-tilt", "trefoil", "weights",
@@ -45,8 +42,8 @@ class RefineParams(Frozen):
         default=5,
         ge=1,
         le=20,
-        description="parts of each half: particles are compared with their half less their own part, whose noise would hold them where "
-        "they are; 1: with the whole half",
+        description="parts of each half: particles are compared with their half less their own part, whose noise would hold "
+        "them where they are; 1: with the whole half",
     )
     certainty: float = Field(
         default=2.0, ge=0, description="deviations by which held-out particles must gain for a group to be kept"
@@ -64,8 +61,8 @@ class RefineParams(Frozen):
     transfer_angstrom: float = Field(
         default=20.0,
         gt=0,
-        description="A; species that resolve less say nothing of defocus and the lens: 500 A of defocus turn the phase by a twentieth "
-        "of a cycle at 18 A and by nothing that can be told at coarser detail",
+        description="A; species that resolve less say nothing of defocus and the lens: 500 A of defocus turn the phase at 20 A by four "
+        "degrees",
     )
     finest_angstrom: float = Field(
         default=0.0, ge=0, description="A; finer detail is not compared; 0: as far as halves agree"

@@ -12,10 +12,11 @@ from eucentric.averaging.particle_images import SeriesImages
 from eucentric.refinement.choose_groups import Choice, GroupChooser, KeptGroup
 from eucentric.refinement.image_sums import BANDS, ImageModel, ImageSums, Reference, RefinedParticles
 from eucentric.refinement.image_views import ImageViews
-from eucentric.refinement.normal_equations import LocalTerms
+from eucentric.refinement.normal_equations import FoldedEquations, LocalTerms
 from eucentric.refinement.params import GEOMETRY, GroupName, RefineParams
-from eucentric.refinement.results import GroupTrial, KeptChange, SeriesMemory
+from eucentric.refinement.results import GroupTrial, KeptChange, SeriesMemory, TiltSignal
 from eucentric.refinement.unknowns import (
+    OPTICS_TERMS,
     AnisotropicMagnification,
     Astigmatism,
     CommonAngles,
@@ -61,6 +62,9 @@ class SeriesRefinement:
     log_likelihood: tuple[float, ...]
     """Before, and after each step."""
     images: int
+    signal: TiltSignal
+    optics: dict[str, FoldedEquations]
+    """What the particles say of aberrations that all series share, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,6 +107,7 @@ class SeriesRefiner:
         self._species, self._params = tuple(species), params
         self._kept = {k.family: k for k in memory.kept}
         self._trials = {t.family: t for t in memory.trials}
+        self._finest = max(min(s.finest_angstrom for s in species), 2.0 * species[0].source.pixel_size_angstrom)
 
     def refine(self, state: SeriesState) -> SeriesRefinement:
         """Geometry until the images gain no more, then the transfer, then how much each image counts."""
@@ -110,27 +115,29 @@ class SeriesRefiner:
         history = [here.log_likelihood]
         first = 0.0
         for _ in range(self._params.steps):
-            here, gained = self._step(here, self._geometry(here.state), range(len(self._species)))
+            here, gained = self._step(here, self._geometry(here.state), self._everyone)
             history.append(here.log_likelihood)
             first = max(first, gained)
             if gained <= _SETTLED * first:
                 break
+        here = self._rechecked(here, self._geometry(here.state), self._everyone)
         transfer = self._transfer(here.state)
-        if transfer:
-            fine = [i for i, s in enumerate(self._species) if s.resolution_angstrom <= self._params.transfer_angstrom]
-            if fine:
-                here, _ = self._step(here, transfer, fine)
-            else:
-                self._refuse(transfer)
+        if transfer and self._fine:
+            here, _ = self._step(here, transfer, self._fine)
+            here = self._rechecked(here, transfer, self._fine)
             history.append(here.log_likelihood)
+        elif transfer:
+            self._refuse(transfer)
         if "weights" in self._params.groups:
-            here, _ = self._step(here, [[self._weights(here.state)]], range(len(self._species)))
+            here, _ = self._step(here, [[self._weights(here.state)]], self._everyone)
             history.append(here.log_likelihood)
         return SeriesRefinement(
             state=here.state,
             memory=SeriesMemory(kept=tuple(self._kept.values()), trials=tuple(self._trials.values())),
             log_likelihood=tuple(history),
             images=len(here.sums.tilt),
+            signal=self._signal(here),
+            optics=self._optics(here),
         )
 
     def linearise(self, state: SeriesState) -> _Linearised:
@@ -140,6 +147,7 @@ class SeriesRefiner:
                 s.source.with_geometry(state.series, state.deformation.image, state.deformation.volume),
                 s.references,
                 s.finest_angstrom,
+                bands_angstrom=self._finest,
             )
             for s in self._species
         ]
@@ -173,19 +181,9 @@ class SeriesRefiner:
         self, here: _Linearised, families: Sequence[Sequence[Unknowns]], species: Sequence[int]
     ) -> tuple[_Linearised, float]:
         """Choose groups, change the state, and see whether the images gain; the state as it was where they do not."""
-        some = here if len(species) == len(self._species) else here.only(species)
-        chooser = GroupChooser(some.terms(), some.views, self._folds(some), certainty=self._params.certainty)
-        bands = Contrast(len(self._species))
-        always = KeptGroup(unknowns=bands, size=bands.sizes[0], total=np.zeros(BANDS * len(self._species)))
-        before, untried = [], []
-        for family in families:
-            known = self._kept.get(family[0].family)
-            same = [u for u in family if known is not None and u.name == known.name]
-            if known is not None and same:
-                before.append(KeptGroup(unknowns=same[0], size=known.size, total=known.total))
-            else:
-                untried.append(family)
-        choice = chooser.choose([always, *before], untried)
+        chooser = self._chooser(here, species)
+        before, untried = self._parted(families)
+        choice = chooser.choose([self._contrast(), *before], untried)
         for share in (1.0, 0.5):
             there = self.linearise(self._changed(here.state, choice, share))
             gained = there.log_likelihood - here.log_likelihood
@@ -196,6 +194,50 @@ class SeriesRefiner:
             lost = "its images as a whole lost" if trial.accepted else trial.reason
             self._trials[trial.family] = replace(trial, accepted=False, reason=lost)
         return here, 0.0
+
+    def _rechecked(
+        self, here: _Linearised, families: Sequence[Sequence[Unknowns]], species: Sequence[int]
+    ) -> _Linearised:
+        """Ask again what held-out particles gain from the groups that are kept; those that bring nothing are taken back."""
+        before, _ = self._parted(families)
+        state, lost = here.state, False
+        for name, (gain, sigma) in self._chooser(here, species).evidence([self._contrast(), *before]).items():
+            group = next(g for g in before if g.unknowns.name == name)
+            family = group.unknowns.family
+            self._trials[family] = replace(self._trials[family], gain=gain, sigma=sigma)
+            if gain <= 0.0:
+                state, lost = group.unknowns.applied(state, -group.total), True
+                del self._kept[family]
+                self._trials[family] = replace(
+                    self._trials[family],
+                    accepted=False,
+                    reason="kept at first, and taken back when finer maps spoke against it",
+                )
+        return self.linearise(state) if lost else here
+
+    def _chooser(self, here: _Linearised, species: Sequence[int]) -> GroupChooser:
+        some = here if len(species) == len(self._species) else here.only(species)
+        return GroupChooser(some.terms(), some.views, self._folds(some), certainty=self._params.certainty)
+
+    def _contrast(self) -> KeptGroup:
+        bands = Contrast(len(self._species))
+        return KeptGroup(unknowns=bands, size=bands.sizes[0], total=np.zeros(BANDS * len(self._species)))
+
+    def _parted(self, families: Sequence[Sequence[Unknowns]]) -> tuple[list[KeptGroup], list[Sequence[Unknowns]]]:
+        """Groups that were kept before, and families of which none was."""
+        before, untried = [], []
+        for family in families:
+            known = self._kept.get(family[0].family)
+            same = [u for u in family if known is not None and u.name == known.name]
+            if known is not None and same:
+                before.append(KeptGroup(unknowns=same[0], size=known.size, total=known.total))
+            else:
+                untried.append(family)
+        return before, untried
+
+    @property
+    def _everyone(self) -> list[int]:
+        return list(range(len(self._species)))
 
     def _changed(self, state: SeriesState, choice: Choice, share: float) -> SeriesState:
         for group, change in zip(choice.groups, choice.changes, strict=True):
@@ -229,6 +271,29 @@ class SeriesRefiner:
         generator = np.random.default_rng(self._params.seed)
         count = some.views.particles
         return np.asarray(generator.permutation(count) % min(self._params.folds, max(2, count)))
+
+    @property
+    def _fine(self) -> list[int]:
+        """Species with enough detail to say something of the contrast transfer."""
+        return [i for i, s in enumerate(self._species) if s.resolution_angstrom <= self._params.transfer_angstrom]
+
+    def _optics(self, here: _Linearised) -> dict[str, FoldedEquations]:
+        wanted = [t for t in OPTICS_TERMS if t.option in self._params.groups]
+        if not (wanted and self._fine and here.state.series.has_ctf):
+            return {}
+        chooser = self._chooser(here, self._fine)
+        bands = Contrast(len(self._species))
+        return {t.name: chooser.equations([bands, t]).along(slice(BANDS * len(self._species), None)) for t in wanted}
+
+    def _signal(self, here: _Linearised) -> TiltSignal:
+        """Contrast of each band in each tilt: what the data hold of the model over what it holds itself."""
+        sums, a = here.sums, here.contrasts[here.sums.particle]
+        tilts = len(here.state.series.tilts)
+        shown, norm = np.zeros((tilts, BANDS)), np.zeros((tilts, BANDS))
+        np.add.at(shown, sums.tilt, a[:, None] * sums.overlap[:, :BANDS])
+        np.add.at(norm, sums.tilt, a[:, None] ** 2 * sums.norm[:, :BANDS, :BANDS].sum(2))
+        norm = np.maximum(norm, 1e-12)
+        return TiltSignal(frequency=np.sqrt(self._band_squares()), contrast=shown / norm, sigma=1.0 / np.sqrt(norm))
 
     def _refuse(self, families: Sequence[Sequence[Unknowns]]) -> None:
         best = min(s.resolution_angstrom for s in self._species)
@@ -294,7 +359,8 @@ class SeriesRefiner:
         return out
 
     def _weights(self, state: SeriesState) -> Unknowns:
-        pixel = max(s.source.pixel_size_angstrom for s in self._species)
-        highest = min(max(1.0 / s.finest_angstrom for s in self._species), 0.5 / pixel)
-        squares = (np.arange(BANDS) / (BANDS - 1) * highest) ** 2
-        return TiltContrast(tilts=len(state.series.tilts), band_squares=squares)
+        return TiltContrast(tilts=len(state.series.tilts), band_squares=self._band_squares())
+
+    def _band_squares(self) -> FloatArray:
+        """(band,) 1/A^2."""
+        return np.asarray((np.arange(BANDS) / (BANDS - 1) / self._finest) ** 2)

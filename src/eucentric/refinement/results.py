@@ -70,6 +70,18 @@ class KeptChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TiltSignal:
+    """How much of the particles each image shows."""
+
+    frequency: FloatArray
+    """(band,), 1/A, summit of each."""
+    contrast: FloatArray
+    """(tilt, band), over what the maps, the contrast transfer and the damage expected make of it; 1 where all is as expected."""
+    sigma: FloatArray
+    """(tilt, band), one deviation of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeriesMemory:
     """What rounds tell the next of a series."""
 

@@ -19,6 +19,7 @@ from eucentric.geometry.volume_warp import combined
 from eucentric.models.tilt_series import CtfFit, Tilt, TiltPose, TiltSeries
 from eucentric.refinement.image_sums import BANDS, RefinedParticles
 from eucentric.refinement.image_views import ImageViews
+from eucentric.refinement.params import GroupName
 from eucentric.typing import FloatArray
 
 Columns = dict[str, csr_array]
@@ -152,7 +153,7 @@ class TiltShifts:
     name: str = "shifts"
     family: str = "shifts"
     unit: str = "A"
-    sizes: tuple[float, ...] = (0.5, 1.0, 2.0, 5.0, 10.0)
+    sizes: tuple[float, ...] = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
     def columns(self, views: ImageViews) -> Columns:
         one, zero = np.ones(len(views)), np.zeros(len(views))
@@ -179,7 +180,7 @@ class StageAngles:
     name: str = "angles"
     family: str = "angles"
     unit: str = "degrees"
-    sizes: tuple[float, ...] = (0.03, 0.1, 0.2, 0.5, 1.0)
+    sizes: tuple[float, ...] = (0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 
     def columns(self, views: ImageViews) -> Columns:
         return _at_tilts(views, _turned(views))
@@ -443,6 +444,7 @@ class OpticsTerm:
     """An aberration of the optics of all series: spherical aberration, beam tilt or trefoil."""
 
     name: str
+    option: GroupName
     changed: tuple[str, ...]
     """Names of local changes, one an unknown."""
     unit: str
@@ -463,24 +465,28 @@ class OpticsTerm:
         return np.eye(len(self.changed)) / size**2
 
     def applied(self, state: SeriesState, theta: FloatArray) -> SeriesState:
-        optics = state.series.optics
+        return replace(state, series=self.changed_series(state.series, theta))
+
+    def changed_series(self, series: TiltSeries, theta: FloatArray) -> TiltSeries:
+        """A series seen through the changed lens."""
+        optics = series.optics
         if optics is None:
-            return state
-        if self.name == "spherical aberration":
+            return series
+        if self.option == "spherical-aberration":
             new = replace(optics, spherical_aberration_mm=optics.spherical_aberration_mm + float(theta[0]))
-        elif self.name == "beam tilt":
+        elif self.option == "beam-tilt":
             x, y = optics.beam_tilt_mrad
             new = replace(optics, beam_tilt_mrad=(x + float(theta[0]), y + float(theta[1])))
         else:
             x, y = optics.trefoil_rad_angstrom3
             new = replace(optics, trefoil_rad_angstrom3=(x + float(theta[0]), y + float(theta[1])))
-        return replace(state, series=state.series.replace(optics=new))
+        return series.replace(optics=new)
 
 
 OPTICS_TERMS = (
-    OpticsTerm("spherical aberration", ("spherical",), "mm", (0.05, 0.3)),
-    OpticsTerm("beam tilt", ("coma_x", "coma_y"), "mrad", (0.1, 0.5, 2.0)),
-    OpticsTerm("trefoil", ("trefoil_x", "trefoil_y"), "rad A^3", (3.0, 30.0)),
+    OpticsTerm("spherical aberration", "spherical-aberration", ("spherical",), "mm", (0.05, 0.3)),
+    OpticsTerm("beam tilt", "beam-tilt", ("coma_x", "coma_y"), "mrad", (0.1, 0.5, 2.0)),
+    OpticsTerm("trefoil", "trefoil", ("trefoil_x", "trefoil_y"), "rad A^3", (3.0, 30.0)),
 )
 
 
