@@ -25,8 +25,11 @@ from eucentric.projection.slices import extract_slices, volume_to_grid
 from eucentric.typing import FloatArray
 
 _TOGETHER = 8  # particles whose slices are read together
-BANDS = 6
+BANDS = 10
 """Of frequency, whose contrast is free: a reference is filtered, and a wrong contrast must not pass for defocus."""
+COARSE = 20.0
+"""A; coarser detail is not asked about the transfer: up to its first zeros a change of defocus is hardly more than one of contrast, and
+whatever else lies there passes for it. As M does (Tegunov et al. 2021)."""
 LOCAL = (
     *(f"band{j}" for j in range(BANDS)),
     "x", "y", "turn_x", "turn_y", "turn_z", "magnification",
@@ -255,7 +258,7 @@ class ImageModel:
         optics = source.series.optics
         wavelength = 0.0 if optics is None else optics.wavelength_angstrom
         cs = 0.0 if optics is None else 1e7 * optics.spherical_aberration_mm
-        quarter = later * m * (math.pi * wavelength) if source.phase is not None else 0.0 * m
+        quarter = later * m * (squared > COARSE**-2) * (math.pi * wavelength) if source.phase is not None else 0.0 * m
         odd = 1j * model
         tilted = -2.0 * math.pi * cs * wavelength**2 * 1e-3 * squared
         columns = [

@@ -59,10 +59,10 @@ class RefineParams(Frozen):
         default=True, description="take the predicted images of all other particles off before one is compared"
     )
     transfer_angstrom: float = Field(
-        default=20.0,
+        default=15.0,
         gt=0,
-        description="A; species that resolve less say nothing of defocus and the lens: 500 A of defocus turn the phase at 20 A by four "
-        "degrees",
+        lt=20,
+        description="A; species that resolve less say nothing of defocus and the lens, for which only detail finer than 20 A is asked",
     )
     finest_angstrom: float = Field(
         default=0.0, ge=0, description="A; finer detail is not compared; 0: as far as halves agree"
