@@ -20,6 +20,8 @@ from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.average_files import write_fsc
 from eucentric.typing import FloatArray
 
+UNFINISHED = ""
+"""Fingerprint of a folder that is not yet to be gone on from."""
 _STATE, _PARTICLES = "state.json", "particles.star"
 
 
@@ -95,12 +97,12 @@ def last_iteration(folder: Path, fingerprint: str) -> tuple[int, bool]:
         if not state.is_file():
             continue
         try:
-            same = json.loads(state.read_text(encoding="utf-8")).get("fingerprint") == fingerprint
+            mark = json.loads(state.read_text(encoding="utf-8")).get("fingerprint")
         except ValueError:
             continue
-        if same and int(place.name) == last + 1:
+        if mark == fingerprint and int(place.name) == last + 1:
             last += 1
-        others = others or not same
+        others = others or mark not in (fingerprint, UNFINISHED)
     return last, others
 
 

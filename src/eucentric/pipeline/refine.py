@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,11 +22,12 @@ from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.executors import Executor
 from eucentric.pipeline.extract_series import ParticleJob
 from eucentric.pipeline.images import read_deformation
+from eucentric.pipeline.iteration_files import UNFINISHED, last_iteration, remove_iterations
 from eucentric.pipeline.refine_files import write_refined, write_round_curves, write_signals
 from eucentric.pipeline.refine_hand import check_given_maps
 from eucentric.pipeline.refine_maps import SummedSpecies, sum_species
 from eucentric.pipeline.refine_species import Species, open_species
-from eucentric.pipeline.refine_state import ALL_SERIES, TABLE, RoundState, last_round
+from eucentric.pipeline.refine_state import ALL_SERIES, TABLE, RoundState
 from eucentric.pipeline.refine_work import SeriesDone, SeriesTask, SpeciesMaps, refine_task
 from eucentric.pipeline.reprojecting import project_of
 from eucentric.pipeline.store import ItemStore
@@ -153,14 +153,14 @@ def refine(
         fingerprint=mark,
         on_step=on_step,
     )
-    last, others = last_round(job.rounds, mark)
+    last, others = last_iteration(job.rounds, mark)
     if others and not overwrite:
         raise InputError(
             f"`{output}` holds results made with other settings or particles. Give another --output, or replace them with "
             "--overwrite."
         )
     if overwrite and others:
-        shutil.rmtree(job.rounds)
+        remove_iterations(job.rounds)
         last = -1
     if last < 0:
         _start(job).write(job.rounds / "000", project, mark)
@@ -212,7 +212,7 @@ def _judged(
     """The state and the maps after a round, or those before it where the halves then agree less."""
     number = int(state.history[-1]["number"]) + 1
     after = _with_optics(_merged(state, done, number), done, job.params)
-    after.write(place, job.project, "")  # not yet judged
+    after.write(place, job.project, UNFINISHED)
     after = RoundState.read(place, job.project)  # as it will be gone on with, paths and rounding too
     made = job.maps(after, place, f"maps of round {number}")
     areas = _areas(maps, made)

@@ -19,7 +19,7 @@ from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.refinement.results import SeriesMemory
 
-_STATE, TABLE = "state.json", "tilt_series.star"
+STATE, TABLE = "state.json", "tilt_series.star"
 ALL_SERIES = "all series"
 """Among what is remembered of series, by their names, which hold no spaces: what they share."""
 
@@ -46,7 +46,7 @@ class RoundState:
             write_particles(folder / f"particles_{name}.star", particles, "relion5")
         memory = {name: one.as_json() for name, one in self.memory.items()}
         values = {"fingerprint": fingerprint, "number": self.number, "history": list(self.history), "memory": memory}
-        write_text_atomic(folder / _STATE, json.dumps(values, indent=1) + "\n")
+        write_text_atomic(folder / STATE, json.dumps(values, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path, project: Path) -> Self:
@@ -57,7 +57,7 @@ class RoundState:
         FormatError : a damaged folder
         """
         try:
-            values = json.loads((folder / _STATE).read_text(encoding="utf-8"))
+            values = json.loads((folder / STATE).read_text(encoding="utf-8"))
             series = tuple(read_tilt_series_set(folder / TABLE, project))
             return cls(
                 number=int(values["number"]),
@@ -92,20 +92,3 @@ def write_refined_series(
             path = relative_path(file, project)
         placed.append(one.replace(warp=path))
     write_tilt_series_set(folder / TABLE, placed, project)
-
-
-def last_round(folder: Path, fingerprint: str) -> tuple[int, bool]:
-    """Number of the last whole round of the same settings, -1 where none; and whether there are others'."""
-    last, others = -1, False
-    for place in sorted(folder.glob("[0-9][0-9][0-9]")):
-        state = place / _STATE
-        if not state.is_file():
-            continue
-        try:
-            same = json.loads(state.read_text(encoding="utf-8")).get("fingerprint") == fingerprint
-        except ValueError:
-            continue
-        if same and int(place.name) == last + 1:
-            last += 1
-        others = others or not same
-    return last, others

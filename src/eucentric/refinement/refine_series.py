@@ -122,12 +122,13 @@ class SeriesRefiner:
                 break
         here = self._rechecked(here, self._geometry(here.state), self._everyone)
         transfer = self._transfer(here.state)
-        if transfer and self._fine:
+        unknown = self._no_transfer(here.state)
+        if unknown:
+            self._refuse(transfer, unknown)
+        elif transfer:
             here, _ = self._step(here, transfer, self._fine)
             here = self._rechecked(here, transfer, self._fine)
             history.append(here.log_likelihood)
-        elif transfer:
-            self._refuse(transfer)
         if "weights" in self._params.groups:
             here, _ = self._step(here, [[self._weights(here.state)]], self._everyone)
             history.append(here.log_likelihood)
@@ -279,7 +280,7 @@ class SeriesRefiner:
 
     def _optics(self, here: _Linearised) -> dict[str, FoldedEquations]:
         wanted = [t for t in OPTICS_TERMS if t.option in self._params.groups]
-        if not (wanted and self._fine and here.state.series.has_ctf):
+        if not wanted or self._no_transfer(here.state):
             return {}
         chooser = self._chooser(here, self._fine)
         bands = Contrast(len(self._species))
@@ -295,8 +296,18 @@ class SeriesRefiner:
         norm = np.maximum(norm, 1e-12)
         return TiltSignal(frequency=np.sqrt(self._band_squares()), contrast=shown / norm, sigma=1.0 / np.sqrt(norm))
 
-    def _refuse(self, families: Sequence[Sequence[Unknowns]]) -> None:
+    def _no_transfer(self, state: SeriesState) -> str:
+        """Why nothing can be said of the contrast transfer; empty where something can."""
+        if not state.series.has_ctf:
+            return "the contrast transfer of the series is not known"
+        if any(s.source.phase is None for s in self._species):
+            return "the averages were made without contrast transfer"
+        if self._fine:
+            return ""
         best = min(s.resolution_angstrom for s in self._species)
+        return f"no species resolves {self._params.transfer_angstrom:g} A; the best has {best:.1f} A"
+
+    def _refuse(self, families: Sequence[Sequence[Unknowns]], reason: str) -> None:
         for family in families:
             first = family[0]
             self._trials[first.family] = GroupTrial(
@@ -307,7 +318,7 @@ class SeriesRefiner:
                 gain=math.nan,
                 sigma=math.nan,
                 accepted=False,
-                reason=f"no species resolves {self._params.transfer_angstrom:g} A; the best has {best:.1f} A",
+                reason=reason,
             )
 
     def _geometry(self, state: SeriesState) -> list[list[Unknowns]]:
@@ -345,11 +356,9 @@ class SeriesRefiner:
         return out
 
     def _transfer(self, state: SeriesState) -> list[list[Unknowns]]:
-        """Families of groups of the contrast transfer, in their order; none where it is not known."""
+        """Families of groups of the contrast transfer, in their order."""
         groups = self._params.groups
         out: list[list[Unknowns]] = []
-        if not state.series.has_ctf:
-            return out
         if "defocus" in groups:
             out += [[SeriesDefocus()], [TiltDefocus(len(state.series.tilts))]]
         if "astigmatism" in groups:
