@@ -196,7 +196,7 @@ def _rounds(job: RefineJob, last: int, only: Sequence[str]) -> Refined:
         caveats.append(
             f"Round {state.history[-1]['number']} was taken back: the halves of a map agreed less than before it."
         )
-    jobs = {s.name: job.particle_job(s, state, job.rounds / f"{state.number:03d}") for s in job.species}
+    jobs = {s.name: job.particle_job(s, state, job.output) for s in job.species}
     told = write_refined(job.output, job.project, state, jobs, job.species, maps, job.params, job.table, caveats)
     results = {name: m.result for name, m in maps.items()}
     return Refined(folder=job.output, state=state, results=results, caveats=told, failed=failed)

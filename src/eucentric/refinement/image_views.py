@@ -62,7 +62,7 @@ class ImageViews:
         """
         geometry = TiltGeometry.from_poses(series.poses)
         tilt = sums.tilt
-        doses = (series.pre_exposures + 0.5 * series.doses)[tilt]
+        doses = series.middle_doses[tilt]
         points = positions_angstrom[sums.particle]
         if deformation.volume is not None:
             points = points.copy()

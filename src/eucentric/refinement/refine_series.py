@@ -325,7 +325,8 @@ class SeriesRefiner:
         """Families of groups that change where images show particles, in their order."""
         series, params = state.series, self._params
         tilts = len(series.tilts)
-        doses = series.pre_exposures + 0.5 * series.doses
+        doses = series.middle_doses
+        through_dose = np.isfinite(doses).all() and len(np.unique(doses)) >= params.dose_knots
         knots = np.linspace(0.0, 1.0, params.dose_knots) ** 1.5 * (doses.max() - doses.min()) + doses.min()
         edges = [n * series.pixel_size_angstrom for n in series.image_shape]
         z = np.concatenate([p.positions_angstrom[:, 2] for p in state.particles])
@@ -335,7 +336,7 @@ class SeriesRefiner:
             "volume-warp": [
                 VolumeWarpGrid(grid=(1, g, g), doses=knots, extent_angstrom=(depth, edges[0], edges[1]))
                 for g in params.volume_grids
-                if len(np.unique(doses)) >= params.dose_knots
+                if through_dose
             ],
             "image-warp": [
                 ImageWarpGrid(
