@@ -120,6 +120,13 @@ def still(points: np.ndarray, dose: float) -> np.ndarray:
     return np.zeros_like(points)
 
 
+def bending(points: np.ndarray, dose: float) -> np.ndarray:
+    """A film that domes and drifts with the dose, in A."""
+    x, y = points[:, 0] / 900.0, points[:, 1] / 900.0
+    part = 1.0 - math.exp(-dose / 15.0)
+    return part * np.stack([6.0 * x * y + 5.0 * x, -5.0 * y + 4.0 * x, 25.0 * (x**2 + y**2)], axis=1)
+
+
 def seen(series: TiltSeries, points: np.ndarray, moved: Moved = still) -> tuple[np.ndarray, np.ndarray]:
     """(tilt, point, 2) where points are seen in A from the image centre, and (tilt, point) their heights."""
     places, heights = [], []
