@@ -41,13 +41,13 @@ def average_mark(folder: Path) -> tuple[str, int, int]:
 def averaging_settings(root: Path) -> dict[str, list[Mapping[str, Any]]]:
     """What was set for first maps, averages and classes of a project, for the methods text; nothing of what was not done."""
     averages: list[Mapping[str, Any]] = [
-        read_about(folder) | {"iterated": len(known_rounds(_json(folder / _ITERATIONS))) > 1}
+        read_about(folder) | {"iterated": len(known_rounds(read_object(folder / _ITERATIONS))) > 1}
         for folder in average_folders(root)
     ]
     ran: dict[str, list[Mapping[str, Any]]] = {
-        "initial model": [_json(path) for path in sorted(root.glob(f"*/*/{_FIRST}"))],
+        "initial model": [read_object(path) for path in sorted(root.glob(f"*/*/{_FIRST}"))],
         "average": averages,
-        "classify": [_json(path) for path in sorted(root.glob(f"*/*/{_CLASSES}"))],
+        "classify": [read_object(path) for path in sorted(root.glob(f"*/*/{_CLASSES}"))],
     }
     return {name: found for name, found in ran.items() if found}
 
@@ -60,14 +60,14 @@ def read_average(folder: Path) -> AverageFiles:
     local, _ = _volume(folder / LOCAL, notes) if (folder / LOCAL).is_file() else (None, 0.0)
     same = [v if v is None or volume is None or v.shape == volume.shape else None for v in (mask, local)]
     series, scores, halves, tilts = _particles(folder / "particles.star", notes)
-    iterated = _json(folder / _ITERATIONS)
+    iterated = read_object(folder / _ITERATIONS)
     caveats = [str(c) for c in iterated.get("caveats", ()) if isinstance(c, str)]
     about = read_about(folder)
     told = set(caveats_of(about))
     return AverageFiles(
         name=folder.name,
         about=about,
-        fsc=_fsc(folder / "fsc.star", notes),
+        fsc=read_fsc(folder / "fsc.star", notes),
         curves=_curves(folder / CURVES, notes),
         volume=volume,
         mask=same[0],
@@ -104,7 +104,8 @@ def _particles(path: Path, notes: list[str]) -> tuple[list[str], FloatArray, Flo
     return [str(n) for n in found.tomograms], found.scores, halves, tilts
 
 
-def _fsc(path: Path, notes: list[str]) -> Mapping[str, FloatArray]:
+def read_fsc(path: Path, notes: list[str]) -> Mapping[str, FloatArray]:
+    """Columns of a table of correlations; nothing, and a note, where they cannot be read."""
     try:
         table = read_star(path)["fsc"]
         return {str(name): np.asarray(table[name], dtype=np.float64) for name in table.columns}
@@ -121,7 +122,8 @@ def _curves(path: Path, notes: list[str]) -> Mapping[str, NDArray[Any]]:
         return {}
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def read_object(path: Path) -> Mapping[str, Any]:
+    """What a file of JSON holds; nothing where it is not there, damaged, or something else."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

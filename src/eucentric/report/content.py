@@ -126,14 +126,14 @@ class MetricTable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AverageRow:
-    """One average in the table of the project."""
+class ResultRow:
+    """One average or refinement in its table of the project."""
 
     name: str
     page: str
     """File name of its page."""
     facts: tuple[tuple[str, str], ...]
-    """The same names for all averages."""
+    """The same names for all rows of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,8 @@ class ProjectPage:
     pictures: tuple[Picture, ...] = ()
     """Distributions over the series."""
     tables: tuple[MetricTable, ...] = ()
-    averages: tuple[AverageRow, ...] = ()
+    averages: tuple[ResultRow, ...] = ()
+    refinements: tuple[ResultRow, ...] = ()
     files: tuple[tuple[str, str], ...] = ()
     """Paths of files beside the page, and words for them."""
     methods: tuple[str, ...] = ()

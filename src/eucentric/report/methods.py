@@ -139,6 +139,10 @@ _SENTENCES: Mapping[str, str] = {
         "Particles were sorted into classes by maximum likelihood {scheres_averaging}, each compared with classes that it took no "
         "part in."
     ),
+    "refine": (
+        "Tilt series and particles were then refined together against the images, by maps of half sets of the particles in them "
+        "{tegunov_m} {zivanov_tomography} {himes}{kept}."
+    ),
 }
 
 
@@ -161,6 +165,8 @@ def methods(stages: Mapping[str, Sequence[Mapping[str, Any]]], version: str) -> 
         {str((one.get("average") or {}).get("symmetry", "C1")) for one in stages.get("average", ())} - {"C1"}
     ):
         said["average"]["symmetry"] = f", some with symmetry imposed ({', '.join(groups)})"
+    if borne_out := list(dict.fromkeys(group for one in stages.get("refine", ()) for group in one.get("kept", ()))):
+        said["refine"]["kept"] = f"; of what was changed, particles held out of the fit bore out {_listed(borne_out)}"
     several = sum(key.split(" ")[0] == "reconstruct" for key in said) > 1
     for key, sentence in _SENTENCES.items():
         if key in said:
@@ -172,6 +178,11 @@ def methods(stages: Mapping[str, Sequence[Mapping[str, Any]]], version: str) -> 
                 numbers.setdefault(source, len(numbers) + 1)
             paragraphs.append(sentence.format(**{source: f"[{numbers[source]}]" for source in cited}))
     return tuple(paragraphs), tuple(REFERENCES[key].text for key in numbers)
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
@@ -189,6 +200,8 @@ def _said(stage: str, settings: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         return _said_of_picks(settings)
     if stage == "average":
         return _said_of_average(settings)
+    if stage == "refine":
+        return {"refine": {"kept": ""}}
     if stage in ("denoise", "fill-wedge"):
         return _said_of_restoration(stage, settings)
     if stage == "segment":

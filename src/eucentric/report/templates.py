@@ -39,6 +39,20 @@ _MACROS = """
 {% for name, value in rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
 {% endfor %}</table></div>
 {% endmacro %}
+{% macro results(rows, title, kind) %}
+{% if rows %}
+<h2>{{ title }}</h2>
+<div class="wide" role="region" aria-label="{{ title }}" tabindex="0"><table class="sortable">
+<thead><tr><th scope="col">{{ kind }}</th>
+{% for name, value in rows[0].facts %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<tbody>
+{% for row in rows %}
+<tr><th scope="row"><a href="{{ row.page | urlencode }}">{{ row.name }}</a></th>
+{% for name, value in row.facts %}<td>{{ value }}</td>{% endfor %}</tr>
+{% endfor %}
+</tbody></table></div>
+{% endif %}
+{% endmacro %}
 {% macro downloads(files) %}
 {% if files %}
 <p class="files">{% for href, words in files %}<a href="{{ href | urlencode }}">{{ words }}</a>{{ "" if loop.last else " · " }}
@@ -90,18 +104,8 @@ _PROJECT = """{% extends "base" %}
 <h2>Distributions</h2>
 {% for picture in page.pictures %}{{ part.plot(picture) }}{% endfor %}
 {% endif %}
-{% if page.averages %}
-<h2>Averages</h2>
-<div class="wide" role="region" aria-label="Averages" tabindex="0"><table class="sortable">
-<thead><tr><th scope="col">average</th>
-{% for name, value in page.averages[0].facts %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>
-{% for row in page.averages %}
-<tr><th scope="row"><a href="{{ row.page | urlencode }}">{{ row.name }}</a></th>
-{% for name, value in row.facts %}<td>{{ value }}</td>{% endfor %}</tr>
-{% endfor %}
-</tbody></table></div>
-{% endif %}
+{{ part.results(page.averages, "Averages", "average") }}
+{{ part.results(page.refinements, "Refinements", "refinement") }}
 {% if page.tables %}
 <h2>Metrics</h2>
 {% for table in page.tables %}

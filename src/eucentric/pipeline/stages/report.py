@@ -22,6 +22,13 @@ from eucentric.pipeline.average_report import average_folders, average_mark, ave
 from eucentric.pipeline.kept_picks import kept_folders, kept_mark
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import Record, excluded_series, row_path, variant_folders
+from eucentric.pipeline.refine_report import (
+    read_refinement,
+    refine_folders,
+    refine_mark,
+    refined_averages,
+    refinement_settings,
+)
 from eucentric.pipeline.report_project import outliers_in_words, project_metrics, project_page
 from eucentric.pipeline.restore_stage import TRUST
 from eucentric.pipeline.segment_outputs import read_segmentation
@@ -43,12 +50,14 @@ from eucentric.pipeline.stages import STAGES as EVERY_STAGE
 from eucentric.pipeline.stages import load_settings
 from eucentric.report.alignment_sections import alignment_section, excluded_section
 from eucentric.report.averaging_sections import average_page
-from eucentric.report.content import AverageRow, Picture, ProjectPage, Section, SeriesPage, format_number, metric_label
+from eucentric.report.content import Picture, ProjectPage, ResultRow, Section, SeriesPage, format_number, metric_label
 from eucentric.report.ctf_sections import ctf_section
 from eucentric.report.exports import Figures, figures_of, figures_zip, metrics_csv, metrics_json
 from eucentric.report.pages import render_project, render_series
 from eucentric.report.params import ReportParams
 from eucentric.report.picking_sections import picking_section
+from eucentric.report.refined_series_sections import refined_series_page
+from eucentric.report.refinement_sections import refinement_page
 from eucentric.report.restoration_sections import RestoredVolumes, restoration_section
 from eucentric.report.sections import SliceImages, motion_section, thumbnail, tomogram_section, with_record
 from eucentric.report.segmentation_sections import segmentation_section
@@ -76,11 +85,12 @@ class WriteReport(CollectiveStage):
 
     @classmethod
     def also_reads(cls, root: Path) -> tuple[tuple[str, int, int], ...]:
-        """Marks of the averages, of what was made of tomograms, of picks that no template found, and of series that are left out."""
+        """Marks of averages, of refinements, of what was made of tomograms, of picks without a template, and of series left out."""
         averages = (average_mark(folder) for folder in average_folders(root))
+        refined = (refine_mark(folder) for folder in refine_folders(root))
         left_out = ((f"{name}: {why}", 0, 0) for name, why in excluded_series(read_exclusions(root)).items())
         kept = (kept_mark(folder) for folder in kept_folders(root))
-        return (*averages, *made_mark(root), *kept, *left_out)
+        return (*averages, *refined, *made_mark(root), *kept, *left_out)
 
     def run(
         self, items: list[TiltSeries], params: ReportParams, store: StageStore, executor: Executor, device: torch.device
@@ -102,23 +112,28 @@ class WriteReport(CollectiveStage):
             problems.extend(f"{history.name}: {note}" for note in notes)
             if small is not None:
                 thumbnails[history.name] = small
-        averages = _average_pages(store, params, files)
+        averages, names = _average_pages(store, params, files)
+        refinements = _refinement_pages(store, params, names)
+        settings = averaging_settings(store.root) | refinement_settings(store.root)
         page_of_all = replace(
-            project_page(histories, files, thumbnails, outliers, params, averaging_settings(store.root)),
+            project_page(histories, files, thumbnails, outliers, params, settings),
             averages=averages,
+            refinements=refinements,
         )
         _write_project(store, page_of_all, histories)
         failed = sum(h.failure is not None for h in histories)
         metrics = {"series": float(len(histories)), "failed": float(failed)}
         if averages:
             metrics["averages"] = float(len(averages))
+        if refinements:
+            metrics["refinements"] = float(len(refinements))
         return CollectiveOutcome(metrics=metrics, caveats=tuple(problems))
 
 
 def _write_page(store: StageStore, file: str, page: SeriesPage) -> None:
     """The page, and the numbers of its figures beside it."""
     data = _write_figures(store, file.removesuffix(".html"), page.name, figures_of(page))
-    write_text_atomic(store.output(file), render_series(replace(page, files=data)))
+    write_text_atomic(store.output(file), render_series(replace(page, files=(*page.files, *data))))
 
 
 def _write_figures(store: StageStore, stem: str, name: str, figures: Figures) -> tuple[tuple[str, str], ...]:
@@ -141,16 +156,45 @@ def _write_project(store: StageStore, page: ProjectPage, histories: Sequence[Ser
     write_text_atomic(store.output("index.html"), render_project(replace(page, files=files)))
 
 
-def _average_pages(store: StageStore, params: ReportParams, taken: Mapping[str, str]) -> tuple[AverageRow, ...]:
-    """Write a page for each average of the project."""
-    folders = average_folders(store.root)
-    names = page_names([*taken, *(f"average-{folder.name}" for folder in folders)])
+def _average_pages(
+    store: StageStore, params: ReportParams, taken: Mapping[str, str]
+) -> tuple[tuple[ResultRow, ...], Mapping[str, str]]:
+    """Write a page for each average of the project, and for each that a refinement made; with names of pages so far.
+
+    Parameters
+    ----------
+    taken : names of pages by what they show
+    """
+    folders = {f"average-{folder.name}": (folder.name, folder) for folder in average_folders(store.root)}
+    for refinement in refine_folders(store.root):
+        for folder in refined_averages(refinement):
+            label = f"{folder.name}, refined in {refinement.name}"
+            folders[f"average-{refinement.name}-refined-{folder.name}"] = (label, folder)
+    names = page_names([*taken, *folders])
     rows = []
-    for folder in folders:
-        page = average_page(read_average(folder), params)
-        file = names[f"average-{folder.name}"]
-        _write_page(store, file, page)
-        rows.append(AverageRow(name=folder.name, page=file, facts=page.facts))
+    for key, (label, folder) in folders.items():
+        page = replace(average_page(read_average(folder), params), name=f"Average {label}")
+        _write_page(store, names[key], page)
+        rows.append(ResultRow(name=label, page=names[key], facts=page.facts))
+    return tuple(rows), names
+
+
+def _refinement_pages(store: StageStore, params: ReportParams, taken: Mapping[str, str]) -> tuple[ResultRow, ...]:
+    """Write a page for each refinement of the project, and one for each tilt series in it."""
+    rows = []
+    for folder in refine_folders(store.root):
+        found = read_refinement(folder, store.root)
+        whole = f"refine-{folder.name}"
+        keys = {series.name: f"{whole}-series-{series.name}" for series in found.series}
+        taken = page_names([*taken, whole, *keys.values()])
+        page = refinement_page(found, params)
+        for series in found.series:
+            back = ((taken[whole], page.name),)
+            one = refined_series_page(folder.name, series, params)
+            _write_page(store, taken[keys[series.name]], replace(one, files=back))
+        links = tuple((taken[key], name) for name, key in keys.items())
+        _write_page(store, taken[whole], replace(page, files=links))
+        rows.append(ResultRow(name=folder.name, page=taken[whole], facts=page.facts))
     return tuple(rows)
 
 
