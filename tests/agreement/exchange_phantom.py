@@ -2,8 +2,10 @@
 
 import numpy as np
 import torch
+from scipy.interpolate import CubicSpline
 
 from eucentric.geometry import TiltGeometry
+from eucentric.geometry.volume_warp import VolumeWarp
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.models import CtfFit, ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
@@ -92,6 +94,44 @@ def phantom_series(
     if warp:
         field = ImageWarp.build(rng.normal(0, 3, (len(tilts), 4, 5, 2)), series.image_shape, pixel_size)
     return SeriesGeometry(series=series, warp=field)
+
+
+def phantom_volume(grid: tuple[int, int, int] = (2, 3, 2), seed: int = 5) -> VolumeWarp:
+    """A specimen that moves by some 3 A while it receives 31.5 e/A^2."""
+    fields = np.random.default_rng(seed).normal(0, 3, (4, *grid, 3))
+    return VolumeWarp.build(fields, [1.5, 9.0, 18.0, 31.5], (180.0, 210.0, 250.0))
+
+
+def displaced(volume: VolumeWarp, doses: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(tilt, point, 3): places (point, 3) where a specimen has moved them, by scipy's natural splines."""
+
+    def spline(nodes: np.ndarray, values: np.ndarray, at: np.ndarray) -> np.ndarray:
+        return values[:1] if len(nodes) == 1 else CubicSpline(nodes, values, bc_type="natural")(at)
+
+    def straight_beyond(nodes: np.ndarray, values: np.ndarray, at: float) -> np.ndarray:
+        if len(nodes) == 1:
+            return values[0]
+        curve, edge = CubicSpline(nodes, values, bc_type="natural"), float(np.clip(at, nodes[0], nodes[-1]))
+        return curve(edge) + (at - edge) * curve(edge, 1)
+
+    out = []
+    for dose in doses:
+        field = spline(volume.doses, volume.displacement_angstrom, np.clip([dose], *volume.doses[[0, -1]]))[0]
+        moved = []
+        for point in places:
+            value = field
+            for size, at in zip(volume.extent_angstrom, point[::-1], strict=True):
+                nodes = np.linspace(-0.5, 0.5, len(value)) * size if len(value) > 1 else np.zeros(1)
+                value = straight_beyond(nodes, value, at)
+            moved.append(point + value)
+        out.append(moved)
+    return np.array(out)
+
+
+def seen_moving(geometry: SeriesGeometry, places: np.ndarray | None = None) -> np.ndarray:
+    """As :func:`seen`, of a specimen that deforms."""
+    moved = displaced(geometry.volume, geometry.series.middle_doses, points() if places is None else places)
+    return np.array([seen(geometry, here)[t] for t, here in enumerate(moved)])
 
 
 def seen(geometry: SeriesGeometry, places: np.ndarray | None = None) -> np.ndarray:

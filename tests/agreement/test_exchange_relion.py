@@ -58,13 +58,18 @@ def hermite(coefficients: np.ndarray, grid: tuple[int, int], size: tuple[int, in
     return np.array(out)
 
 
-def by_relion(listing: dict, tilts: list[dict], size_xy: tuple[int, int]) -> np.ndarray:
-    """(tilt, point, 3): pixels and depth in A of our points by loadTomogram, projectPoint and getDepthOffset."""
+def by_relion(
+    listing: dict, tilts: list[dict], size_xy: tuple[int, int], places: np.ndarray | None = None
+) -> np.ndarray:
+    """(tilt, point, 3): pixels and depth in A of our points, or of places (tilt, point, 3).
+
+    By loadTomogram, projectPoint and getDepthOffset.
+    """
     px = listing["rlnTomoTiltSeriesPixelSize"]
     volume = np.array([listing[f"rlnTomoSize{a}"] for a in "XYZ"])
     centre = volume / 2.0
     out = []
-    for row in tilts:
+    for t, row in enumerate(tilts):
         if "rlnTomoProjX" in row:
             p = np.array([numbers(row[f"rlnTomoProj{a}"]) for a in "XYZW"])
         else:
@@ -74,7 +79,7 @@ def by_relion(listing: dict, tilts: list[dict], size_xy: tuple[int, int]) -> np.
             s2 = moved(int(size_xy[0] / 2), int(size_xy[1] / 2), 0)
             p = s2 @ s1 @ r @ s0
         seen_here = []
-        for point in points():
+        for point in points() if places is None else places[t]:
             q = p @ np.append(point / px + centre, 1.0)
             depth = q[2] - (p @ np.append(centre, 1.0))[2]
             xy = q[:2]
@@ -86,11 +91,16 @@ def by_relion(listing: dict, tilts: list[dict], size_xy: tuple[int, int]) -> np.
     return np.array(out)
 
 
+def by_angle(rows: list[dict]) -> list[dict]:
+    """RELION-5's rows are in the order of acquisition; ours ascend."""
+    return sorted(rows, key=lambda row: row["rlnTomoNominalStageTiltAngle"])
+
+
 def tables(form: str, folder: Path) -> tuple[dict, list[dict]]:
     if form == "relion5":
         listing = starfile.read(folder / "tilt_series.star", always_dict=True)["global"].iloc[0].to_dict()
         own = starfile.read(folder / listing["rlnTomoTiltSeriesStarFile"], always_dict=True)
-        return listing, next(iter(own.values())).to_dict("records")
+        return listing, by_angle(next(iter(own.values())).to_dict("records"))
     blocks = starfile.read(folder / "tomograms.star", always_dict=True)
     return blocks["global"].iloc[0].to_dict(), blocks["TS_1"].to_dict("records")
 

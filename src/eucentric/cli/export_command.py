@@ -15,6 +15,7 @@ def export(
     /,
     *,
     to: str,
+    series: Path | None = None,
     only: Annotated[list[str] | None, SEVERAL] = None,
     copy: Annotated[bool, Parameter(negative=())] = False,
     overwrite: Switch = False,
@@ -31,6 +32,9 @@ def export(
         to be made
     to
         relion5, relion4, warp, imod, aretomo, dynamo, stopgap, emclarity, eman2, copick, zarr or chimerax
+    series
+        table whose geometry is to be handed on, such as `refine/NAME/tilt_series.star`, with the particles in folders beside it;
+        that of the furthest stage where not given
     only
         names of tilt series; wildcards allowed
     copy
@@ -41,7 +45,9 @@ def export(
     del debug  # read by the program itself
     from eucentric.pipeline.export.project import PROGRAMS, export_project
 
-    made = export_project(project, to, folder, only=only, how="copy" if copy else "link", overwrite=overwrite)
+    made = export_project(
+        project, to, folder, only=only, table=series, how="copy" if copy else "link", overwrite=overwrite
+    )
     out = made.exported
     for name, why in made.failed:
         sys.stdout.write(f"error: {name} was left out: {why}\n")

@@ -66,6 +66,8 @@ _OF_GROUPS = (
     "rlnTomoImportFractionalDose",
 )
 """Labels of RELION's optics tables that particles carry as columns."""
+_TEXTS_OF_GROUPS = (_GROUP_NAME, "rlnOddZernike", "rlnEvenZernike")
+"""The same, of texts; aberrations are numbers in brackets."""
 _WHOLE = frozenset({"rlnCtfDataAreCtfPremultiplied", "rlnImageDimensionality", "rlnImageSize"})
 _WRITTEN_DECIMALS = 9
 
@@ -189,8 +191,10 @@ class _Groups:
         own = {PIXEL: table.numbers(PIXEL)} if PIXEL in table else {}
         here = [label for label in _OF_GROUPS if self._rows is not None and optics is not None and label in optics]
         self.columns = {label: self.column(label) for label in here} | own
-        name = self._rows is not None and optics is not None and _GROUP_NAME in optics
-        self.texts = {_GROUP_NAME: optics.texts(_GROUP_NAME)[self._rows]} if name and optics is not None else {}
+        written = [
+            label for label in _TEXTS_OF_GROUPS if self._rows is not None and optics is not None and label in optics
+        ]
+        self.texts = {label: optics.texts(label)[self._rows] for label in written} if optics is not None else {}
 
     @staticmethod
     def _of_particles(table: StarColumns, optics: StarColumns) -> NDArray[np.int64] | None:
@@ -275,7 +279,7 @@ def written_numbers(values: FloatArray) -> FloatArray:
 
 def shared_columns(particles: ParticleSet) -> dict[str, Column]:
     """Names, classes, scores and further columns of a table of RELION-4 or 5; without those of the optics table."""
-    table: dict[str, Column] = {"rlnTomoName": particles.tomograms, PARTICLE: _particle_names(particles)}
+    table: dict[str, Column] = {"rlnTomoName": particles.tomograms, PARTICLE: particle_names(particles)}
     kinds = grouped(particles.kinds)[0]
     if any(kinds):
         table[CLASS] = class_numbers(particles.kinds)
@@ -288,12 +292,12 @@ def shared_columns(particles: ParticleSet) -> dict[str, Column]:
             whole = bool(len(column)) and bool(np.isfinite(column).all() and (column == np.round(column)).all())
             table[label] = column.astype(np.int64) if whole else column
     for label, written in particles.texts.items():
-        if label not in table and label != _GROUP_NAME:
+        if label not in table and label not in _TEXTS_OF_GROUPS:
             table[label] = written
     return table
 
 
-def _particle_names(particles: ParticleSet) -> Column:
+def particle_names(particles: ParticleSet) -> Column:
     """Those they have, where each has its own, or else tomogram / number."""
     own = particles.texts.get(PARTICLE)
     if own is not None and len(particles):
@@ -320,8 +324,7 @@ def optics_groups(
         columns.pop(PIXEL, None)
     else:
         columns = {PIXEL: pixel} | columns | {PIXEL: pixel}
-    if _GROUP_NAME in particles.texts:
-        columns[_GROUP_NAME] = particles.texts[_GROUP_NAME]
+    columns |= {label: particles.texts[label] for label in _TEXTS_OF_GROUPS if label in particles.texts}
     codes = np.zeros(len(particles), dtype=np.int64)
     for column in columns.values():
         these = pd.factorize(np.asarray(column), use_na_sentinel=False)[0].astype(np.int64)

@@ -11,6 +11,7 @@ from eucentric.io.exchange.data_portal import FORMAT as DATA_PORTAL
 from eucentric.io.exchange.dynamo import FORMAT as DYNAMO
 from eucentric.io.exchange.eman2 import FORMAT as EMAN2
 from eucentric.io.exchange.emclarity import FORMAT as EMCLARITY
+from eucentric.io.exchange.folded_volume import folded
 from eucentric.io.exchange.imod import FORMAT as IMOD
 from eucentric.io.exchange.leginon import FORMAT as LEGINON
 from eucentric.io.exchange.nextpyp import FORMAT as NEXTPYP
@@ -142,5 +143,10 @@ def write_geometry(path: PathLike, geometries: Sequence[SeriesGeometry], format_
     """
     if not geometries:
         raise InputError(f"There is no tilt series to write to `{path}`.")
-    written = geometry_format(format_name).write(Path(path), list(geometries))
-    return replace(written, losses=tuple(dict.fromkeys(written.losses)))
+    form, losses = geometry_format(format_name), []
+    given = list(geometries)
+    if not form.holds_volume:
+        pairs = [folded(g) for g in given]
+        given, losses = [g for g, _ in pairs], [text for _, said in pairs for text in said]
+    written = form.write(Path(path), given)
+    return replace(written, losses=tuple(dict.fromkeys([*losses, *written.losses])))

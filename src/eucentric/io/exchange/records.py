@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eucentric.errors import InputError
+from eucentric.geometry.volume_warp import VolumeWarp
 from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import TiltSeries
@@ -20,6 +21,8 @@ class SeriesGeometry:
     """Tilts ascending; poses and CTFs where the files have them; movies and images by the paths that the files name."""
     warp: ImageWarp | None = None
     """Local deformation of `series.tilts`."""
+    volume: VolumeWarp | None = None
+    """Deformation of the specimen, beside `warp`; folded into it for formats that cannot hold it."""
     notes: tuple[str, ...] = ()
     """Sentences on what was assumed, or could not be taken over."""
 
@@ -110,6 +113,8 @@ class GeometryFormat:
     """Of a file, or of a folder with those of one or several series."""
     write: Writer
     """To a folder, `<name>.*` for each series; or to the format's main file, of one series."""
+    holds_volume: bool = False
+    """Whether it has a place for the deformation of a specimen; its writer then gets it as it is."""
 
     @property
     def program(self) -> str:

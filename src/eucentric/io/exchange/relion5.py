@@ -149,12 +149,23 @@ def write_relion5(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
     for i, (g, c) in enumerate(zip(geometries, coefficients, strict=True)):
         own = table.parent / "tilt_series" / f"{g.series.name}.star"
         of_row, of_tilts = deformation_columns(c)
-        write_star(own, {g.series.name: tilt_columns(g.series) | of_tilts})
+        write_star(own, {g.series.name: _by_dose(g.series, tilt_columns(g.series) | of_tilts)})
         files.append(own)
         rows.append(_global_row(g.series, f"tilt_series/{own.name}", i + 1) | of_row)
     labels = list(dict.fromkeys(label for row in rows for label in row))
     write_star(table, {"global": {label: [row.get(label) for row in rows] for label in labels}})
     return Written(files=(table, *files), losses=(*losses_of(geometries), *losses))
+
+
+def relion_order(series: TiltSeries) -> list[int]:
+    """Tilts as the rows of RELION's tables have them, by the dose before: its own programs sort them so, and trajectories follow."""
+    keys = [(t.pre_exposure, t.acquisition) for t in series.tilts]
+    return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def _by_dose(series: TiltSeries, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    order = relion_order(series)
+    return {label: [column[i] for i in order] for label, column in columns.items()}
 
 
 def _global_row(series: TiltSeries, file: str, group: int) -> dict[str, Any]:

@@ -492,4 +492,5 @@ FORMAT = GeometryFormat(
     recognises=_recognises,
     read=read_warp,
     write=write_warp,
+    holds_volume=True,
 )

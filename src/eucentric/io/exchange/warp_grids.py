@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.interpolate import CubicSpline
 
-from eucentric.geometry import ImageWarp, rotation_x, rotation_y, rotation_z
+from eucentric.geometry import ImageWarp, VolumeWarp, rotation_x, rotation_y, rotation_z
 from eucentric.models.tilt_series import TiltPose
 from eucentric.typing import FloatArray
 
@@ -22,6 +22,11 @@ _CLOSE_ANGSTROM = 0.02  # root mean square that is close enough
 _MOST_POINTS = 33
 _SAMPLES = 25
 _EVEN_DEG = 1e-4
+_FINER_VOLUME = (1, 2, 4, 8, 16)
+_CLOSE_VOLUME_ANGSTROM = 0.03
+_FINER_DOSE = (1, 2, 4)
+_MOST_NODES = 60_000  # of one axis of a displacement; Warp's file has a line for each
+_PROBES = (7, 13, 13)  # z, y, x, between the points of the grids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -149,17 +154,94 @@ def grid_lines(name: str, values: FloatArray) -> list[str]:
     return [*lines, f"\t</{name}>"]
 
 
-def still_volume_lines() -> list[str]:
-    """The `LinearGrid4D`s of a specimen that does not deform."""
-    return [
-        line
-        for axis in "XYZ"
-        for line in (
-            f'\t<GridVolumeWarp{axis} Width="1" Height="1" Depth="1" Duration="1">',
-            '\t\t<Node X="0" Y="0" Z="0" W="0" Value="0" />',
-            f"\t</GridVolumeWarp{axis}>",
-        )
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VolumeMovement:
+    """GridVolumeWarp of a series."""
+
+    values: FloatArray
+    """(dose, z, y, x, 3), A."""
+    rms_angstrom: float = 0.0
+    """Of the displacement, over the volume and the images."""
+    missed_rms_angstrom: float = 0.0
+    missed_most_angstrom: float = 0.0
+
+
+def volume_movement_of(
+    volume: VolumeWarp, size_angstrom: FloatArray, before: FloatArray, middle: FloatArray
+) -> VolumeMovement:
+    """A deformed specimen on Warp's grid: linear between points, from face to face of the volume and from the first dose to the last.
+
+    Parameters
+    ----------
+    size_angstrom : (3,), x, y and z of the volume
+    before : (image,), e/A^2 that Warp finds an image's place along the grid by
+    middle : (image,), e/A^2 that the deformation is that of
+    """
+    lines = [np.linspace(-0.5, 0.5, n) * edge for n, edge in zip(_PROBES, size_angstrom[::-1], strict=True)]
+    probes = np.stack(np.meshgrid(*lines, indexing="ij")[::-1], axis=-1).reshape(-1, 3)
+    order = np.argsort(before)
+    first, last = float(before.min()), float(before.max())
+    truth = volume.along(probes, middle)
+    best: VolumeMovement | None = None
+    for finer_space, finer_dose in [(s, d) for d in _FINER_DOSE for s in _FINER_VOLUME]:
+        counts = [
+            n
+            if n <= 2
+            else finer_space * math.ceil((n - 1) * edge / whole) + 1  # two points are a straight line already
+            for n, edge, whole in zip(volume.grid, size_angstrom[::-1], volume.extent_angstrom, strict=True)
+        ]
+        steps = 1 if len(volume.doses) == 1 else finer_dose * (len(before) - 1) + 1
+        if best is not None and steps * math.prod(counts) > _MOST_NODES:
+            continue
+        nodes = [
+            np.zeros(1) if n == 1 else np.linspace(-0.5, 0.5, n) * edge
+            for n, edge in zip(counts, size_angstrom[::-1], strict=True)
+        ]
+        grid = np.stack(np.meshgrid(*nodes, indexing="ij")[::-1], axis=-1).reshape(-1, 3)
+        seen_at = np.interp(np.linspace(first, last, steps), before[order], middle[order])
+        values = volume.along(grid, seen_at).reshape(steps, *counts, 3)
+        missed = np.linalg.norm(_linear(values, nodes, probes, (before - first) / (last - first)) - truth, axis=-1)
+        rms = float(np.sqrt(np.mean(missed**2)))
+        if best is None or rms < best.missed_rms_angstrom:
+            best = VolumeMovement(
+                values=values,
+                rms_angstrom=_rms(truth),
+                missed_rms_angstrom=rms,
+                missed_most_angstrom=float(missed.max()),
+            )
+        if rms < _CLOSE_VOLUME_ANGSTROM:
+            break
+    assert best is not None
+    return best
+
+
+def _linear(values: FloatArray, nodes: Sequence[FloatArray], points: FloatArray, when: FloatArray) -> FloatArray:
+    """(image, n, 3) between grid points, at points (n, 3) and parts of the dose."""
+    place = when * (len(values) - 1)
+    low = np.minimum(place.astype(np.int64), max(len(values) - 2, 0))
+    high = np.minimum(low + 1, len(values) - 1)
+    share = (place - low)[:, None, None, None, None]
+    out = (1.0 - share) * values[low] + share * values[high]
+    weights = [
+        np.ones((len(points), 1)) if len(n) == 1 else np.stack([np.interp(p, n, row) for row in np.eye(len(n))], axis=1)
+        for n, p in zip(nodes, points.T[::-1], strict=True)
     ]
+    return np.asarray(np.einsum("tzyxc,nz,ny,nx->tnc", out, *weights, optimize=True))
+
+
+def volume_lines(values: FloatArray) -> list[str]:
+    """The `LinearGrid4D`s of (dose, z, y, x, 3) displacements."""
+    w, z, y, x, _ = values.shape
+    lines = []
+    for axis, name in enumerate("XYZ"):
+        tag = f"GridVolumeWarp{name}"
+        lines.append(f'\t<{tag} Width="{x}" Height="{y}" Depth="{z}" Duration="{w}">')
+        lines += [
+            f'\t\t<Node X="{i}" Y="{j}" Z="{k}" W="{d}" Value="{number(float(values[d, k, j, i, axis]))}" />'
+            for d, k, j, i in np.ndindex(w, z, y, x)
+        ]
+        lines.append(f"\t</{tag}>")
+    return lines
 
 
 def column_lines(name: str, texts: Sequence[str]) -> list[str]:

@@ -12,16 +12,19 @@ import numpy as np
 
 from eucentric.io.atomic import write_text_atomic
 from eucentric.io.exchange.records import SeriesGeometry, Written, targets
+from eucentric.io.exchange.relion_common import volume_size
 from eucentric.io.exchange.warp_grids import (
     LevelledPoses,
     Movement,
+    VolumeMovement,
     column_lines,
     grid_lines,
     levelled,
     movement_of,
     number,
     parameter_lines,
-    still_volume_lines,
+    volume_lines,
+    volume_movement_of,
 )
 from eucentric.io.star import write_star
 from eucentric.models.optics import Optics
@@ -31,6 +34,8 @@ from eucentric.typing import FloatArray, PathLike
 _UM = 1e4
 _DOSE_STEP = 1e-3  # e/A^2, where no dose is known
 _LEFT_TELLS_DEG = 1e-3
+_DAMAGE = 4.0  # A^2 of B factor for each e/A^2, as Warp takes it where its grid says nothing
+_LEAST_DAMAGE = 3.0  # that Warp never goes below
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -62,12 +67,12 @@ def write_warp(place: PathLike, geometries: Sequence[SeriesGeometry]) -> Written
     for base, geometry in targets(place, geometries, (".xml", ".tomostar")):
         rows = _rows(geometry.series)
         level = levelled(rows.poses)
-        movement = _movement(geometry, rows)
+        movement, volume = _movement(geometry, rows), _volume_movement(geometry, rows)
         xml, table = (base.with_name(base.name + ending) for ending in (".xml", ".tomostar"))
-        write_text_atomic(xml, "\n".join(_xml(geometry.series, rows, level, movement)) + "\n")
+        write_text_atomic(xml, "\n".join(_xml(geometry.series, rows, level, movement, volume)) + "\n")
         write_star(table, {"": _table(rows)})
         files += [xml, table]
-        own = _losses(geometry, rows, level, movement)
+        own = [*_losses(geometry, rows, level, movement), *_volume_losses(volume), *_signal_losses(geometry.series)]
         losses += own if len(geometries) == 1 else [f"{geometry.series.name}: {text}" for text in own]
     return Written(files=tuple(files), losses=tuple(dict.fromkeys(losses)))
 
@@ -121,6 +126,15 @@ def _movement(geometry: SeriesGeometry, rows: _Rows) -> Movement | None:
     return replace(found, values=values)
 
 
+def _volume_movement(geometry: SeriesGeometry, rows: _Rows) -> VolumeMovement | None:
+    if geometry.volume is None:
+        return None
+    series = geometry.series
+    size = np.array(volume_size(series), dtype=np.float64) * series.pixel_size_angstrom
+    middle = np.array([t.pre_exposure + 0.5 * t.dose for t in rows.tilts])
+    return volume_movement_of(geometry.volume, size, rows.dose, middle)
+
+
 def _fits(tilts: Sequence[Tilt]) -> list[CtfFit] | None:
     """Of each image, that of the nearest angle where it has none; None where none has any."""
     known = [(t.nominal_tilt_deg, t.ctf) for t in tilts if t.ctf is not None]
@@ -143,19 +157,22 @@ def _table(rows: _Rows) -> dict[str, list[object]]:
     }
 
 
-def _xml(series: TiltSeries, rows: _Rows, level: LevelledPoses, movement: Movement | None) -> list[str]:
+def _xml(
+    series: TiltSeries, rows: _Rows, level: LevelledPoses, movement: Movement | None, volume: VolumeMovement | None
+) -> list[str]:
     n = len(rows.tilts)
     pixel = series.pixel_size_angstrom
     size = np.array(series.image_shape[::-1], dtype=np.float64)
     offset = (size // 2 - size / 2) * pixel  # from our centre to half the image
     image = ", ".join(number(v) for v in size * pixel)
+    extent = _volume(series, deformed=volume is not None)
     fits = _fits(rows.tilts) if series.optics is not None else None
     resolutions = [f.max_resolution_angstrom for f in fits or () if np.isfinite(f.max_resolution_angstrom)]
     lines = [
         '<?xml version="1.0" encoding="utf-8"?>',
         f'<TiltSeries DataDirectory="" AreAnglesInverted="{series.hand < 0}" PlaneNormal="0, 0, 1" '
         f'LevelAngleX="{number(level.x_tilt_deg)}" LevelAngleY="0" Bfactor="0" Weight="1" MagnificationCorrection="1, 0, 0, 1" '
-        f'VolumeDimensionsAngstrom="{_volume(series)}" ImageDimensionsAngstrom="{image}" UnselectFilter="False" '
+        f'VolumeDimensionsAngstrom="{extent}" ImageDimensionsAngstrom="{image}" UnselectFilter="False" '
         f'UnselectManual="" CTFResolutionEstimate="{number(float(np.median(resolutions)) if resolutions else 0.0)}">',
         *column_lines("Angles", [number(-a + 0.0) for a in level.y_tilt_deg]),
         *column_lines("Dose", [number(d) for d in rows.dose]),
@@ -169,20 +186,37 @@ def _xml(series: TiltSeries, rows: _Rows, level: LevelledPoses, movement: Moveme
     lines += _ctf_lines(fits, series.optics or Optics(), pixel)
     moved = np.zeros((1, 1, 1, 2)) if movement is None else movement.values
     lines += [*grid_lines("GridMovementX", moved[..., 0]), *grid_lines("GridMovementY", moved[..., 1])]
-    lines += still_volume_lines()
-    for name in ("GridAngleX", "GridAngleY", "GridAngleZ", "GridDoseBfacs", "GridDoseBfacsDelta", "GridDoseBfacsAngle"):
+    lines += volume_lines(np.zeros((1, 1, 1, 1, 3)) if volume is None else volume.values)
+    weights, fading = _signal(rows)
+    lines += grid_lines("GridDoseBfacs", fading)
+    for name in ("GridAngleX", "GridAngleY", "GridAngleZ", "GridDoseBfacsDelta", "GridDoseBfacsAngle"):
         lines += grid_lines(name, np.zeros((1, 1, 1)))
-    lines += grid_lines("GridDoseWeights", np.ones((1, 1, 1)))
+    lines += grid_lines("GridDoseWeights", weights)
     lines += grid_lines("GridLocationBfacs", np.zeros((1, 1, 1)))
     lines += grid_lines("GridLocationWeights", np.ones((1, 1, 1)))
     return [*lines, "</TiltSeries>"]
 
 
-def _volume(series: TiltSeries) -> str:
-    """In A; zeros, as Warp leaves it, where nothing is known: its settings tell then."""
-    if series.volume_size_px is None:
+def _measured(tilts: Sequence[Tilt]) -> bool:
+    """Whether the signal of single images was measured."""
+    return any(t.signal_scale != 1.0 or t.b_factor_angstrom2 != 0.0 for t in tilts)
+
+
+def _signal(rows: _Rows) -> tuple[FloatArray, FloatArray]:
+    """GridDoseWeights and GridDoseBfacs (image, 1, 1): a grid of more than one point stands for Warp's own cosine and damage."""
+    if not _measured(rows.tilts):
+        return np.ones((1, 1, 1)), np.zeros((1, 1, 1))
+    weights = np.array([t.signal_scale for t in rows.tilts])
+    fading = np.array([-_DAMAGE * d - t.b_factor_angstrom2 for d, t in zip(rows.dose, rows.tilts, strict=True)])
+    return weights[:, None, None], fading[:, None, None]
+
+
+def _volume(series: TiltSeries, *, deformed: bool) -> str:
+    """In A; zeros, as Warp leaves it, where nothing is known: its settings tell then. Of a deformed specimen, what its grid spans."""
+    if series.volume_size_px is None and not deformed:
         return "0, 0, 0"
-    return ", ".join(number(n * series.pixel_size_angstrom) for n in series.volume_size_px)
+    size = volume_size(series) if deformed else series.volume_size_px or (0, 0, 0)
+    return ", ".join(number(n * series.pixel_size_angstrom) for n in size)
 
 
 def _ctf_lines(fits: Sequence[CtfFit] | None, optics: Optics, pixel: float) -> list[str]:
@@ -259,6 +293,32 @@ def _losses(geometry: SeriesGeometry, rows: _Rows, level: LevelledPoses, movemen
     if series.excluded:
         out.append(f"{len(series.excluded)} excluded images are kept with UseTilt False; the reasons are not.")
     return [*out, *_image_losses(series, rows), *_ctf_losses(series)]
+
+
+def _volume_losses(volume: VolumeMovement | None) -> list[str]:
+    if volume is None:
+        return []
+    w, z, y, x, _ = volume.values.shape
+    return [
+        f"The deformation of the specimen ({volume.rms_angstrom:.2f} A root mean square) became GridVolumeWarp on {x} x {y} x {z} "
+        f"points at {w} doses, which meets it to {volume.missed_rms_angstrom:.3f} A ({volume.missed_most_angstrom:.3f} A at most)."
+    ]
+
+
+def _signal_losses(series: TiltSeries) -> list[str]:
+    out = []
+    if _measured(series.tilts):
+        out.append(
+            "Signal and B factor of single images became GridDoseWeights and GridDoseBfacs, with Warp's own damage of "
+            f"{_DAMAGE:g} A2 for each e/A2; its cosine of the tilt is not in the weights."
+        )
+        if any(t.b_factor_angstrom2 < (_LEAST_DAMAGE - _DAMAGE) * t.pre_exposure for t in series.tilts):
+            out.append(
+                f"Warp takes no B factor of less than {_LEAST_DAMAGE:g} A2 for each e/A2: sharper images become so."
+            )
+    if series.optics is not None and (any(series.optics.beam_tilt_mrad) or any(series.optics.trefoil_rad_angstrom3)):
+        out.append("Beam tilt and trefoil are left out. Refine them in M.")
+    return out
 
 
 def _image_losses(series: TiltSeries, rows: _Rows) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from eucentric.errors import InputError
 from eucentric.io.atomic import make_folder
 from eucentric.io.exchange.formats import GEOMETRY_FORMATS
+from eucentric.optics.odd_aberrations import has_odd_aberrations
 from eucentric.pipeline.export.checks import Needs, checked
 from eucentric.pipeline.export.files import Exported, How, begin_readme, is_incomplete, write_readme
 from eucentric.pipeline.export.source import ExportSource, read_source
@@ -102,6 +103,11 @@ PROGRAMS: dict[str, Program] = {
 }
 
 
+_HOLD_SIGNAL = ("relion5", "relion4", "warp")
+_TELL_ABERRATIONS = ("relion5", "warp")
+"""Programs whose writers hold them, or tell what they lose."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOutcome:
     """What was made, and what could not be."""
@@ -114,7 +120,14 @@ class ExportOutcome:
 
 
 def export_project(
-    project: Path, to: str, folder: Path, *, only: list[str] | None = None, how: How = "link", overwrite: bool = False
+    project: Path,
+    to: str,
+    folder: Path,
+    *,
+    only: list[str] | None = None,
+    table: Path | None = None,
+    how: How = "link",
+    overwrite: bool = False,
 ) -> ExportOutcome:
     """Write a project as a folder that another program opens.
 
@@ -125,6 +138,7 @@ def export_project(
     to : one of `PROGRAMS`
     folder : to be made
     only : names of series, wildcards allowed
+    table : as :func:`eucentric.pipeline.export.source.read_source`
     how : `link` images and tomograms to those of the project, or `copy` them
 
     Raises
@@ -138,7 +152,7 @@ def export_project(
     taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if taken and not (folder.is_dir() and (overwrite or is_incomplete(folder))):
         raise InputError(f"`{folder}` exists and is not empty. Give another folder, or --overwrite to write into it.")
-    source = read_source(project, only)
+    source = read_source(project, only, table)
     usable, failed = _usable(source, program)
     exported = Exported(folder=folder, how=how)
     with _begun(folder):
@@ -146,6 +160,7 @@ def export_project(
         getattr(importlib.import_module(f"eucentric.pipeline.export.{module}"), function)(usable, exported)
         if not program.needs.halves:
             exported.losses += _halves_lost(usable, program)
+        exported.losses += _refined_lost(usable, to)
         form = GEOMETRY_FORMATS.get(to)
         about = [program.about]
         if form is not None:
@@ -204,6 +219,18 @@ def _usable(source: ExportSource, program: Program) -> tuple[ExportSource, list[
     ]
     kept = tuple(one for one in lists if len(one.particles))
     return replace(source, geometries=tuple(good), lists=kept, notes=tuple(notes)), bad
+
+
+def _refined_lost(source: ExportSource, to: str) -> list[str]:
+    """What refinement found of single images and of the microscope, and the program has no place for."""
+    every = [g.series for g in source.geometries]
+    words = []
+    measured = any(t.signal_scale != 1.0 or t.b_factor_angstrom2 != 0.0 for s in every for t in s.tilts)
+    if measured and to not in _HOLD_SIGNAL:
+        words.append("Signal and B factor of single images are left out.")
+    if any(s.optics is not None and has_odd_aberrations(s.optics) for s in every) and to not in _TELL_ABERRATIONS:
+        words.append("Beam tilt and trefoil are left out.")
+    return words
 
 
 def _halves_lost(source: ExportSource, program: Program) -> list[str]:

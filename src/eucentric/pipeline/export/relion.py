@@ -1,30 +1,40 @@
 """Projects of RELION-5 and RELION-4."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from eucentric.io.exchange.folded_volume import deformation_rms_angstrom
 from eucentric.io.exchange.formats import write_geometry
 from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.io.exchange.relion_common import volume_size
+from eucentric.io.exchange.relion_trajectories import odd_zernike, write_trajectories
 from eucentric.io.particles import write_particles
 from eucentric.io.relion_particles import write_relion_particles
 from eucentric.io.star import write_star
-from eucentric.models.tilt_series import Tilt, Tomogram
+from eucentric.models.optics import Optics
+from eucentric.models.particles import ParticleSet
+from eucentric.models.tilt_series import Tilt, TiltSeries, Tomogram
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
+from eucentric.optics.odd_aberrations import has_odd_aberrations
 from eucentric.pipeline.export.files import Exported, need_images
 from eucentric.pipeline.export.source import ExportSource
 from eucentric.pipeline.export.stacks import stacked_series
 
 _BOX = 64
+_ODD = "rlnOddZernike"
 
 
 def export_relion5(source: ExportSource, exported: Exported) -> None:
     """Tables of tilt series and tomograms, images and tomograms beside, lists of particles with their optimisation sets."""
     source.need_alignment("RELION-5")
     placed = [_placed(g, exported) for g in source.geometries]
+    by_name = {g.series.name: g for g in placed}
+    if source.lists:  # trajectories of particles hold the deformation of the specimen as it is
+        exported.losses += [text for g in placed for text in _deformation_losses(g)]
+        placed = [replace(g, volume=None) for g in placed]
     bare = [replace(g, series=g.series.replace(tomogram=None)) for g in placed]
     tables = [("tilt_series.star", bare)]
     whole = [g for g in placed if g.series.tomogram is not None]
@@ -33,15 +43,22 @@ def export_relion5(source: ExportSource, exported: Exported) -> None:
     for name, some in tables:
         exported.written(write_geometry(exported.folder / name, some, "relion5"))
     table = "tomograms.star" if whole else "tilt_series.star"
-    optics = {g.series.name: g.series for g in placed}
     for listed in source.lists:
         path = exported.folder / f"particles_{listed.name}.star"
+        particles = _with_optics(listed.particles, by_name)
         write_relion_particles(
-            path, listed.particles, pixel_sizes_angstrom={n: s.pixel_size_angstrom for n, s in optics.items()}
+            path, particles, pixel_sizes_angstrom={n: g.series.pixel_size_angstrom for n, g in by_name.items()}
         )
         exported.add(path)
         exported.lost_of(listed.name, listed.particles, "relion5")
-        exported.add(optimisation_set(exported.folder, listed.name, path.name, table))
+        motion: str | None = None
+        if any(by_name[n].volume is not None for n in particles.tomogram_names):
+            motion = f"motion_{listed.name}.star"
+            write_trajectories(exported.folder / motion, particles, by_name)
+            exported.add(exported.folder / motion)
+        exported.add(optimisation_set(exported.folder, listed.name, path.name, table, motion))
+    if not source.lists:
+        exported.losses += [text for g in placed for text in _aberration_losses(g.series)]
     if any(t.movie is not None for g in placed for t in g.series.tilts):
         exported.notes.append("Movies are not in the folder: the tables name those of the project by their full paths.")
     exported.steps += ["# In this folder (paths in the tables start from it):", "relion --tomo &"]
@@ -98,11 +115,45 @@ def _volume(path: str | None, exported: Exported) -> str | None:
     return target.relative_to(exported.folder).as_posix()
 
 
-def optimisation_set(folder: Path, name: str, particles: str, tomograms: str) -> Path:
+def optimisation_set(folder: Path, name: str, particles: str, tomograms: str, motion: str | None = None) -> Path:
     """Write RELION's list of files that belong together; its path."""
     path = folder / f"optimisation_set_{name}.star"
-    write_star(path, {"": {"rlnTomoParticlesFile": [particles], "rlnTomoTomogramsFile": [tomograms]}})
+    files = {"rlnTomoParticlesFile": [particles], "rlnTomoTomogramsFile": [tomograms]}
+    write_star(path, {"": files if motion is None else files | {"rlnTomoTrajectoriesFile": [motion]}})
     return path
+
+
+def _with_optics(particles: ParticleSet, geometries: Mapping[str, SeriesGeometry]) -> ParticleSet:
+    """With the optics of their series, aberrations too, for the groups of the list."""
+    names = particles.tomogram_names
+    optics = {n: geometries[n].series.optics or Optics() for n in names}
+    rows = np.array([names.index(str(t)) for t in particles.tomograms])
+    columns = {
+        "rlnVoltage": [o.voltage_kv for o in optics.values()],
+        "rlnSphericalAberration": [o.spherical_aberration_mm for o in optics.values()],
+        "rlnAmplitudeContrast": [o.amplitude_contrast for o in optics.values()],
+    }
+    for label, values in columns.items():
+        particles = particles.with_column(label, np.array(values)[rows])
+    texts = {label: column for label, column in particles.texts.items() if label != _ODD}
+    if any(has_odd_aberrations(o) for o in optics.values()):
+        texts[_ODD] = np.array([odd_zernike(o) for o in optics.values()])[rows]
+    return replace(particles, texts=texts)
+
+
+def _deformation_losses(geometry: SeriesGeometry) -> list[str]:
+    if geometry.volume is None:
+        return []
+    return [
+        f"{geometry.series.name}: the deformation of the specimen ({deformation_rms_angstrom(geometry):.2f} A rms) is in the "
+        "trajectories of the particles (motion_*.star); tomograms that RELION makes go without it."
+    ]
+
+
+def _aberration_losses(series: TiltSeries) -> list[str]:
+    if series.optics is None or not has_odd_aberrations(series.optics):
+        return []
+    return [f"{series.name}: beam tilt and trefoil, which RELION keeps with lists of particles, are left out."]
 
 
 def export_relion4(source: ExportSource, exported: Exported) -> None:

@@ -4,11 +4,14 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import numpy as np
+
 from eucentric.errors import EucentricError, InputError
+from eucentric.geometry.volume_warp import Deformation
 from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.io.particles import read_particles
 from eucentric.io.tilt_series import read_tilt_series_set
-from eucentric.io.warps import read_folded_warp
+from eucentric.io.warps import read_deformation
 from eucentric.models.particles import ParticleSet
 from eucentric.models.tilt_series import Tilt, TiltSeries
 from eucentric.models.tomogram_frames import TomogramFrame, TomogramFrames
@@ -18,6 +21,8 @@ from eucentric.pipeline.records import excluded_series, read_record
 _STAGES = ("reconstruct", "ctf", "align", "motion", "import")
 _LISTS = ("average/*/particles.star", "classify/*/particles.star", "pick/*/particles.star", "pick/particles.star")
 _MAPS = ("average/*/map.mrc", "initial-model/*/map.mrc")
+_SAME_FRAME_DEG = 0.5
+"""Specimens that are turned by more against each other were levelled: places in one are not those in the other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,42 +99,91 @@ class ExportSource:
             )
 
 
-def read_source(project: Path, only: list[str] | None = None) -> ExportSource:
+def read_source(project: Path, only: list[str] | None = None, table: Path | None = None) -> ExportSource:
     """Everything of a project that can be exported.
 
     Parameters
     ----------
     only : names of series, wildcards allowed
+    table : series to take instead of those of the furthest stage, such as `refine/NAME/tilt_series.star`, from where we are or
+        from the project; lists of particles and maps are then those in folders beside it, if there are any
 
     Raises
     ------
-    InputError : no project, or no series of such a name
+    InputError : no project, no such table, or no series of such a name
     """
     root = project.resolve()
     if not (root / PLAN_FILE).is_file():
         raise InputError(f"`{project}` is no project: it has no {PLAN_FILE}. Make one with `eucentric import`.")
     furthest: dict[str, TiltSeries] = {}
     for stage in _STAGES:
-        table = root / stage / "tilt_series.star"
-        if table.is_file():
-            for one in read_tilt_series_set(table, root):
+        own = root / stage / "tilt_series.star"
+        if own.is_file():
+            for one in read_tilt_series_set(own, root):
                 furthest.setdefault(one.name, one)
+    chosen = None if table is None else _found_table(root, table)
+    notes: list[str] = []
+    if chosen is not None:
+        refined = {one.name: one for one in read_tilt_series_set(chosen, root)}
+        furthest = {name: _with_volume(one, furthest.get(name), notes) for name, one in refined.items()}
     gone = excluded_series(read_exclusions(root))
     names = [n for n in sorted(furthest) if n not in gone and _wanted(n, only)]
     if not names:
         raise InputError(
             f"`{project}` has no tilt series{' of such a name' if only else ''}. It has {', '.join(sorted(furthest)) or 'none'}."
         )
-    notes = [f"{name} was left out by hand: {why}" for name, why in gone.items() if name in furthest]
+    notes += [f"{name} was left out by hand: {why}" for name, why in gone.items() if name in furthest]
+    beside = None if chosen is None or chosen.parent == root else chosen.parent.relative_to(root).as_posix()
     return ExportSource(
         root=root,
         geometries=tuple(_geometry(furthest[name], root) for name in names),
-        lists=tuple(_lists(root, names, notes)),
-        maps=tuple((_name(p.parent, root), p) for pattern in _MAPS for p in sorted(root.glob(pattern))),
+        lists=tuple(_lists(root, _patterns(root, beside, "particles.star", _LISTS), names, notes)),
+        maps=tuple(
+            (_name(p.parent, root), p)
+            for pattern in _patterns(root, beside, "map.mrc", _MAPS)
+            for p in sorted(root.glob(pattern))
+        ),
         labels=_by_series(root, "segment/labels/*.mrc", names),
         meshes=_by_series(root, "segment/meshes/*.*", names),
         notes=tuple(notes),
     )
+
+
+def _found_table(root: Path, table: Path) -> Path:
+    places = (table.resolve(), (root / table).resolve())
+    found = next((p for p in places if p.is_file() and p.is_relative_to(root)), None)
+    if found is None:
+        raise InputError(
+            f"`{table}` is no table of tilt series in the project `{root}`. Give one such as `refine/NAME/tilt_series.star`."
+        )
+    return found
+
+
+def _with_volume(series: TiltSeries, known: TiltSeries | None, notes: list[str]) -> TiltSeries:
+    """The series with the tomogram and size that a later stage gave it, where its table has none and the specimen lies the same."""
+    if series.tomogram is not None or known is None or known.volume_size_px is None:
+        return series
+    if not _same_frame(series, known):
+        notes.append(f"{series.name} goes without the project's tomogram, whose specimen lies otherwise.")
+        return series
+    if known.tomogram is not None:
+        notes.append(f"{series.name}: the tomogram was made with the earlier geometry.")
+    return series.replace(tomogram=known.tomogram, volume_size_px=series.volume_size_px or known.volume_size_px)
+
+
+def _same_frame(one: TiltSeries, other: TiltSeries) -> bool:
+    poses = {t.acquisition: t.pose for t in other.tilts if t.pose is not None}
+    pairs = [(t.pose, poses[t.acquisition]) for t in one.tilts if t.pose is not None and t.acquisition in poses]
+    if not pairs:
+        return False
+    turned = np.array([(a.y_tilt_deg - b.y_tilt_deg, a.x_tilt_deg - b.x_tilt_deg) for a, b in pairs])
+    return bool((np.abs(np.median(turned, axis=0)) < _SAME_FRAME_DEG).all())
+
+
+def _patterns(root: Path, beside: str | None, file: str, usual: tuple[str, ...]) -> tuple[str, ...]:
+    """Where lists or maps are: in folders beside the table that was chosen, if there are any."""
+    own = f"{beside}/*/{file}"
+    return (own,) if beside is not None and any(root.glob(own)) else usual
 
 
 def _wanted(name: str, only: list[str] | None) -> bool:
@@ -137,9 +191,7 @@ def _wanted(name: str, only: list[str] | None) -> bool:
 
 
 def _geometry(series: TiltSeries, root: Path) -> SeriesGeometry:
-    warp = None
-    if series.warp is not None:
-        warp = read_folded_warp(root / series.warp, series)
+    deformed = Deformation() if series.warp is None else read_deformation(root / series.warp, series)
     tomogram = series.tomogram
     if tomogram is not None:
         tomogram = replace(
@@ -155,7 +207,8 @@ def _geometry(series: TiltSeries, root: Path) -> SeriesGeometry:
             tomogram=tomogram,
             warp=None,
         ),
-        warp=warp,
+        warp=deformed.image,
+        volume=deformed.volume,
     )
 
 
@@ -180,9 +233,9 @@ def _name(folder: Path, root: Path) -> str:
     return "_".join(folder.relative_to(root).parts)
 
 
-def _lists(root: Path, names: list[str], notes: list[str]) -> list[ListedParticles]:
+def _lists(root: Path, patterns: tuple[str, ...], names: list[str], notes: list[str]) -> list[ListedParticles]:
     found = []
-    for pattern in _LISTS:
+    for pattern in patterns:
         for path in sorted(root.glob(pattern)):
             try:
                 particles = read_particles(path)
