@@ -179,18 +179,18 @@ def _rounds(job: RefineJob, last: int, only: Sequence[str]) -> Refined:
             check_given_maps(species, maps[species.name])
         state = replace(state, history=({"number": 0, "species": _figures(maps), "accepted": True},))
         write_round_curves(here, maps)
-    failed: dict[str, str] = {}
     while not _settled(job.params, state):
         number = int(state.history[-1]["number"]) + 1
         done = _refine_all(job, state, maps, number, only)
-        failed = {d.name: d.failure for d in done if d.failure is not None}
-        if len(failed) == len(done):
-            raise ProcessingError(f"No series could be refined. {next(iter(failed.values()))}")
+        if all(d.refinement is None for d in done):
+            raise ProcessingError(f"No series could be refined. {done[0].failure}")
         place = job.rounds / f"{number:03d}"
         state, maps = _judged(job, state, maps, done, place)
         state.write(place, job.project, job.fingerprint)
         write_round_curves(place, maps)
         write_signals(job.output, state, done)
+    last_figures = state.history[-1].get("series", {})
+    failed = {name: str(of["failure"]) for name, of in last_figures.items() if of.get("failure")}
     caveats = [f"{name} could not be refined and is as it was: {why}" for name, why in failed.items()]
     if not state.history[-1]["accepted"]:
         caveats.append(
