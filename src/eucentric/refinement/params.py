@@ -11,9 +11,10 @@ GroupName = Literal[
     "shifts", "axis", "angles", "magnification", "image-warp", "volume-warp", "poses",
     "defocus", "astigmatism", "phase-shift", "spherical-aberration", "beam-tilt", "trefoil", "weights",
 ]  # fmt: skip
-GEOMETRY: tuple[GroupName, ...] = ("shifts", "volume-warp", "image-warp", "axis", "angles", "magnification")
+GEOMETRY: tuple[GroupName, ...] = ("shifts", "axis", "angles", "magnification", "volume-warp", "image-warp")
+"""In the order in which they are tried: what bends comes after what is rigid, which it could stand for."""
 _AUTO: tuple[GroupName, ...] = (
-    "poses", "shifts", "volume-warp", "image-warp", "axis", "angles", "magnification", "defocus", "astigmatism",
+    "poses", *GEOMETRY, "defocus", "astigmatism",
     "spherical-aberration", "beam-tilt", "trefoil", "weights",
 )  # fmt: skip
 
@@ -29,7 +30,10 @@ class RefineParams(Frozen):
         default=5, ge=1, le=30, description="times that maps are made anew from what was refined, at most"
     )
     steps: int = Field(
-        default=3, ge=1, le=10, description="times in a round that images are compared with the same maps"
+        default=6,
+        ge=1,
+        le=20,
+        description="times in a round that images are compared with the same maps, at most; fewer where they gain no more",
     )
     gain: float = Field(
         default=0.005,

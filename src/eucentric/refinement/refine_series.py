@@ -38,6 +38,8 @@ from eucentric.typing import FloatArray
 
 _CONTRASTS = (0.05, 3.0)
 """Of particles, over that of the reference."""
+_STILL = 0.5
+"""Part of the certainty asked for at first that a group must still have later, so that none comes and goes."""
 _SETTLED = 0.02
 """Part of the first step's gain below which no further step is made."""
 
@@ -206,7 +208,7 @@ class SeriesRefiner:
             group = next(g for g in before if g.unknowns.name == name)
             family = group.unknowns.family
             self._trials[family] = replace(self._trials[family], gain=gain, sigma=sigma)
-            if gain <= 0.0:
+            if gain <= _STILL * self._params.certainty * sigma:
                 state, lost = group.unknowns.applied(state, -group.total), True
                 del self._kept[family]
                 self._trials[family] = replace(
@@ -349,12 +351,14 @@ class SeriesRefiner:
             ],
             "axis": [CommonAngles()],
             "angles": [StageAngles(tilts)],
-            "magnification": [TiltMagnification(tilts)],
         }
-        out = [every[name] for name in GEOMETRY if name in params.groups and every[name]]
-        if "magnification" in params.groups:
-            out.append([AnisotropicMagnification()])
-        return out
+        out: list[list[Unknowns]] = []
+        for name in GEOMETRY:
+            if name in params.groups:
+                # the same for all images, and one for each, may both be
+                both = [[AnisotropicMagnification()], [TiltMagnification(tilts)]]
+                out += both if name == "magnification" else [every[name]]
+        return [family for family in out if family]
 
     def _transfer(self, state: SeriesState) -> list[list[Unknowns]]:
         """Families of groups of the contrast transfer, in their order."""
