@@ -1,8 +1,8 @@
 r"""What every image of every particle says about its place, orientation, magnification and contrast transfer.
 
-An image is :math:`y = \sum_j (1 + \beta_j)\, b_j\, a\, T e^{i\psi}\, m\, e^{-2\pi i k \cdot \delta} + n`: m is a central slice of the map, T the
-transfer, a the contrast of the particle, b_j bands of frequency that add up to one. Its log-likelihood is quadratic near the present
-geometry, and all of it is in the products of the model's slopes with each other and with the data, a matrix of a few
+An image is :math:`y = \sum_j (1 + \beta_j)\, b_j\, a\, T e^{i\psi} m\, e^{-2\pi i k \cdot \delta} + n`: m is a central slice of
+the map, T the transfer, a the contrast of the particle, b_j bands of frequency that add up to one. Its log-likelihood is quadratic
+near the present geometry, and all of it is in the products of the model's slopes with each other and with the data, a matrix of a few
 numbers for each image. Whatever unknowns the geometry has reach the images through these slopes alone, so images are
 looked at once for all of them.
 """
@@ -28,8 +28,8 @@ _TOGETHER = 8  # particles whose slices are read together
 BANDS = 10
 """Of frequency, whose contrast is free: a reference is filtered, and a wrong contrast must not pass for defocus."""
 COARSE = 20.0
-"""A; coarser detail is not asked about the transfer: up to its first zeros a change of defocus is hardly more than one of contrast, and
-whatever else lies there passes for it. As M does (Tegunov et al. 2021)."""
+"""A; coarser detail is not asked about the transfer: up to its first zeros a change of defocus is hardly more than one of
+contrast, and whatever else lies there passes for it. As M does (Tegunov et al. 2021)."""
 LOCAL = (
     *(f"band{j}" for j in range(BANDS)),
     "x", "y", "turn_x", "turn_y", "turn_z", "magnification",

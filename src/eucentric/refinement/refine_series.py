@@ -356,7 +356,7 @@ class SeriesRefiner:
         for name in GEOMETRY:
             if name in params.groups:
                 # the same for all images, and one for each, may both be
-                both = [[AnisotropicMagnification()], [TiltMagnification(tilts)]]
+                both: list[list[Unknowns]] = [[AnisotropicMagnification()], [TiltMagnification(tilts)]]
                 out += both if name == "magnification" else [every[name]]
         return [family for family in out if family]
 
