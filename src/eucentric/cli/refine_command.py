@@ -32,7 +32,8 @@ def refine(
     back.
 
     Writes tilt_series.star with its tables and warps (for `reconstruct`, `extract`, `average --series`), a folder as `eucentric
-    average` makes it for each species, and refine.json. Every round is kept in rounds/, and the same command goes on where it was interrupted.
+    average` makes it for each species, and refine.json. Every round is kept in rounds/, and the same command goes on where it was
+    interrupted.
 
     Parameters
     ----------
