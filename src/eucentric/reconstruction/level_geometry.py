@@ -58,7 +58,9 @@ def level_geometry(geometry: TiltGeometry, slab: SpecimenSlab) -> TiltGeometry:
     _check_found(slab)
     new = geometry.matrices @ slab.rotation
     shifts = geometry.project(slab.centre_angstrom)[:, :2]
-    z_rot, y_tilt, x_tilt = angles_of_matrices(new, near_deg=geometry.y_tilt_deg + slab.y_tilt_deg, x_tilt_deg=geometry.x_tilt_deg)
+    z_rot, y_tilt, x_tilt = angles_of_matrices(
+        new, near_deg=geometry.y_tilt_deg + slab.y_tilt_deg, x_tilt_deg=geometry.x_tilt_deg
+    )
     return geometry.replace(y_tilt_deg=y_tilt, z_rot_deg=z_rot, x_tilt_deg=x_tilt, shifts_angstrom=shifts)
 
 
