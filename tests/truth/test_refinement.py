@@ -161,6 +161,7 @@ def test_nothing_planted_nothing_found(scene):
     assert after < max(1.15 * before, 0.6)
 
 
+@pytest.mark.slow
 def test_deformation_of_the_specimen_is_followed():
     series = tilt_series(step=STEP_DEG)
     scene = imaged(series, *scattered(COUNT), blob_places(), moved=bending)

@@ -31,6 +31,8 @@ from eucentric.pipeline.executors import InProcess
 from eucentric.pipeline.refine import refine
 from eucentric.refinement.params import RefineParams
 
+pytestmark = pytest.mark.slow  # maps of two series, three times over
+
 CPU = torch.device("cpu")
 COUNT = 14
 NAMES = ("TS_01", "TS_02")

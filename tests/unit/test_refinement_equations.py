@@ -75,7 +75,7 @@ def test_elimination_of_the_particles_gives_what_the_whole_system_gives():
     group = TiltShifts(TILTS)
     columns = group.columns(views)
     folds = np.arange(COUNT) % FOLDS
-    equations = SharedEquations.build(terms, views, columns, folds)
+    equations = SharedEquations.build(terms, views, columns, folds, int(folds.max()) + 1)
     hessian, gradient = _dense(terms, views, columns, np.arange(COUNT))
     n = equations.rights.shape[1]
     precision, totals = group.precision(1.0), np.random.default_rng(1).normal(size=n)
@@ -94,7 +94,7 @@ def test_a_set_gains_what_its_whole_likelihood_gains_from_the_unknowns_of_the_ot
     terms, views = _problem()
     group = TiltShifts(TILTS)
     columns, folds = group.columns(views), np.arange(COUNT) % FOLDS
-    equations = SharedEquations.build(terms, views, columns, folds)
+    equations = SharedEquations.build(terms, views, columns, folds, int(folds.max()) + 1)
     n = equations.rights.shape[1]
     precision = group.precision(1.0)
     others, here = (np.flatnonzero(keep) for keep in (folds != fold, folds == fold))
@@ -167,11 +167,15 @@ def test_groups_are_kept_where_images_ask_for_them_and_seldom_where_they_hold_no
     by_chance = 0
     for seed in range(8):
         asked, idle = (_planted(s, seed) for s in (3.0, 0.0))
-        choice = GroupChooser(asked.terms, asked.views, folds, certainty=2.0).choose([fixed], groups)
+        choice = GroupChooser(asked.terms, asked.views, folds, sets=int(folds.max()) + 1, certainty=2.0).choose(
+            [fixed], groups
+        )
         assert choice.trials[0].accepted, seed
         assert len(choice.changes) == len(choice.sigmas) == len(choice.groups)
         assert choice.predicted_gain > 0.0
-        nothing = GroupChooser(idle.terms, idle.views, folds, certainty=2.0).choose([fixed], groups)
+        nothing = GroupChooser(idle.terms, idle.views, folds, sets=int(folds.max()) + 1, certainty=2.0).choose(
+            [fixed], groups
+        )
         by_chance += sum(t.accepted for t in [choice.trials[1], *nothing.trials])
     # two deviations of a mean of six sets: one trial in twenty, and 24 trials
     assert by_chance <= 4
@@ -236,6 +240,6 @@ def test_a_half_of_one_particle_has_nothing_to_be_compared_with(halves):
 def test_columns_of_other_widths_stand_beside_each_other():
     terms, views = _problem()
     columns = {"x": csr_array((len(views), 3)), "defocus": csr_array(np.ones((len(views), 3)))}
-    equations = SharedEquations.build(terms, views, columns, np.zeros(COUNT, np.int64))
+    equations = SharedEquations.build(terms, views, columns, np.zeros(COUNT, np.int64), 1)
     assert equations.matrices.shape == (1, 3, 3)
     assert math.isfinite(float(equations.rights.sum()))

@@ -331,6 +331,10 @@ class SeriesImages:
         share, part = self._share_and_part(usual, tilts, pixels)
         return share * part
 
+    def seen_parts(self, pixels: FloatArray) -> Float[Tensor, " image"]:
+        """How much of a particle at each place (image, 2) the faded field shows."""
+        return self._seen(self._places(pixels))[:, 0, 0]
+
     def _share_and_part(self, usual: UsualPower, tilts: NDArray[np.int64], pixels: FloatArray) -> tuple[Tensor, Tensor]:
         """Of each image (image, n, half_n) how much it counts, and (image, 1, 1) how much of the particle it shows.
 

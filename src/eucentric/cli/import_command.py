@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -116,8 +117,11 @@ def _import_foreign(
 
     size, optics = words.image_size, None
     if words.voltage is not None:
-        known = {"spherical_aberration_mm": words.spherical_aberration, "amplitude_contrast": words.amplitude_contrast}
-        optics = Optics(voltage_kv=words.voltage, **{k: v for k, v in known.items() if v is not None})
+        optics = Optics(voltage_kv=words.voltage)
+        if words.spherical_aberration is not None:
+            optics = replace(optics, spherical_aberration_mm=words.spherical_aberration)
+        if words.amplitude_contrast is not None:
+            optics = replace(optics, amplitude_contrast=words.amplitude_contrast)
     given = Given(
         pixel_size_angstrom=words.pixel_size,
         image_shape=None if size is None else (size[1], size[0]),

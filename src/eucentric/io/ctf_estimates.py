@@ -25,7 +25,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -165,7 +165,7 @@ _HEADER = {
 
 def _optics(values: dict[str, float | None], place: Path) -> Optics | None:
     """Optics where voltage, spherical aberration and amplitude contrast are all told."""
-    known = {name: value for name, value in values.items() if value is not None}
+    known: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
     if len(known) < 3:
         return None
     try:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +20,11 @@ from eucentric.averaging.results import AverageResult
 from eucentric.errors import InputError, ProcessingError
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.particles import ParticleSet
-from eucentric.pipeline.executors import Executor
+from eucentric.pipeline.executors import Executor, InProcess
 from eucentric.pipeline.extract_series import ParticleJob
 from eucentric.pipeline.images import read_deformation
 from eucentric.pipeline.iteration_files import UNFINISHED, last_iteration, remove_iterations
-from eucentric.pipeline.refine_files import write_refined, write_round_curves, write_signals
+from eucentric.pipeline.refine_files import RECORD, write_refined, write_round_curves, write_signals
 from eucentric.pipeline.refine_hand import check_given_maps
 from eucentric.pipeline.refine_maps import SummedSpecies, sum_species
 from eucentric.pipeline.refine_species import Species, open_species
@@ -41,7 +42,9 @@ OnStep = Callable[[str, float], None]
 _JOINED = 40.0
 """A; coarser detail of references is that of both halves."""
 _WORSE = 0.01
-"""Part of the area under the FSC that a round may lose before it is taken back."""
+"""Part of the area under the FSC that a round may lose, as the mean of all particles, before it is taken back."""
+_MUCH_WORSE = 0.05
+"""The same of any one species: of few particles it scatters by per cents."""
 _WIDER = 1.4
 """Box over the particle's diameter, of what is compared: what defocus spreads further lies in the windows about it."""
 
@@ -101,7 +104,7 @@ class RefineJob:
             self.tell(what, number / len(self.species))
             job = self.particle_job(species, state, folder)
             parts = parts_of_halves(species.halves, self.params.parts, seed=self.params.seed)
-            out[species.name] = sum_species(job, species.average, parts, self.executor)
+            out[species.name] = sum_species(job, species.average, parts, self.params.parts, self.executor)
         self.tell(what, 1.0)
         return out
 
@@ -135,13 +138,14 @@ def refine(
     InputError : wrong input, or results made with other settings that would be replaced unasked
     """
     species, table = open_species(folders, table)
-    project = project_of(table)
-    if not output.resolve().is_relative_to(project.resolve()):
+    _check_names(only, species)
+    project, output = project_of(table), output.resolve()
+    if not output.is_relative_to(project.resolve()):
         raise InputError(
             f"`{output}` lies outside of `{project}`, the project that the images are in, and its tables could not name them. Give an "
             "--output in it, such as refine/all."
         )
-    mark = _fingerprint(species, table, params, only)
+    mark = _fingerprint(species, table, project, params, only)
     job = RefineJob(
         species=species,
         table=table,
@@ -161,11 +165,22 @@ def refine(
         )
     if overwrite and others:
         remove_iterations(job.rounds)
+        (output / RECORD).unlink(missing_ok=True)
+        shutil.rmtree(output / "signal", ignore_errors=True)
         last = -1
     if last < 0:
         _start(job).write(job.rounds / "000", project, mark)
         last = 0
     return _rounds(job, last, only)
+
+
+def _check_names(only: Sequence[str], species: Sequence[Species]) -> None:
+    known = sorted({name for one in species for name in one.particles.tomogram_names})
+    missing = [name for name in only if name not in known]
+    if missing:
+        raise InputError(
+            f"--only names {', '.join(missing)}, where the averages have no particles; they have some in {', '.join(known[:10])}."
+        )
 
 
 def _rounds(job: RefineJob, last: int, only: Sequence[str]) -> Refined:
@@ -186,9 +201,10 @@ def _rounds(job: RefineJob, last: int, only: Sequence[str]) -> Refined:
             raise ProcessingError(f"No series could be refined. {done[0].failure}")
         place = job.rounds / f"{number:03d}"
         state, maps = _judged(job, state, maps, done, place)
-        state.write(place, job.project, job.fingerprint)
         write_round_curves(place, maps)
-        write_signals(job.output, state, done)
+        if state.history[-1]["accepted"]:
+            write_signals(job.output, state, done)
+        state.write(place, job.project, job.fingerprint)
     last_figures = state.history[-1].get("series", {})
     failed = {name: str(of["failure"]) for name, of in last_figures.items() if of.get("failure")}
     caveats = [f"{name} could not be refined and is as it was: {why}" for name, why in failed.items()]
@@ -216,7 +232,10 @@ def _judged(
     after = RoundState.read(place, job.project)  # as it will be gone on with, paths and rounding too
     made = job.maps(after, place, f"maps of round {number}")
     areas = _areas(maps, made)
-    accepted = all(new >= old * (1.0 - _WORSE) for old, new in areas.values())
+    ratios = {name: new / max(old, 1e-9) for name, (old, new) in areas.items()}
+    counts = {s.name: len(s.particles) for s in job.species}
+    mean = sum(counts[name] * ratio for name, ratio in ratios.items()) / sum(counts.values())
+    accepted = mean >= 1.0 - _WORSE and min(ratios.values()) >= 1.0 - _MUCH_WORSE
     figures = {
         "number": number,
         "species": _figures(made),
@@ -274,10 +293,8 @@ def _refine_all(
                 device=str(job.device),
             )
         )
-    if not tasks:
-        raise InputError(f"No series called {', '.join(only)} holds particles.")
     what = f"round {number}, {len(tasks)} series"
-    if job.executor.slots > 1:
+    if not isinstance(job.executor, InProcess):
         job.tell(what, 0.0)
         done = job.executor.map(refine_task, tasks)
         job.tell(what, 1.0)
@@ -347,10 +364,11 @@ def _merged(state: RoundState, done: Sequence[SeriesDone], number: int) -> Round
 
 
 def _with_optics(state: RoundState, done: Sequence[SeriesDone], params: RefineParams) -> RoundState:
-    """The state with aberrations that all series share, as all their particles say together."""
+    """The state with aberrations that all series share, as all their particles say together; series left out keep theirs."""
     before = state.memory.get(ALL_SERIES, SeriesMemory())
     kept, trials = {k.family: k for k in before.kept}, {t.family: t for t in before.trials}
     parts = [d.refinement.optics for d in done if d.refinement is not None]
+    refined = [d.name for d in done if d.refinement is not None]
     series = {s.name: s for s in state.series}
     for term in OPTICS_TERMS:
         equations = [p[term.name] for p in parts if term.name in p]
@@ -361,7 +379,7 @@ def _with_optics(state: RoundState, done: Sequence[SeriesDone], params: RefinePa
         trial, change, sigma = choose_alone(term, sum(equations[1:], equations[0]), total, params.certainty)
         trials[term.name] = trial
         if trial.accepted or known is not None:
-            series = {name: term.changed_series(one, change) for name, one in series.items()}
+            series |= {name: term.changed_series(series[name], change) for name in refined}
         if trial.accepted:
             new = KeptChange(family=term.name, name=term.name, size=trial.size, total=total + change, sigma=sigma)
             kept[term.name] = new
@@ -428,12 +446,22 @@ def _finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _fingerprint(species: Sequence[Species], table: Path, params: RefineParams, only: Sequence[str]) -> str:
+def _fingerprint(
+    species: Sequence[Species], table: Path, project: Path, params: RefineParams, only: Sequence[str]
+) -> str:
     """Of everything that decides the result."""
     digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), sorted(only)], sort_keys=True).encode())
     digest.update(table.read_bytes())
+    for series in read_tilt_series_set(table, project):
+        digest.update(repr((series.poses, [t.ctf for t in series.tilts], series.middle_doses.tolist())).encode())
+        digest.update(b"" if series.warp is None else (project / series.warp).read_bytes())
     for one in species:
-        settings = [one.name, one.extract.model_dump(mode="json"), one.average.model_dump(mode="json")]
+        settings = [
+            one.name,
+            one.particles.tomograms.tolist(),
+            one.extract.model_dump(mode="json"),
+            one.average.model_dump(mode="json"),
+        ]
         digest.update(json.dumps(settings, sort_keys=True).encode())
         for values in (one.particles.positions_angstrom, one.particles.rotations, one.particles.columns[SUBSET]):
             digest.update(values.tobytes())

@@ -1,6 +1,7 @@
 """What `eucentric refine` leaves: series, maps and lists as they are at last, and the record of how they came to be."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from eucentric.pipeline.refine_species import Species
 from eucentric.pipeline.refine_state import ALL_SERIES, RoundState, write_refined_series
 from eucentric.pipeline.refine_work import SeriesDone
 from eucentric.refinement.params import RefineParams
-from eucentric.refinement.results import SeriesMemory
 
 RECORD = "refine.json"
 
@@ -75,7 +75,10 @@ def write_refined(
             "resolution_before": first[one.name]["resolution_angstrom"],
             "resolution_after": about["resolution_angstrom"],
             "area_before": areas[0][one.name][0] if areas else None,
-            "area_after": areas[-1][one.name][1] if areas else None,
+            # each round is compared with the one before in the mask of that
+            "area_after": areas[0][one.name][0] * math.prod(a[one.name][1] / a[one.name][0] for a in areas)
+            if areas
+            else None,
             "moved_angstrom": moved,
             "turned_deg": turned,
         }
@@ -97,10 +100,21 @@ def _series(state: RoundState) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for entry in state.history:
         for name, figures in entry.get("series", {}).items():
-            out[name] = {"failure": figures.get("failure"), "images": figures.get("images", 0)}
+            taken_back = [
+                {**g, "accepted": False, "reason": g["reason"] or "the round was taken back"}
+                for g in figures.get("groups", [])
+            ]
+            out[name] = {
+                "failure": figures.get("failure"),
+                "images": figures.get("images", 0),
+                "kept": [],
+                "groups": taken_back,
+            }
     names = [*out, *([ALL_SERIES] if ALL_SERIES in state.memory else [])]
     for name in names:
-        memory = state.memory.get(name, SeriesMemory())
+        if name not in state.memory:
+            continue
+        memory = state.memory[name]
         units = {t.family: t.unit for t in memory.trials}
         kept = [{**k.as_json(), "unit": units.get(k.family, "")} for k in memory.kept]
         out.setdefault(name, {}).update(kept=kept, groups=[t.as_json() for t in memory.trials])

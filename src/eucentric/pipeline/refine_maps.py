@@ -32,16 +32,18 @@ class _Share:
     count: int
 
 
-def sum_species(job: ParticleJob, params: AverageParams, part: NDArray[np.int64], executor: Executor) -> SummedSpecies:
+def sum_species(
+    job: ParticleJob, params: AverageParams, part: NDArray[np.int64], parts: int, executor: Executor
+) -> SummedSpecies:
     """The map of all particles as they are, from sums of each part.
 
     Parameters
     ----------
     part : (particle,), of :func:`eucentric.refinement.leave_out.parts_of_halves`
+    parts : of each half
     executor : series are shared among its workers
     """
-    count = int(part.max()) + 1
-    count += count % 2
+    count = 2 * parts
     shares = []
     for rows in _rows(job, executor.slots):
         some = replace(job, particles=job.particles.select(rows))
@@ -52,10 +54,10 @@ def sum_species(job: ParticleJob, params: AverageParams, part: NDArray[np.int64]
         tilts[rows] = used
         total = list(sums) if total is None else [a + b for a, b in zip(total, sums, strict=True)]
     assert total is not None
-    parts = PartSums(sums=tuple(total), part=part, tilts_used=tilts)
-    halves = np.where(tilts > 0, 1 + part // (count // 2), 0)
-    result = average_halves(parts.halves(), params, halves=halves, tilts_used=tilts)
-    return SummedSpecies(result=result, sums=parts)
+    sums_of = PartSums(sums=tuple(total), part=part, tilts_used=tilts)
+    halves = np.where(tilts > 0, 1 + part // parts, 0)
+    result = average_halves(sums_of.halves(), params, halves=halves, tilts_used=tilts)
+    return SummedSpecies(result=result, sums=sums_of)
 
 
 def _rows(job: ParticleJob, slots: int) -> Sequence[NDArray[np.int64]]:

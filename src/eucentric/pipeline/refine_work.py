@@ -16,7 +16,7 @@ from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.images import read_deformation, read_images
 from eucentric.pipeline.reprojecting import project_of
 from eucentric.pipeline.store import ItemStore
-from eucentric.refinement.image_sums import Reference, RefinedParticles
+from eucentric.refinement.image_sums import References, RefinedParticles
 from eucentric.refinement.params import RefineParams
 from eucentric.refinement.refine_series import SeriesRefinement, SeriesRefiner, SpeciesImages
 from eucentric.refinement.results import SeriesMemory
@@ -70,6 +70,12 @@ def refine_task(task: SeriesTask) -> SeriesDone:
         done = _refined(task)
     except EucentricError as error:
         return SeriesDone(name=task.series.name, species=names, refinement=None, failure=str(error))
+    except np.linalg.LinAlgError as error:
+        why = f"Its equations could not be solved ({error}): its images or its geometry hold values that make no sense."
+        return SeriesDone(name=task.series.name, species=names, refinement=None, failure=why)
+    except torch.OutOfMemoryError:
+        why = "The device has too little memory for it. Give --device cpu, or average with larger pixels."
+        return SeriesDone(name=task.series.name, species=names, refinement=None, failure=why)
     return SeriesDone(name=task.series.name, species=names, refinement=done)
 
 
@@ -85,7 +91,7 @@ def _refined(task: SeriesTask) -> SeriesRefinement:
             SpeciesImages(
                 name=maps.name,
                 source=source,
-                references=tuple(Reference.build(v.to(device), source.pixel_size_angstrom) for v in maps.references),
+                references=References([v.to(device) for v in maps.references], source.pixel_size_angstrom),
                 finest_angstrom=maps.finest_angstrom,
                 resolution_angstrom=maps.resolution_angstrom,
             )

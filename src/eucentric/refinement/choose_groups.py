@@ -69,15 +69,16 @@ class GroupChooser:
     """Chooses among groups for one series, near one linearisation."""
 
     def __init__(
-        self, terms: LocalTerms, views: ImageViews, folds: Int[np.ndarray, " particle"], *, certainty: float
+        self, terms: LocalTerms, views: ImageViews, folds: Int[np.ndarray, " particle"], *, sets: int, certainty: float
     ) -> None:
         """
         Parameters
         ----------
         folds : (particle,), sets of particles held out together
+        sets : how many there are
         certainty : deviations by which held-out particles must gain
         """
-        self._terms, self._views, self._folds, self._certainty = terms, views, folds, certainty
+        self._terms, self._views, self._folds, self._sets, self._certainty = terms, views, folds, sets, certainty
         self._columns: dict[str, Columns] = {}
 
     def choose(self, kept: Sequence[KeptGroup], families: Sequence[Sequence[Unknowns]]) -> Choice:
@@ -105,7 +106,8 @@ class GroupChooser:
 
     def evidence(self, groups: Sequence[KeptGroup]) -> Mapping[str, tuple[float, float]]:
         """What held-out particles gain from each kept group, all others kept, and one deviation of it; by name."""
-        whole = self._fit(groups).held_out(groups)
+        fit = self._fit(groups)
+        whole = fit.held_out(groups)
         out = {}
         for i, group in enumerate(groups):
             if not np.any(group.total):
@@ -113,7 +115,7 @@ class GroupChooser:
             # without a group is where it changes nothing since the beginning: a prior of no width holds it there
             none = replace(group, size=1e-6 * group.size)
             others = [*groups[:i], none, *groups[i + 1 :]]
-            gain = whole - self._fit(others).held_out(others)
+            gain = whole - fit.held_out(others)
             out[group.unknowns.name] = float(gain.sum()), float(math.sqrt(len(gain)) * gain.std(ddof=1))
         return out
 
@@ -154,7 +156,7 @@ class GroupChooser:
         for name in sorted({n for p in parts for n in p}):
             blocks = [p.get(name, csr_array((count, w))) for p, w in zip(parts, widths, strict=True)]
             columns[name] = csr_array(hstack(blocks))
-        equations = SharedEquations.build(self._terms, self._views, columns, self._folds)
+        equations = SharedEquations.build(self._terms, self._views, columns, self._folds, self._sets)
         return _Fit(equations=equations, starts=np.cumsum([0, *widths]))
 
     def _columns_of(self, unknowns: Unknowns) -> Columns:

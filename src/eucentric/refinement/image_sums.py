@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import Self
+from typing import Self, overload
 
 import numpy as np
 import torch
@@ -19,11 +19,15 @@ from jaxtyping import Bool, Complex, Float, Int
 from torch import Tensor
 
 from eucentric.averaging.particle_images import SeriesImages
+from eucentric.compute.device import free_bytes
 from eucentric.errors import ShapeError
 from eucentric.projection.cpu import run_items
 from eucentric.projection.slices import extract_slices, volume_to_grid
 from eucentric.typing import FloatArray
 
+_LEAST_SEEN = 0.05
+_GRIDS_PER_VOXEL = 128  # bytes: four grids of twice the edge, half of each, complex
+_MEMORY = 0.25
 _TOGETHER = 8  # particles whose slices are read together
 BANDS = 10
 """Of frequency, whose contrast is free: a reference is filtered, and a wrong contrast must not pass for defocus."""
@@ -63,6 +67,38 @@ class Reference:
         factors = (volume.new_ones(1), line, line[:, None], line[:, None, None])
         grids = tuple(volume_to_grid(volume * f * voxel_size, (2 * n,) * 3) for f in factors)
         return cls(grids=grids, box_size=n)
+
+
+class References(Sequence[Reference]):
+    """References of the parts of both halves: all held where they fit into a quarter of free memory, else made when asked for."""
+
+    def __init__(self, volumes: Sequence[Float[Tensor, "n n n"]], voxel_size: float) -> None:
+        """
+        Parameters
+        ----------
+        volumes : filtered and masked, protein bright, in contrast per A
+        """
+        self._volumes, self._voxel_size = tuple(volumes), voxel_size
+        self._made: dict[int, Reference] = {}
+        need = sum(_GRIDS_PER_VOXEL * v.numel() for v in volumes)
+        self._held = bool(volumes) and need < _MEMORY * free_bytes(volumes[0].device)
+
+    def __len__(self) -> int:
+        return len(self._volumes)
+
+    @overload
+    def __getitem__(self, number: int) -> Reference: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Reference]: ...
+    def __getitem__(self, number: int | slice) -> Reference | Sequence[Reference]:
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if number in self._made:
+            return self._made[number]
+        made = Reference.build(self._volumes[number], self._voxel_size)
+        if self._held:
+            self._made[number] = made
+        return made
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -157,12 +193,14 @@ class ImageModel:
             places = seen.pixels[tilts, i]
             slopes, model = self._slopes(particles, i, tilts, seen.heights_angstrom[tilts, i], slices)
             data = self._inner(self.source.spectra(tilts, places))
+            weight = self._inner(noise[torch.from_numpy(tilts).to(noise.device)]) * self._share
+            if usual:
+                # data are faded at the edges of the field, and shares count that
+                data = data / self.source.seen_parts(places).clamp_min(_LEAST_SEEN)[:, None]
+                weight = weight * self.source.shares(tilts, places).flatten(1)[:, self._coarse]
             if others is not None:
                 data = data - self._inner(self.source.spectra(tilts, places, of=others))
                 data = data + float(particles.contrasts[i]) * model
-            weight = self._inner(noise[torch.from_numpy(tilts).to(noise.device)]) * self._share
-            if usual:
-                weight = weight * self.source.shares(tilts, places).flatten(1)[:, self._coarse]
             root = weight.sqrt()
             rows = torch.view_as_real(slopes * root[:, None]).flatten(2)
             seen_rows = torch.view_as_real(data * root).flatten(1)
@@ -205,23 +243,32 @@ class ImageModel:
         work: Callable[[int, np.ndarray, Sequence[Tensor]], None],
     ) -> None:
         """Call work(particle, tilts, slices) for each particle that is seen, with the samples of so many grids' slices."""
-        batches = [
-            rows[start : start + _TOGETHER]
-            for number in range(len(self._references))
-            for rows in [np.flatnonzero((particles.references == number) & visible.any(axis=0))]
-            for start in range(0, len(rows), _TOGETHER)
-        ]
+        for number in range(len(self._references)):
+            rows = np.flatnonzero((particles.references == number) & visible.any(axis=0))
+            if len(rows):
+                self._of_reference(particles, visible, rows, self._references[number], grids, work)
+
+    def _of_reference(
+        self,
+        particles: RefinedParticles,
+        visible: Bool[np.ndarray, "tilt particle"],
+        rows: Int[np.ndarray, " row"],
+        reference: Reference,
+        grids: int,
+        work: Callable[[int, np.ndarray, Sequence[Tensor]], None],
+    ) -> None:
+        """The same for particles that are compared with one reference."""
+        batches = [rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)]
 
         def fill(number: int) -> None:
-            rows = batches[number]
-            tilts = [np.flatnonzero(visible[:, i]) for i in rows]
+            some = batches[number]
+            tilts = [np.flatnonzero(visible[:, i]) for i in some]
             matrices = np.concatenate(
-                [self._matrices[t] @ particles.rotations[i] for i, t in zip(rows, tilts, strict=True)]
+                [self._matrices[t] @ particles.rotations[i] for i, t in zip(some, tilts, strict=True)]
             )
-            reference = self._references[int(particles.references[rows[0]])]
             slices = [extract_slices(g, matrices, reference.box_size) for g in reference.grids[:grids]]
             ends = np.cumsum([0, *(len(t) for t in tilts)])
-            for j, i in enumerate(rows):
+            for j, i in enumerate(some):
                 own = slice(int(ends[j]), int(ends[j + 1]))
                 work(int(i), tilts[j], [self._inner(_padded(s[own], self.source.window_size)) for s in slices])
 

@@ -151,12 +151,14 @@ class SharedEquations(FoldedEquations):
         views: ImageViews,
         columns: dict[str, csr_array],
         folds: Int[np.ndarray, " particle"],
+        sets: int,
     ) -> Self:
         """
         Parameters
         ----------
         columns : local change: (image, unknown), how it depends on the shared unknowns
         folds : (particle,), the set of each, from 0
+        sets : how many there are; some may be empty
         """
         used = sorted({*(AT[name] for name in columns), *(AT[name] for name in _OWN_LOCAL), *range(BANDS)})
         count, width = len(views), len(used)
@@ -173,7 +175,6 @@ class SharedEquations(FoldedEquations):
         own_equations = OwnEquations.build(terms, views)
         inverse = np.linalg.inv(own_equations.matrix)
         cross = np.asarray((weighted.T @ own).toarray())
-        sets = int(folds.max(initial=0)) + 1
         matrices, rights = np.empty((sets, unknowns, unknowns)), np.empty((sets, unknowns))
         by_particle = cross.reshape(unknowns, views.particles, OWN)
         of_row = np.repeat(folds[views.particle], width)

@@ -39,7 +39,7 @@ class RefineParams(Frozen):
         default=0.005,
         ge=0,
         lt=0.5,
-        description="part by which a round must improve the resolution for another to follow",
+        description="part by which a round must enlarge the area under the FSC of a species for another to follow",
     )
     folds: int = Field(default=8, ge=2, le=50, description="parts of the particles, each of which is held out in turn")
     parts: int = Field(

@@ -22,6 +22,7 @@ from eucentric.refinement.unknowns import (
     CommonAngles,
     Contrast,
     ImageWarpGrid,
+    OpticsTerm,
     PhaseShift,
     SeriesDefocus,
     SeriesState,
@@ -50,7 +51,7 @@ class SpeciesImages:
 
     name: str
     source: SeriesImages
-    references: tuple[Reference, ...]
+    references: Sequence[Reference]
     finest_angstrom: float
     resolution_angstrom: float
 
@@ -109,31 +110,36 @@ class SeriesRefiner:
         self._species, self._params = tuple(species), params
         self._kept = {k.family: k for k in memory.kept}
         self._trials = {t.family: t for t in memory.trials}
+        self._count = 0
         self._finest = max(min(s.finest_angstrom for s in species), 2.0 * species[0].source.pixel_size_angstrom)
 
     def refine(self, state: SeriesState) -> SeriesRefinement:
         """Geometry until the images gain no more, then the transfer, then how much each image counts."""
+        self._count = sum(len(p) for p in state.particles)
         here = self.linearise(state)
         history = [here.log_likelihood]
+        geometry = self._held_out_of(self._geometry(here.state))
         first = 0.0
         for _ in range(self._params.steps):
-            here, gained = self._step(here, self._geometry(here.state), self._everyone)
+            here, gained = self._step(here, geometry, self._everyone)
             history.append(here.log_likelihood)
             first = max(first, gained)
             if gained <= _SETTLED * first:
                 break
-        here = self._rechecked(here, self._geometry(here.state), self._everyone)
+        here = self._rechecked(here, geometry, self._everyone)
         transfer = self._transfer(here.state)
         unknown = self._no_transfer(here.state)
         if unknown:
-            self._refuse(transfer, unknown)
+            self._refuse([*transfer, *([t] for t in self._optics_terms)], unknown)
         elif transfer:
+            transfer = self._held_out_of(transfer)
             here, _ = self._step(here, transfer, self._fine)
             here = self._rechecked(here, transfer, self._fine)
-            history.append(here.log_likelihood)
         if "weights" in self._params.groups:
-            here, _ = self._step(here, [[self._weights(here.state)]], self._everyone)
-            history.append(here.log_likelihood)
+            weights = self._held_out_of([[self._weights(here.state)]])
+            here, _ = self._step(here, weights, self._everyone)
+            here = self._rechecked(here, weights, self._everyone)
+        history.append(here.log_likelihood)
         return SeriesRefinement(
             state=here.state,
             memory=SeriesMemory(kept=tuple(self._kept.values()), trials=tuple(self._trials.values())),
@@ -202,25 +208,33 @@ class SeriesRefiner:
         self, here: _Linearised, families: Sequence[Sequence[Unknowns]], species: Sequence[int]
     ) -> _Linearised:
         """Ask again what held-out particles gain from the groups that are kept; those that bring nothing are taken back."""
-        before, _ = self._parted(families)
-        state, lost = here.state, False
-        for name, (gain, sigma) in self._chooser(here, species).evidence([self._contrast(), *before]).items():
-            group = next(g for g in before if g.unknowns.name == name)
+        while True:
+            before, _ = self._parted(families)
+            by_name = {g.unknowns.name: g for g in before}
+            found = self._chooser(here, species).evidence([self._contrast(), *before])
+            for name, (gain, sigma) in found.items():
+                family = by_name[name].unknowns.family
+                self._trials[family] = replace(self._trials[family], gain=gain, sigma=sigma)
+            idle = {n: g for n, (g, sigma) in found.items() if g <= _STILL * self._params.certainty * sigma}
+            if not idle:
+                return here
+            # one at a time: what two groups both can say is lost with both
+            group = by_name[min(idle, key=lambda n: idle[n])]
             family = group.unknowns.family
-            self._trials[family] = replace(self._trials[family], gain=gain, sigma=sigma)
-            if gain <= _STILL * self._params.certainty * sigma:
-                state, lost = group.unknowns.applied(state, -group.total), True
-                del self._kept[family]
-                self._trials[family] = replace(
-                    self._trials[family],
-                    accepted=False,
-                    reason="kept at first, and taken back when finer maps spoke against it",
-                )
-        return self.linearise(state) if lost else here
+            del self._kept[family]
+            self._trials[family] = replace(
+                self._trials[family],
+                accepted=False,
+                reason="kept at first, and taken back when the images, or finer maps, no longer spoke for it",
+            )
+            here = self.linearise(group.unknowns.applied(here.state, -group.total))
+            left = [f for f in families if f[0].family in self._kept]
+            here, _ = self._step(here, left, species)  # the others, and the particles, follow
 
     def _chooser(self, here: _Linearised, species: Sequence[int]) -> GroupChooser:
         some = here if len(species) == len(self._species) else here.only(species)
-        return GroupChooser(some.terms(), some.views, self._folds(some), certainty=self._params.certainty)
+        params = self._params
+        return GroupChooser(some.terms(), some.views, self._folds(some), sets=params.folds, certainty=params.certainty)
 
     def _contrast(self) -> KeptGroup:
         bands = Contrast(len(self._species))
@@ -270,10 +284,21 @@ class SeriesRefiner:
             )
 
     def _folds(self, some: _Linearised) -> np.ndarray:
-        """(particle,), sets held out together; those without an image in a set of their own are harmless."""
+        """(particle,), sets held out together."""
         generator = np.random.default_rng(self._params.seed)
-        count = some.views.particles
-        return np.asarray(generator.permutation(count) % min(self._params.folds, max(2, count)))
+        return np.asarray(generator.permutation(some.views.particles) % self._params.folds)
+
+    def _held_out_of(self, families: list[list[Unknowns]]) -> list[list[Unknowns]]:
+        """The families; none where there are too few particles to hold some out, which is remembered."""
+        if self._count >= self._params.folds:
+            return families
+        few = f"{self._count} particles in this series; {self._params.folds} at least are needed to hold some out"
+        self._refuse(families, few)
+        return []
+
+    @property
+    def _optics_terms(self) -> list[OpticsTerm]:
+        return [t for t in OPTICS_TERMS if t.option in self._params.groups]
 
     @property
     def _fine(self) -> list[int]:
@@ -281,7 +306,7 @@ class SeriesRefiner:
         return [i for i, s in enumerate(self._species) if s.resolution_angstrom <= self._params.transfer_angstrom]
 
     def _optics(self, here: _Linearised) -> dict[str, FoldedEquations]:
-        wanted = [t for t in OPTICS_TERMS if t.option in self._params.groups]
+        wanted = self._optics_terms
         if not wanted or self._no_transfer(here.state):
             return {}
         chooser = self._chooser(here, self._fine)
@@ -352,6 +377,9 @@ class SeriesRefiner:
             "axis": [CommonAngles()],
             "angles": [StageAngles(tilts)],
         }
+        if "volume-warp" in params.groups and not every["volume-warp"]:
+            named = VolumeWarpGrid(grid=(1, 2, 2), doses=np.zeros(1), extent_angstrom=(depth, edges[0], edges[1]))
+            self._refuse([[named]], f"its images have no known doses, or fewer than {params.dose_knots} different ones")
         out: list[list[Unknowns]] = []
         for name in GEOMETRY:
             if name in params.groups:
