@@ -1,7 +1,7 @@
 """What sub-tilt refinement finds of errors that were planted: a table of planted, left, and what it says of its own deviation.
 
 Run: python benchmarks/refinement_planted.py [--particles 100] [--step 3] [--seed 3] [--rows NAME...]. Tilt series of blob particles
-are made with a model of their own (`tests/truth/refinement_scene.py`: contrast transfer, damage, 3 e/A^2 of shot noise in each image,
+are made with a model of their own (`tests/refinement_scene.py`: contrast transfer, damage, 3 e/A^2 of shot noise in each image,
 0.7 MDa at 5 A/px); the geometry they start from is wrong, and they are refined against the map without noise. Rows:
 
 everything   angles of the stage 0.3 degrees and shifts 3 A rms in every tilt, every other tilt 0.5% larger, defocus 500 A off in all
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "truth"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from refinement_scene import (
     Scene,
