@@ -21,6 +21,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
+from eucentric.geometry import Deformation
+from eucentric.models import TiltSeries
+from eucentric.refinement.params import RefineParams
+from eucentric.refinement.refine_series import SeriesRefinement
 from refinement_scene import (
     Scene,
     angle_errors_deg,
@@ -37,11 +41,6 @@ from refinement_scene import (
     with_defocus,
     with_poses,
 )
-
-from eucentric.geometry import Deformation
-from eucentric.models import TiltSeries
-from eucentric.refinement.params import RefineParams
-from eucentric.refinement.refine_series import SeriesRefinement
 
 
 def line(what: str, unit: str, planted: float, left: float, sigma: float = float("nan")) -> None:
