@@ -15,6 +15,10 @@ from eucentric.refinement.unknowns import Columns, Unknowns
 from eucentric.typing import FloatArray
 
 
+_LEAST = 2.0
+"""Gain of the log-likelihood, a factor of seven, below which nothing is kept: few sets tell their own scatter badly."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class KeptGroup:
     """A group that is refined, the size that its unknowns are expected to have, and what they have changed."""
@@ -176,7 +180,7 @@ def judged(unknowns: Unknowns, size: float, gains: FloatArray, certainty: float)
         size=size,
         gain=total,
         sigma=sigma,
-        accepted=total > max(certainty * sigma, 0.0),
+        accepted=total > max(certainty * sigma, _LEAST),
     )
 
 
