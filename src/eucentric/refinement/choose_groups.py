@@ -14,7 +14,6 @@ from eucentric.refinement.results import GroupTrial
 from eucentric.refinement.unknowns import Columns, Unknowns
 from eucentric.typing import FloatArray
 
-
 _LEAST = 2.0
 """Gain of the log-likelihood, a factor of seven, below which nothing is kept: few sets tell their own scatter badly."""
 
