@@ -158,3 +158,15 @@ def test_output_outside_of_the_project_is_refused(project, tmp_path, capsys):
 def test_a_folder_without_an_average_is_refused(project, capsys):
     assert refine(project, str(project / "pick"), name="none") == 2
     assert "eucentric average" in capsys.readouterr().err
+
+
+def test_series_shared_among_workers_come_out_the_same(project, refined):
+    words = (str(project / "average" / "blobs"), "--workers", "2")
+    assert refine(project, *words, name="two") == 0
+    ours, theirs = (read_particles(project / "refine" / name / "blobs" / "particles.star") for name in ("two", "all"))
+    np.testing.assert_allclose(ours.positions_angstrom, theirs.positions_angstrom, atol=0.02)
+
+
+def test_a_series_that_has_no_particles_cannot_be_named(project, capsys):
+    assert refine(project, str(project / "average" / "blobs"), "--only", "TS_C", name="none") == 2
+    assert "TS_A" in capsys.readouterr().err

@@ -203,6 +203,20 @@ def test_a_species_of_60_angstrom_says_nothing_of_the_contrast_transfer(scene):
     assert _defocus_errors(done.state.series, scene.series) == pytest.approx(0.0)
 
 
+def test_of_five_particles_none_is_held_out_and_only_poses_follow(scene):
+    places, turns = perturbed(scene, 2.0, 1.0)
+    params = RefineParams(groups=("poses", "shifts", "defocus", "beam-tilt"), steps=1)
+    done = refined(scene, scene.series, (places[:5], turns[:5]), params)
+    assert not done.memory.kept
+    for trial in done.memory.trials:
+        assert "5 particles in this series" in trial.reason
+    assert {t.family for t in done.memory.trials} >= {"shifts", "defocus"}
+    # equations of all series add up, however few particles one has
+    assert {len(e.matrices) for e in done.optics.values()} == {params.folds}
+    moved = np.linalg.norm(_found(done)[2] - scene.positions[:5], axis=1)
+    assert np.median(moved) < np.median(np.linalg.norm(places[:5] - scene.positions[:5], axis=1))
+
+
 def test_a_series_without_ctf_is_refined_in_its_geometry(scene):
     flat = scene.series.with_tilts([replace(t, ctf=None) for t in scene.series.tilts])
     rng = np.random.default_rng(4)
