@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from refinement_scene import blob_places, imaged, rms, scattered, seen, seen_with, tilt_series, with_poses
 
 from eucentric.averaging.half_sets import SUBSET
 from eucentric.cli.main import run
@@ -17,6 +16,7 @@ from eucentric.io.tilt_series import read_tilt_series_set, write_tilt_series_set
 from eucentric.models import ParticleSet
 from eucentric.pipeline.images import read_deformation
 from eucentric.pipeline.store import ItemStore
+from refinement_scene import blob_places, imaged, rms, scattered, seen, seen_with, tilt_series, with_poses
 
 pytestmark = pytest.mark.slow  # a minute and a half of one core together
 BOX, EACH, SHIFT = 48, 16, 4.0

@@ -4,6 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
+from eucentric.geometry import Deformation
+from eucentric.refinement.params import RefineParams
 from refinement_scene import (
     angle_errors_deg,
     astigmatism_of,
@@ -21,9 +24,6 @@ from refinement_scene import (
     with_defocus,
     with_poses,
 )
-
-from eucentric.geometry import Deformation
-from eucentric.refinement.params import RefineParams
 
 COUNT, STEP_DEG = 30, 8.0
 OFFSET, BY_TILT, ASTIGMATISM = 500.0, 400.0, (250.0, -180.0)
