@@ -25,7 +25,7 @@ test-all: $(VENV)/.installed  ## Run all tests but those that need a GPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not gpu'
 
 lint: $(VENV)/.installed  ## Check style, types and layers
-	$(BIN)/ruff check
+	$(BIN)/ruff check --no-cache
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports

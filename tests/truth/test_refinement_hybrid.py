@@ -5,6 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+from eucentric.averaging.fourier_sums import FourierSums
+from eucentric.averaging.params import ExtractParams
+from eucentric.averaging.particle_images import prepare_series
+from eucentric.averaging.solve_average import solve_average
+from eucentric.geometry import Deformation
+from eucentric.refinement.params import RefineParams
 from refinement_scene import (
     BOX,
     PIXEL,
@@ -20,13 +27,6 @@ from refinement_scene import (
     tilt_series,
     with_poses,
 )
-
-from eucentric.averaging.fourier_sums import FourierSums
-from eucentric.averaging.params import ExtractParams
-from eucentric.averaging.particle_images import prepare_series
-from eucentric.averaging.solve_average import solve_average
-from eucentric.geometry import Deformation
-from eucentric.refinement.params import RefineParams
 
 COUNT, LOW, TIMES = 24, 1.5, 10.0
 

@@ -7,17 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from refinement_scene import (
-    BOX,
-    blob_places,
-    imaged,
-    perturbed,
-    place_errors,
-    rms,
-    scattered,
-    tilt_series,
-    with_poses,
-)
 
 from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.errors import InputError, ProcessingError
@@ -30,6 +19,17 @@ from eucentric.pipeline.average_files import average_list
 from eucentric.pipeline.executors import InProcess
 from eucentric.pipeline.refine import refine
 from eucentric.refinement.params import RefineParams
+from refinement_scene import (
+    BOX,
+    blob_places,
+    imaged,
+    perturbed,
+    place_errors,
+    rms,
+    scattered,
+    tilt_series,
+    with_poses,
+)
 
 pytestmark = pytest.mark.slow  # maps of two series, three times over
 

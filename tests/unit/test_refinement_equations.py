@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from refinement_scene import scattered, tilt_series
 from scipy.sparse import csr_array
 
 from eucentric.averaging.average_particles import average_halves
@@ -20,6 +19,7 @@ from eucentric.refinement.image_views import ImageViews
 from eucentric.refinement.leave_out import PartSums, parts_of_halves
 from eucentric.refinement.normal_equations import OWN, FoldedEquations, LocalTerms, SharedEquations, own_slopes
 from eucentric.refinement.unknowns import TiltDefocus, TiltShifts
+from refinement_scene import scattered, tilt_series
 
 TILTS, COUNT, FOLDS = 6, 12, 4
 LOOSE = np.diag([5.0**-2] * 3 + [0.05**-2] * 3 + [1.0])

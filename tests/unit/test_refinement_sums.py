@@ -6,6 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+
+from eucentric.averaging.params import ExtractParams
+from eucentric.averaging.particle_images import prepare_series
+from eucentric.errors import ShapeError
+from eucentric.refinement.image_sums import AT, BANDS, COARSE, LOCAL, ImageModel, ImageSums, Reference, RefinedParticles
+from eucentric.refinement.normal_equations import LocalTerms
 from refinement_scene import (
     OPTICS,
     PIXEL,
@@ -21,13 +28,6 @@ from refinement_scene import (
     seen,
     tilt_series,
 )
-from scipy.spatial.transform import Rotation
-
-from eucentric.averaging.params import ExtractParams
-from eucentric.averaging.particle_images import prepare_series
-from eucentric.errors import ShapeError
-from eucentric.refinement.image_sums import AT, BANDS, COARSE, LOCAL, ImageModel, ImageSums, Reference, RefinedParticles
-from eucentric.refinement.normal_equations import LocalTerms
 
 BOX, FINEST, CONTRAST = 40, 11.0, 0.8
 TRANSFER = ("defocus", "astigmatism_x", "astigmatism_y", "spherical", "phase")

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from refinement_scene import OPTICS, PIXEL, SHAPE, astigmatism_of, camera_of, scattered, seen_with, tilt_series
 from scipy.spatial.transform import Rotation
 
 from eucentric.geometry import Deformation, ImageWarp, VolumeWarp
@@ -29,6 +28,7 @@ from eucentric.refinement.unknowns import (
     VolumeWarpGrid,
     moved_particles,
 )
+from refinement_scene import OPTICS, PIXEL, SHAPE, astigmatism_of, camera_of, scattered, seen_with, tilt_series
 
 STEP_DEG, COUNT = 24.0, 5
 TILTS = 6
