@@ -19,6 +19,8 @@ __getattr__, __dir__, __all__ = lazy_names(
         "TomogramFrame": "tomogram_frames",
         "TomogramFrames": "tomogram_frames",
         "Specimen": "specimen",
+        "StageTrack": "stage_track",
+        "TiltScheme": "tilt_scheme",
         "Tracks": "tracks",
     },
 )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from eucentric.errors import InputError
 from eucentric.geometry import TiltGeometry, rotation_z
+from eucentric.models.tilt_scheme import alternate
 from eucentric.simulation.local_motion import LocalMotion
 from eucentric.simulation.params import SimulationParams
 from eucentric.typing import FloatArray
@@ -135,9 +136,7 @@ def tilt_scheme(params: SimulationParams) -> tuple[FloatArray, NDArray[np.int64]
     elif params.scheme == "bidirectional":
         order = [start, *up, *down]
     else:
-        order = [start]
-        for i in range(0, max(len(up), len(down)), params.tilt_group):
-            order += up[i : i + params.tilt_group] + down[i : i + params.tilt_group]
+        order = [start, *(int(i) for i in alternate((up, down), lambda _: params.tilt_group))]
     acquisition = np.empty(steps + 1, dtype=np.int64)
     acquisition[order] = np.arange(steps + 1)
     return nominal, acquisition
