@@ -4,5 +4,10 @@ from eucentric._lazy import lazy_names
 
 __getattr__, __dir__, __all__ = lazy_names(
     __name__,
-    {},
+    {
+        "TargetParams": "target_params",
+        "TargetPlan": "target_results",
+        "fill_area": "place_targets",
+        "place_targets": "place_targets",
+    },
 )

@@ -18,6 +18,7 @@ from typing import Any
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import write_text_atomic
+from eucentric.io.autodoc import autodoc_lines, autodoc_text
 from eucentric.io.findings import Finding
 from eucentric.typing import PathLike
 
@@ -182,18 +183,6 @@ def _store(
         values[name] = value
 
 
-def _text(path: Path) -> str:
-    if not path.is_file():
-        raise InputError(f"`{path}` does not exist, or is not a file. Check the name and the folder.")
-    raw = path.read_bytes()
-    if b"\0" in raw:
-        raise FormatError(f"`{path}` is not a text file. Expected an mdoc file as SerialEM writes.")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("latin-1")
-
-
 def read_mdoc(path: PathLike) -> Mdoc:
     """Read an mdoc (or navigator) file of any dialect.
 
@@ -207,25 +196,14 @@ def read_mdoc(path: PathLike) -> Mdoc:
     top: dict[str, Any] = {"extra": {}}
     titles: list[str] = []
     sections: list[dict[str, Any]] = []
-    for number, raw in enumerate(_text(place).splitlines(), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        where = f"Line {number} of `{place}`"
-        inner = line.removeprefix("[").removesuffix("]").strip()
-        key, equals, value = (part.strip() for part in inner.partition("="))
-        if not equals or not key or (line.startswith("[") and not line.endswith("]")):
-            raise FormatError(
-                f"{where} is `{line[:60]}`; expected `Key = value` or `[Section = value]`. Correct the line."
-            )
-        if key == "T":
-            titles.append(value)
-        elif line.startswith("["):
-            sections.append({"kind": key, "label": value, "line": number, "extra": {}})
+    for line in autodoc_lines(autodoc_text(place), place):
+        if line.key == "T":
+            titles.append(line.value)
+        elif line.is_section:
+            sections.append({"kind": line.key, "label": line.value, "line": line.number, "extra": {}})
         else:
-            text = line.partition("=")[2].strip()
             values, known = (sections[-1], _SECTION_FIELDS) if sections else (top, _GLOBAL_FIELDS)
-            _store(known, values, key, text, where)
+            _store(known, values, line.key, line.value, f"Line {line.number} of `{place}`")
     if not sections:
         raise FormatError(f"`{place}` has no [ZValue = ...] or [FrameSet = ...] section. Expected an mdoc file.")
     return Mdoc(sections=tuple(MdocSection(**values) for values in sections), titles=tuple(titles), **top)

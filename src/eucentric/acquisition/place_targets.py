@@ -1,0 +1,236 @@
+"""Where targets, focus spots and tracking spots may lie so that no beam falls on a field that is still to be recorded."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eucentric.acquisition.group_targets import group_targets
+from eucentric.acquisition.plane_shapes import inside_polygon, polygon_contains, polygons_touch
+from eucentric.acquisition.stray_beams import Beams, smallest_move, stray_beams
+from eucentric.acquisition.target_geometry import ViewingGeometry, field_seen, viewing_geometry
+from eucentric.acquisition.target_params import TargetParams
+from eucentric.acquisition.target_results import Conflict, PlacedTarget, TargetPlan
+from eucentric.errors import InputError
+from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.typing import FloatArray
+
+_SPOT_STEP = 250.0  # A along the axis: a quarter of the usual margin
+
+
+def place_targets(
+    names: Sequence[str],
+    stage_angstrom: FloatArray,
+    scheme: TiltScheme,
+    params: TargetParams,
+    *,
+    area_angstrom: FloatArray | None = None,
+    bars_angstrom: Sequence[FloatArray] = (),
+) -> TargetPlan:
+    """Group and order targets, find their focus and tracking spots, and check every beam against every field at every tilt.
+
+    Targets stay where they are: what is in conflict is told, with the smallest move that resolves it.
+
+    Parameters
+    ----------
+    names : of the targets, each once
+    stage_angstrom : (target, 2), A, on the stage
+    area_angstrom : (vertex, 2), outline in which fields and spots must lie, such as the edge of a lamella or grid square
+    bars_angstrom : outlines (vertex, 2) that they must not touch
+
+    Raises
+    ------
+    InputError : no targets, names that repeat, places that are no numbers, an angle beyond the stage
+    """
+    stage = np.atleast_2d(np.asarray(stage_angstrom, dtype=np.float64))
+    if not len(names) or stage.shape != (len(names), 2) or not np.isfinite(stage).all():
+        raise InputError(f"{len(names)} targets have places of shape {stage.shape}; expected numbers x and y for each.")
+    if len(set(names)) != len(names):
+        raise InputError("Two targets have the same name. Give each its own.")
+    view = viewing_geometry(scheme, params)
+    places = stage @ view.axis_of_stage.T
+    groups = group_targets(places, view, params.image_shift_limit_angstrom)
+    order = [i for group in groups for i in group]
+    group_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    places, sorted_names = places[order], [names[i] for i in order]
+    first_of_group = places[[int(np.argmax(group_of == g)) for g in group_of]]
+    area = None if area_angstrom is None else np.asarray(area_angstrom) @ view.axis_of_stage.T
+    bars = [np.asarray(bar) @ view.axis_of_stage.T for bar in bars_angstrom]
+    spots = _spots(places, group_of, view, params, area, bars)
+    beams = Beams(places=places, groups=group_of, focus=spots[0], tracking=spots[1])
+    stray = stray_beams(beams, view, params)
+    seen, kept, lit = field_seen(view, params)
+    targets = []
+    for i, name in enumerate(sorted_names):
+        shift = (places[i] - first_of_group[i]) @ np.swapaxes(view.to_image, 1, 2)
+        targets.append(
+            PlacedTarget(
+                name=name,
+                stage_angstrom=stage[order[i]],
+                group=int(group_of[i]),
+                order=i,
+                focus_stage_angstrom=_on_stage(spots[0][i], view),
+                tracking_stage_angstrom=_on_stage(spots[1][i], view),
+                image_shift_angstrom=np.linalg.norm(shift, axis=1),
+                stray_part=stray.parts[i],
+                stray_dose=stray.doses_before[i],
+                pre_exposed_fraction=stray.doses_before[i] / view.doses.sum(),
+            )
+        )
+    conflicts = [
+        *_of_beams(sorted_names, beams, stray.pairs, view, params, area, bars),
+        *_of_places(sorted_names, places, spots, group_of, view, params, area, bars),
+        *_of_fields(kept, lit, params),
+    ]
+    return TargetPlan(
+        targets=tuple(targets), conflicts=tuple(conflicts), view=view, params=params,
+        field_seen=seen, field_kept=kept, field_lit=lit,
+    )  # fmt: skip
+
+
+def fill_area(area_angstrom: FloatArray, scheme: TiltScheme, params: TargetParams) -> FloatArray:
+    """(target, 2), A, on the stage: as many targets in rows along the tilt axis as an outline holds without conflict.
+
+    The spacing across the axis lets no beam reach a field at any tilt; along it there is room for a focus and a tracking spot
+    between two targets where each has its own.
+
+    Raises
+    ------
+    InputError : fewer than three corners, or an area too small for one field
+    """
+    outline = np.asarray(area_angstrom, dtype=np.float64)
+    if outline.ndim != 2 or outline.shape[1] != 2 or len(outline) < 3:
+        raise InputError(f"An area of shape {outline.shape} has no inside; expected at least three corners x, y.")
+    view = viewing_geometry(scheme, params)
+    corners = outline @ view.axis_of_stage.T
+    radius = 0.5 * params.beam_diameter_angstrom + params.margin_angstrom
+    spacing = view.extent(radius)
+    if params.spots == "each":
+        spacing[1] = max(spacing[1], 2 * (float(view.extent(_spot_radius(params))[1]) + _SPOT_STEP))
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    best = np.empty((0, 2))
+    for phase in np.ndindex(6, 6):
+        start = low + spacing * np.array(phase) / 6
+        across, along = (np.arange(start[a], high[a], spacing[a]) for a in (0, 1))
+        grid = np.stack(np.meshgrid(across, along, indexing="ij"), axis=-1).reshape(-1, 2)
+        inside = [place for place in grid if polygon_contains(corners, view.field + place)]
+        if len(inside) > len(best):
+            best = np.array(inside)
+    if not len(best):
+        raise InputError(
+            "The area holds not one whole field of view. Give a larger area, or targets one by one to see what they lose."
+        )
+    return np.asarray(best @ view.axis_of_stage)
+
+
+def _spot_radius(params: TargetParams) -> float:
+    return 0.5 * (params.spot_diameter_angstrom or params.beam_diameter_angstrom) + params.margin_angstrom
+
+
+def _spots(
+    places: FloatArray,
+    groups: np.ndarray,
+    view: ViewingGeometry,
+    params: TargetParams,
+    area: FloatArray | None,
+    bars: Sequence[FloatArray],
+) -> tuple[FloatArray, FloatArray]:
+    """(target, 2) of focus and of tracking, NaN where there is none: nearest clear places, on the two sides if possible."""
+    focus, tracking = np.full(places.shape, np.nan), np.full(places.shape, np.nan)
+    steps = np.arange(_SPOT_STEP, params.spot_reach_angstrom + 0.5 * _SPOT_STEP, _SPOT_STEP)
+    offsets = np.stack([steps, -steps], axis=1).reshape(-1)  # nearest first, the positive side before the other
+    reach = view.extent(_spot_radius(params)) + (0.0, params.spot_reach_angstrom)
+    for i, place in enumerate(places):
+        if params.spots == "group" and i and groups[i] == groups[i - 1]:
+            continue
+        candidates = place + np.column_stack([np.zeros_like(offsets), offsets])
+        clear = np.ones(len(offsets), dtype=bool)
+        for other in places[(np.abs(places - place) <= reach).all(axis=1)]:
+            clear[clear] = view.reaches(candidates[clear] - other, _spot_radius(params)) >= 0
+        if area is not None:
+            clear &= inside_polygon(area, candidates)
+        for bar in bars:
+            clear &= ~inside_polygon(bar, candidates)
+        free = offsets[clear]
+        if not len(free):
+            continue
+        focus[i] = place + (0.0, free[0])
+        others = free[np.sign(free) != np.sign(free[0])]
+        if not len(others):  # beyond the focus spot, so that what is tracked was not exposed by focusing
+            others = free[np.abs(free) >= np.abs(free[0]) + 2 * (_spot_radius(params) - params.margin_angstrom)]
+        if len(others):
+            tracking[i] = place + (0.0, others[0])
+    return focus, tracking
+
+
+def _of_beams(
+    names: Sequence[str],
+    beams: Beams,
+    pairs: Sequence[tuple[int, int, str, tuple[float, ...], float]],
+    view: ViewingGeometry,
+    params: TargetParams,
+    area: FloatArray | None,
+    bars: Sequence[FloatArray],
+) -> list[Conflict]:
+    moves: dict[int, FloatArray | None] = {}
+    conflicts = []
+    for harmed, harming, kind, tilts, fraction in pairs:
+        later = max(harmed, harming)
+        if later not in moves:
+            found = smallest_move(later, beams, view, params, area, bars)
+            moves[later] = None if found is None else found @ view.axis_of_stage
+        move = moves[later]
+        conflicts.append(
+            Conflict(
+                kind="beam" if kind == "beam" else "spot",
+                target=names[harmed],
+                other=names[harming],
+                tilts_deg=tilts,
+                dose_fraction=fraction,
+                moved=names[later],
+                move_stage_angstrom=None if move is None else (float(move[0]), float(move[1])),
+            )
+        )
+    return conflicts
+
+
+def _of_places(
+    names: Sequence[str],
+    places: FloatArray,
+    spots: tuple[FloatArray, FloatArray],
+    groups: np.ndarray,
+    view: ViewingGeometry,
+    params: TargetParams,
+    area: FloatArray | None,
+    bars: Sequence[FloatArray],
+) -> list[Conflict]:
+    conflicts = []
+    for i, name in enumerate(names):
+        wanted = params.spots == "each" or i == 0 or groups[i] != groups[i - 1]
+        missing = sum(bool(np.isnan(kind[i]).any()) for kind in spots)
+        if wanted and missing:
+            conflicts.append(Conflict(kind="no spot", target=name, part=missing / 2))
+        field = view.field + places[i]
+        if area is not None and not polygon_contains(area, field):
+            conflicts.append(Conflict(kind="edge", target=name))
+        if any(polygons_touch(bar, field) for bar in bars):
+            conflicts.append(Conflict(kind="bar", target=name))
+    return conflicts
+
+
+def _of_fields(kept: float, lit: float, params: TargetParams) -> list[Conflict]:
+    conflicts = []
+    if kept < params.least_field_kept:
+        conflicts.append(Conflict(kind="field", target="", part=kept))
+    if lit < 1.0 and params.beam_diameter_angstrom < _diagonal(params):
+        conflicts.append(Conflict(kind="beam size", target="", part=lit))
+    return conflicts
+
+
+def _diagonal(params: TargetParams) -> float:
+    return float(np.hypot(*params.camera_pixels) * params.pixel_size_angstrom)
+
+
+def _on_stage(place: FloatArray, view: ViewingGeometry) -> FloatArray | None:
+    return None if np.isnan(place).any() else np.asarray(place @ view.axis_of_stage)
+
+

@@ -1,0 +1,151 @@
+"""Montages of SerialEM: where each piece lies in the picture and on the stage, from the mdoc file beside the images.
+
+`PieceCoordinates` are the lower left corners of pieces in the montage, x to the right and y up, in pixels;
+`AlignedPieceCoords` the same after the overlaps were compared (`...VS`: with a very sloppy montage's larger search).
+`XedgeDxy` and `YedgeDxy` are the displacements found at the edge to the next piece in x and in y [1]_.
+
+References
+----------
+.. [1] SerialEM help, "File Formats", section "Image Metadata Files".
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eucentric.errors import FormatError, InputError
+from eucentric.io.mdoc import MdocSection, read_mdoc
+from eucentric.io.navigator import MapFrame
+from eucentric.typing import FloatArray, PathLike
+
+_ALIGNED = ("AlignedPieceCoordsVS", "AlignedPieceCoords")
+_EDGES = (("XedgeDxyVS", "XedgeDxy"), ("YedgeDxyVS", "YedgeDxy"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Montage:
+    """Pieces of one montage, in the order of the file."""
+
+    sections: tuple[int, ...]
+    """(piece,): numbers of the images in their file."""
+    piece_size: tuple[int, int]
+    """(x, y) in pixels."""
+    nominal_px: FloatArray
+    """(piece, 2), lower left corners."""
+    aligned_px: FloatArray
+    """(piece, 2), the same where overlaps fit best; nominal where they were not compared."""
+    stage_um: FloatArray
+    """(piece, 2), of the stage at each piece: the stage position of its centre."""
+    right_edge_px: FloatArray
+    """(piece, 2), displacement found at the edge to the next piece in x; NaN where none."""
+    upper_edge_px: FloatArray
+    """(piece, 2), at the edge to the next piece in y; NaN where none."""
+    frame: MapFrame
+    """From pixels of the whole montage (aligned) to the stage, by least squares over all pieces."""
+    residual_um: float
+    """Root mean square distance of stage positions from that frame: errors of stage and montage together."""
+
+    def __len__(self) -> int:
+        return len(self.sections)
+
+    def piece_frame(self, piece: int) -> MapFrame:
+        """Where the pixels of one piece lie, its own image's lower left corner at (0, 0)."""
+        size = (float(self.piece_size[0]), float(self.piece_size[1]))
+        centre = self.frame.to_stage(self.aligned_px[piece] + 0.5 * np.array(size))
+        return MapFrame(stage_um=centre, pixels_per_um=self.frame.pixels_per_um, size=size)
+
+
+def read_montage(path: PathLike, number: int = 0) -> Montage:
+    """One montage of an mdoc file.
+
+    Parameters
+    ----------
+    number : of several in one file: the third of the piece coordinates
+
+    Raises
+    ------
+    InputError : no such file, no such montage, or one that was not made by moving the stage
+    FormatError : damaged, or an mdoc file of other images
+    """
+    place = Path(path)
+    mdoc = read_mdoc(place)
+    pieces = [s for s in mdoc.sections if s.kind in ("ZValue", "Image") and "PieceCoordinates" in s.extra]
+    if not pieces or mdoc.image_size is None or len(mdoc.image_size) != 2:
+        raise FormatError(f"`{place}` has no PieceCoordinates or no ImageSize. Expected the mdoc file of a montage.")
+    corners = np.array([_numbers(s, "PieceCoordinates", 3, place) for s in pieces])
+    mine = np.flatnonzero(corners[:, 2] == number)
+    if not len(mine):
+        have = ", ".join(str(int(n)) for n in np.unique(corners[:, 2]))
+        raise InputError(f"`{place}` has no montage {number}; it has {have}.")
+    chosen = [pieces[i] for i in mine]
+    nominal = corners[mine, :2]
+    aligned = np.array([_aligned(s, own, place) for s, own in zip(chosen, nominal, strict=True)])
+    stage = np.array([_numbers(s, "StagePosition", 2, place) for s in chosen])
+    edges = [np.array([_edge(s, keys, place) for s in chosen]) for keys in _EDGES]
+    frame, residual = _fit(aligned, stage, mdoc.image_size, place)
+    return Montage(
+        sections=tuple(s.z_value if s.z_value is not None else int(i) for s, i in zip(chosen, mine, strict=True)),
+        piece_size=mdoc.image_size,
+        nominal_px=nominal,
+        aligned_px=aligned,
+        stage_um=stage,
+        right_edge_px=edges[0],
+        upper_edge_px=edges[1],
+        frame=frame,
+        residual_um=residual,
+    )
+
+
+def _fit(aligned: FloatArray, stage: FloatArray, size: tuple[int, int], place: Path) -> tuple[MapFrame, float]:
+    half = 0.5 * np.array(size, dtype=np.float64)
+    centres = aligned + half
+    if len(stage) < 2 or np.ptp(stage, axis=0).max() < 1e-3:
+        raise InputError(
+            f"The pieces in `{place}` share one stage position, so that nothing tells how the stage lies in the picture. "
+            "Give a montage that was made by moving the stage, or the navigator file with its map."
+        )
+    pixels, places = centres - centres.mean(axis=0), stage - stage.mean(axis=0)
+    if np.linalg.matrix_rank(pixels, tol=0.25 * min(size)) < 2:
+        # one row of pieces leaves only a turn and a scale: the two are taken as equally handed
+        z, w = pixels @ np.array([1.0, 1.0j]), places @ np.array([1.0, 1.0j])
+        ratio = np.vdot(z, w) / np.vdot(z, z).real
+        um_per_pixel = np.array([[ratio.real, -ratio.imag], [ratio.imag, ratio.real]])
+    else:
+        um_per_pixel = np.linalg.lstsq(pixels, places, rcond=None)[0].T
+    if not abs(np.linalg.det(um_per_pixel)) > 0:
+        raise FormatError(f"Stage positions and piece coordinates in `{place}` do not belong to one montage.")
+    # pixel (0, 0) stays the corner of the first piece before alignment, so that piece coordinates can be used as they are
+    high = aligned.max(axis=0) + 2 * half
+    middle = stage.mean(axis=0) + (0.5 * high - centres.mean(axis=0)) @ um_per_pixel.T
+    frame = MapFrame(
+        stage_um=middle, pixels_per_um=np.linalg.inv(um_per_pixel), size=(float(high[0]), float(high[1]))
+    )
+    misses = stage - frame.to_stage(centres)
+    return frame, float(np.sqrt((misses**2).sum(axis=1).mean()))
+
+
+def _numbers(section: MdocSection, key: str, count: int, place: Path) -> list[float]:
+    text = section.extra.get(key)
+    try:
+        values = [float(word) for word in (text or "").split()]
+    except ValueError:
+        values = []
+    if len(values) != count or not np.isfinite(values).all():
+        said = "has no such entry" if text is None else f"says `{text[:40]}`"
+        raise FormatError(
+            f"Section {section.label} of `{place}` (line {section.line}) should have {count} numbers as {key}; it {said}."
+        )
+    return values
+
+
+def _aligned(section: MdocSection, nominal: FloatArray, place: Path) -> FloatArray:
+    key = next((key for key in _ALIGNED if key in section.extra), None)
+    return nominal if key is None else np.array(_numbers(section, key, 3, place)[:2])
+
+
+def _edge(section: MdocSection, keys: tuple[str, str], place: Path) -> list[float]:
+    sloppy, usual = keys
+    if sloppy in section.extra:
+        return _numbers(section, sloppy, 3, place)[:2]  # the third is how well the two sides agree
+    return _numbers(section, usual, 2, place) if usual in section.extra else [np.nan, np.nan]
