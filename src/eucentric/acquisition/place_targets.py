@@ -138,7 +138,7 @@ def _spots(
     focus, tracking = np.full(places.shape, np.nan), np.full(places.shape, np.nan)
     steps = np.arange(_SPOT_STEP, params.spot_reach_angstrom + 0.5 * _SPOT_STEP, _SPOT_STEP)
     offsets = np.stack([steps, -steps], axis=1).reshape(-1)  # nearest first, the positive side before the other
-    reach = view.extent(_spot_radius(params)) + (0.0, params.spot_reach_angstrom)
+    reach = view.extent(_spot_radius(params)) + np.array([0.0, params.spot_reach_angstrom])
     for i, place in enumerate(places):
         if params.spots == "group" and i and groups[i] == groups[i - 1]:
             continue
@@ -153,12 +153,12 @@ def _spots(
         free = offsets[clear]
         if not len(free):
             continue
-        focus[i] = place + (0.0, free[0])
+        focus[i] = place + np.array([0.0, free[0]])
         others = free[np.sign(free) != np.sign(free[0])]
         if not len(others):  # beyond the focus spot, so that what is tracked was not exposed by focusing
             others = free[np.abs(free) >= np.abs(free[0]) + 2 * (_spot_radius(params) - params.margin_angstrom)]
         if len(others):
-            tracking[i] = place + (0.0, others[0])
+            tracking[i] = place + np.array([0.0, others[0]])
     return focus, tracking
 
 
@@ -232,5 +232,3 @@ def _diagonal(params: TargetParams) -> float:
 
 def _on_stage(place: FloatArray, view: ViewingGeometry) -> FloatArray | None:
     return None if np.isnan(place).any() else np.asarray(place @ view.axis_of_stage)
-
-

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from eucentric.acquisition.plane_shapes import (
-    disc_area_in_polygon, distance_to_polygon, polygon_contains, polygons_touch,
+    disc_area_in_polygon,
+    distance_to_polygon,
+    polygon_contains,
+    polygons_touch,
 )  # fmt: skip
 from eucentric.acquisition.target_geometry import ViewingGeometry
 from eucentric.acquisition.target_params import TargetParams

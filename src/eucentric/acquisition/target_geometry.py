@@ -13,6 +13,7 @@ For :math:`r = 0` this is :math:`x' = x \cos(\theta + p) / \cos p`: a round beam
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eucentric.acquisition.plane_shapes import distance_to_polygon
 from eucentric.acquisition.target_params import TargetParams
@@ -52,11 +53,11 @@ class ViewingGeometry:
         return np.asarray(np.einsum("kab,vb->kva", self.to_image, self.field))
 
     @property
-    def widest(self) -> FloatArray:
+    def widest(self) -> NDArray[np.int64]:
         """Numbers of the tilts that decide whether beams reach fields: of nested footprints the longest alone."""
         if np.abs(self.to_image[:, 0, 1]).max() > 1e-9:
-            return np.arange(len(self.tilts_deg))
-        return np.array([int(np.argmin(np.abs(self.to_image[:, 0, 0])))])
+            return np.arange(len(self.tilts_deg), dtype=np.int64)
+        return np.array([self.steepest], dtype=np.int64)
 
     @property
     def steepest(self) -> int:

@@ -118,9 +118,7 @@ def _fit(aligned: FloatArray, stage: FloatArray, size: tuple[int, int], place: P
     # pixel (0, 0) stays the corner of the first piece before alignment, so that piece coordinates can be used as they are
     high = aligned.max(axis=0) + 2 * half
     middle = stage.mean(axis=0) + (0.5 * high - centres.mean(axis=0)) @ um_per_pixel.T
-    frame = MapFrame(
-        stage_um=middle, pixels_per_um=np.linalg.inv(um_per_pixel), size=(float(high[0]), float(high[1]))
-    )
+    frame = MapFrame(stage_um=middle, pixels_per_um=np.linalg.inv(um_per_pixel), size=(float(high[0]), float(high[1])))
     misses = stage - frame.to_stage(centres)
     return frame, float(np.sqrt((misses**2).sum(axis=1).mean()))
 

@@ -228,7 +228,9 @@ class Navigator:
             return found[0]
         have = ", ".join(item.label for item in self.items[:12]) + (", ..." if len(self.items) > 12 else "")
         count = "no item" if not found else f"{len(found)} items"
-        raise InputError(f"The navigator has {count} of the label `{label}`; it has {have}. Give a label that one item has.")
+        raise InputError(
+            f"The navigator has {count} of the label `{label}`; it has {have}. Give a label that one item has."
+        )
 
     def map_of(self, label: str) -> NavigatorItem:
         """The map of a label, looked for among the maps alone.
@@ -243,7 +245,9 @@ class Navigator:
             return found[0]
         have = ", ".join(item.label for item in maps[:12]) or "none"
         count = "no map" if not found else f"{len(found)} maps"
-        raise InputError(f"The navigator has {count} of the label `{label}`; its maps: {have}. Give --map one of these.")
+        raise InputError(
+            f"The navigator has {count} of the label `{label}`; its maps: {have}. Give --map one of these."
+        )
 
     def with_items(self, items: Iterable[NavigatorItem]) -> "Navigator":
         """A copy with items added at the end."""

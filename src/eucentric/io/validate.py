@@ -15,10 +15,10 @@ from eucentric.io.em import validate_em
 from eucentric.io.findings import Finding
 from eucentric.io.hdf import validate_hdf
 from eucentric.io.imod import read_angle_table
-from eucentric.io.mdoc import read_mdoc
 from eucentric.io.meshes import read_mesh
 from eucentric.io.movies import open_movie
 from eucentric.io.mrc_checks import validate_mrc
+from eucentric.io.navigator import read_navigator
 from eucentric.io.ome_zarr import validate_ome_zarr
 from eucentric.io.particles import particle_format
 from eucentric.io.star_checks import check_star
@@ -99,7 +99,7 @@ FILE_KINDS: tuple[FileKind, ...] = (
     FileKind(name="OME-Zarr", endings=(".zarr",), check=validate_ome_zarr, binary=True),
     FileKind(name="STAR", endings=(".star", ".tomostar"), check=_check_star),
     FileKind(name="mdoc", endings=(".mdoc",), check=checks.check_mdoc),
-    FileKind(name="navigator", endings=(".nav",), check=checks.check_read(read_mdoc)),
+    FileKind(name="navigator", endings=(".nav",), check=checks.check_read(read_navigator)),
     FileKind(name="numbers", endings=(), check=checks.check_read(read_angle_table)),
     FileKind(name="XML", endings=(".xml",), check=checks.check_warp_xml),
     FileKind(name="AreTomo alignment", endings=(".aln",), check=checks.check_aretomo),
