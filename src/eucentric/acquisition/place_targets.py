@@ -41,11 +41,7 @@ def place_targets(
     ------
     InputError : no targets, names that repeat, places that are no numbers, an angle beyond the stage
     """
-    stage = np.atleast_2d(np.asarray(stage_angstrom, dtype=np.float64))
-    if not len(names) or stage.shape != (len(names), 2) or not np.isfinite(stage).all():
-        raise InputError(f"{len(names)} targets have places of shape {stage.shape}; expected numbers x and y for each.")
-    if len(set(names)) != len(names):
-        raise InputError("Two targets have the same name. Give each its own.")
+    stage = _checked_places(names, stage_angstrom)
     view = viewing_geometry(scheme, params)
     places = stage @ view.axis_of_stage.T
     groups = group_targets(places, view, params.image_shift_limit_angstrom)
@@ -59,30 +55,29 @@ def place_targets(
     beams = Beams(places=places, groups=group_of, focus=spots[0], tracking=spots[1])
     stray = stray_beams(beams, view, params)
     seen, kept, lit = field_seen(view, params)
-    targets = []
-    for i, name in enumerate(sorted_names):
-        shift = (places[i] - first_of_group[i]) @ np.swapaxes(view.to_image, 1, 2)
-        targets.append(
-            PlacedTarget(
-                name=name,
-                stage_angstrom=stage[order[i]],
-                group=int(group_of[i]),
-                order=i,
-                focus_stage_angstrom=_on_stage(spots[0][i], view),
-                tracking_stage_angstrom=_on_stage(spots[1][i], view),
-                image_shift_angstrom=np.linalg.norm(shift, axis=1),
-                stray_part=stray.parts[i],
-                stray_dose=stray.doses_before[i],
-                pre_exposed_fraction=stray.doses_before[i] / view.doses.sum(),
-            )
+    shifts = np.linalg.norm(np.einsum("kab,tb->tka", view.to_image, places - first_of_group), axis=-1)
+    targets = tuple(
+        PlacedTarget(
+            name=name,
+            stage_angstrom=stage[order[i]],
+            group=int(group_of[i]),
+            order=i,
+            focus_stage_angstrom=_on_stage(spots[0][i], view),
+            tracking_stage_angstrom=_on_stage(spots[1][i], view),
+            image_shift_angstrom=shifts[i],
+            stray_part=stray.parts[i],
+            stray_dose=stray.doses_before[i],
+            pre_exposed_fraction=stray.doses_before[i] / view.doses.sum(),
         )
+        for i, name in enumerate(sorted_names)
+    )
     conflicts = [
         *_of_beams(sorted_names, beams, stray.pairs, view, params, area, bars),
         *_of_places(sorted_names, places, spots, group_of, view, params, area, bars),
         *_of_fields(kept, lit, params),
     ]
     return TargetPlan(
-        targets=tuple(targets), conflicts=tuple(conflicts), view=view, params=params,
+        targets=targets, conflicts=tuple(conflicts), view=view, params=params,
         field_seen=seen, field_kept=kept, field_lit=lit,
     )  # fmt: skip
 
@@ -112,7 +107,10 @@ def fill_area(area_angstrom: FloatArray, scheme: TiltScheme, params: TargetParam
         start = low + spacing * np.array(phase) / 6
         across, along = (np.arange(start[a], high[a], spacing[a]) for a in (0, 1))
         grid = np.stack(np.meshgrid(across, along, indexing="ij"), axis=-1).reshape(-1, 2)
-        inside = [place for place in grid if polygon_contains(corners, view.field + place)]
+        grid = grid[inside_polygon(corners, grid[:, None] + view.field).all(axis=1)]
+        inside = (
+            [place for place in grid if polygon_contains(corners, view.field + place)] if len(grid) > len(best) else []
+        )
         if len(inside) > len(best):
             best = np.array(inside)
     if not len(best):
@@ -120,6 +118,17 @@ def fill_area(area_angstrom: FloatArray, scheme: TiltScheme, params: TargetParam
             "The area holds not one whole field of view. Give a larger area, or targets one by one to see what they lose."
         )
     return np.asarray(best @ view.axis_of_stage)
+
+
+def _checked_places(names: Sequence[str], stage: FloatArray) -> FloatArray:
+    places = np.atleast_2d(np.asarray(stage, dtype=np.float64))
+    if not len(names) or places.shape != (len(names), 2) or not np.isfinite(places).all():
+        raise InputError(
+            f"{len(names)} targets have places of shape {places.shape}; expected numbers x and y for each."
+        )
+    if len(set(names)) != len(names):
+        raise InputError("Two targets have the same name. Give each its own.")
+    return places
 
 
 def _spot_radius(params: TargetParams) -> float:

@@ -89,17 +89,12 @@ def smallest_move(
 ) -> FloatArray | None:
     """(2,) A, in the frame of the axis: the shortest way to a place where no beam of or on this target does harm.
 
-    Its own spots go with it and are chosen anew, so they are not looked at; those of others are. Found on rings in steps of a
-    degree, then to less than 1 A along the best directions. None beyond twenty beam
-    diameters.
+    Spots give way to fields, so they are not looked at: they are chosen anew where the target then lies. Found on rings in
+    steps of a degree, then to less than 1 A along the best directions. None beyond twenty beam diameters.
     """
     others = np.delete(np.arange(len(beams.places)), target)
     radius = 0.5 * params.beam_diameter_angstrom + params.margin_angstrom
-    spot_radius = 0.5 * (params.spot_diameter_angstrom or params.beam_diameter_angstrom) + params.margin_angstrom
-    spots = np.concatenate([beams.focus[others], beams.tracking[others]])
-    spots = spots[np.isfinite(spots).all(axis=1)]
-
-    reach, spot_reach = view.extent(radius), view.extent(spot_radius)
+    reach = view.extent(radius)
 
     def free(places: FloatArray) -> np.ndarray:
         clear = np.ones(len(places), dtype=bool)
@@ -108,10 +103,6 @@ def smallest_move(
             if ((other < low - reach) | (other > high + reach)).any():
                 continue
             clear[clear] = view.reaches(places[clear] - other, radius) >= 0
-        for spot in spots:
-            if ((spot < low - spot_reach) | (spot > high + spot_reach)).any():
-                continue
-            clear[clear] = view.reaches(spot - places[clear], spot_radius) >= 0
         for i in np.flatnonzero(clear):
             field = view.field + places[i]
             inside = area is None or polygon_contains(area, field)

@@ -33,7 +33,7 @@ _OPTIONS = {
     "start_deg": "--start",
     "total_dose": "--dose",
 }
-_NUMBERS = Parameter(consume_multiple=True, negative=(), allow_leading_hyphen=True)
+_PLACES = Parameter(negative=(), allow_leading_hyphen=True)
 _NUMBER = Parameter(allow_leading_hyphen=True)
 
 
@@ -47,8 +47,8 @@ def targets(
     pixel_size: float,
     points: Annotated[list[str] | None, SEVERAL] = None,
     fill: str | None = None,
-    stage: Annotated[list[float] | None, _NUMBERS] = None,
-    pixels: Annotated[list[float] | None, _NUMBERS] = None,
+    stage: Annotated[list[tuple[float, float]] | None, _PLACES] = None,
+    pixels: Annotated[list[tuple[float, float]] | None, _PLACES] = None,
     area: str | None = None,
     bars: Annotated[list[str] | None, SEVERAL] = None,
     camera: tuple[int, int] = (4096, 4096),
@@ -97,9 +97,9 @@ def targets(
     fill
         label of a polygon to be filled with targets
     stage
-        um: x y of one target after the other
+        um: x y of a target; may be given several times
     pixels
-        x y of one target after the other on the map's image, from its lower left corner
+        x y of a target on the map's image, from its lower left corner; may be given several times
     area
         label of a polygon in which fields and spots must lie
     bars
@@ -180,8 +180,8 @@ def targets(
         map_label=map_label,
         points=tuple(points or ()),
         fill=fill,
-        stage_um=_pairs(stage, "--stage"),
-        pixels=_pairs(pixels, "--pixels"),
+        stage_um=tuple(stage or ()),
+        pixels=tuple(pixels or ()),
         area=area,
         bars=tuple(bars or ()),
     )
@@ -213,15 +213,6 @@ def _checked(model: type[_Settings], **values: object) -> _Settings:
         raise explain_validation_error(
             error, model, "the command", shown_as=lambda field: _OPTIONS.get(field, field)
         ) from error
-
-
-def _pairs(numbers: list[float] | None, option: str) -> tuple[tuple[float, float], ...]:
-    from eucentric.errors import InputError
-
-    values = numbers or []
-    if len(values) % 2:
-        raise InputError(f"{option} has {len(values)} numbers; expected x and y of each target.")
-    return tuple(zip(values[::2], values[1::2], strict=True))
 
 
 def _show(plan: "TargetPlan") -> None:

@@ -1,0 +1,197 @@
+"""`eucentric acquisition targets`."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eucentric.cli.main import run
+from eucentric.figures.acquisition_targets import MapPicture
+from eucentric.io.mrc import write_mrc
+from eucentric.io.navigator import new_item, read_navigator, write_navigator
+from eucentric.pipeline.target_files import _map_picture
+
+_MAP = """AdocVersion = 2.00
+LastSavedAs = in.nav
+
+[Item = M]
+Color = 2
+StageXYZ = 100 -50 10
+NumPts = 5
+Regis = 1
+Type = 2
+MapFile = C:\\somewhere\\map.mrc
+MapID = 4711
+MapMontage = 0
+MapSection = 1
+MapScaleMat = 0 -10 -10 0
+MapWidthHeight = 300 200
+PtsX = 110 110 90 90 110
+PtsY = -35 -65 -65 -35 -35
+
+[TSParam = 0]
+TiltIncrement = 3
+"""
+_OPTIONS = ["--map", "M", "--beam", "1.2", "--pixel-size", "1.5", "--axis-in-image", "85"]
+
+
+@pytest.fixture
+def navigator(tmp_path: Path) -> Path:
+    path = tmp_path / "in.nav"
+    path.write_text(_MAP)
+    read = read_navigator(path)
+    items = [
+        new_item(
+            "P1",
+            "point",
+            np.array([[100, -50.0]]),
+            10,
+            registration=1,
+            map_id=1,
+            acquire=True,
+            drawn_on=4711,
+            note="mine",
+        ),
+        new_item("P2", "point", np.array([[100.4, -50.2]]), 10, registration=1, map_id=2, acquire=True, drawn_on=4711),
+        new_item("P3", "point", np.array([[104, -47.0]]), 10, registration=1, map_id=3),
+        new_item("Q", "point", np.array([[104, -47.0]]), 10, registration=2, map_id=4),
+        new_item(
+            "AREA", "polygon", np.array([[95, -55], [105, -55], [105, -45], [95, -45.0]]), 10, registration=1, map_id=5
+        ),
+    ]
+    write_navigator(path, read.with_items(items))
+    return path
+
+
+def _run(navigator: Path, *more: str) -> int:
+    return run(
+        ["acquisition", "targets", str(navigator), *_OPTIONS, "--output", str(navigator.with_name("out.nav")), *more]
+    )
+
+
+def test_navigator_comes_back_with_targets_and_spots(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = navigator.read_bytes()
+    assert _run(navigator, "--json") == 1  # the first two are too near
+    said = capsys.readouterr().out
+    record = json.loads(said.splitlines()[-1])
+    assert "Move P2 by" in said
+    assert record["conflicts"][0]["kind"] == "beam"
+    assert navigator.read_bytes() == before
+    made = read_navigator(navigator.with_name("out.nav"))
+    assert [item.label for item in made.items[:6]] == ["M", "P1", "P2", "P3", "Q", "AREA"]
+    assert [other.kind for other in made.others] == ["TSParam"]
+    one, two = made.item("P1"), made.item("P2")
+    assert one.is_to_acquire
+    assert two.is_to_acquire
+    assert one.group_id == two.group_id
+    assert one.note == "mine"
+    assert two.note.startswith("target ")
+    assert not made.item("P3").is_to_acquire
+    for label in ("P1F", "P1K", "P2F", "P2K"):
+        spot, target = made.item(label), made.item(label[:2])
+        assert spot.stage_um[1] == pytest.approx(target.stage_um[1])  # the axis is the stage's x
+        assert abs(spot.stage_um[0] - target.stage_um[0]) > 0.6
+        assert not spot.is_to_acquire
+        assert spot.registration == 1
+        assert spot.drawn_on == 4711
+    beam = made.item("P1B").points_um
+    assert np.ptp(beam[:, 0]) == pytest.approx(1.2, abs=2e-3)
+    assert np.ptp(beam[:, 1]) == pytest.approx(1.2 / np.cos(np.deg2rad(60)), abs=5e-3)
+    ids = [item.map_id for item in made.items]
+    assert len(set(ids)) == len(ids)
+
+
+def test_pixels_are_places_of_the_image_with_y_upwards(navigator: Path) -> None:
+    # the map is turned: shown x is minus stage y, shown y (down) is minus stage x, 10 pixels a um
+    assert _run(navigator, "--pixels", "180", "120") == 0
+    made = read_navigator(navigator.with_name("out.nav"))
+    np.testing.assert_allclose(made.item("T01").stage_um, [102, -53, 10], atol=1e-3)
+
+
+def test_stage_positions_and_groups_for_pacetomo(navigator: Path) -> None:
+    places = [word for x, y in ((100, -50), (105, -52), (140, -50)) for word in ("--stage", str(x), str(y))]
+    assert _run(navigator, *places, "--pacetomo", "lam") == 0
+    folder = navigator.parent
+    made = read_navigator(folder / "out.nav")
+    targets = [made.item(f"T0{n}") for n in (1, 2, 3)]
+    acquired = [t for t in targets if t.is_to_acquire]
+    assert sorted(t.note for t in acquired) == ["lam_01_tgts.txt", "lam_02_tgts.txt"]
+    texts = [(folder / f"lam_0{n}_tgts.txt").read_text() for n in (1, 2)]
+    assert [text.count("_tgt = ") for text in texts] == [2, 1]
+    for text, item in zip(texts, sorted(acquired, key=lambda t: t.note), strict=True):
+        assert f"stageX = {item.stage_um[0]:.3f}\n" in text.split("_tgt = 002")[0]
+
+
+def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(navigator, "--fill", "AREA", "--picture", str(navigator.with_name("p.png"))) == 0
+    assert "No conflicts." in capsys.readouterr().out
+    made = read_navigator(navigator.with_name("out.nav"))
+    new = [item for item in made.items if item.label.startswith("T") and len(item.label) == 3]
+    assert len(new) > 6
+    assert all(95 < item.stage_um[0] < 105 and -55 < item.stage_um[1] < -45 for item in new)
+    assert navigator.with_name("p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None:
+    images = np.zeros((2, 200, 300), dtype=np.float32)
+    images[1, 120, 180] = 1.0
+    write_mrc(navigator.with_name("map.mrc"), images, 1000.0, is_volume=False)
+    the_map = read_navigator(navigator).map_of("M")
+    picture = _map_picture(the_map, navigator)
+    assert isinstance(picture, MapPicture)
+    assert picture.image is not None
+    row, column = np.unravel_index(int(picture.image.argmax()), picture.image.shape)
+    low, right, _, up = picture.corners_um
+    rows, columns = picture.image.shape
+    place = low + (right - low) * (column + 0.5) / columns + (up - low) * (row + 0.5) / rows
+    np.testing.assert_allclose(place, [102.05, -53.05], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--map", "P1"], "no map of the label `P1`"),
+        (["--points", "Q"], "registration 2, the map 1"),
+        (["--points", "AREA"], "expected a point"),
+        (["--fill", "P1"], "expected a polygon"),
+        (["--points", "P1", "--fill", "AREA"], "in several ways"),
+        (["--pixels", "301", "5"], "outside map `M`, which is 300 x 200"),
+        (["--max-tilt", "75"], "the stage goes to 70"),
+        (["--beam", "-1"], "`--beam` is -10000.0"),
+        (["--spots", "all"], "`--spots` is `all`"),
+        (["--pacetomo", "my lamella"], "cannot stand in a targets file"),
+    ],
+)
+def test_what_cannot_be_done_is_told(
+    navigator: Path, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    usual = [o for pair in zip(_OPTIONS[::2], _OPTIONS[1::2], strict=True) if pair[0] not in options for o in pair]
+    output = navigator.with_name("out.nav")
+    assert run(["acquisition", "targets", str(navigator), *usual, *options, "--output", str(output)]) == 2
+    assert words in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_items_without_registration_are_told(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = navigator.read_text()
+    at = text.index("[Item = P2]")
+    navigator.write_text(text[:at] + text[at:].replace("Regis = 1\n", "", 1))
+    assert _run(navigator) == 2
+    assert "`P2` of the navigator has no registration" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten_unasked(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = navigator.read_bytes()
+    assert run(["acquisition", "targets", str(navigator), *_OPTIONS, "--output", str(navigator)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert navigator.read_bytes() == before
+    assert _run(navigator, "--points", "P1") == 0
+    assert _run(navigator, "--points", "P1") == 2
+    assert _run(navigator, "--points", "P1", "--overwrite") == 0
+
+
+def test_a_navigator_without_targets_is_told(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    navigator.write_text(_MAP)
+    assert _run(navigator) == 2
+    assert "no points set to be acquired on map `M`" in capsys.readouterr().err
