@@ -313,7 +313,7 @@ def _reasons(
     each = float(scheme.doses_in_order().min())
     if each < 1.15 * search.least_dose_per_image:
         words.append(
-            f"More images would fill the transform better, but each gets {each:.2g} e/A2 now, near the {search.least_dose_per_image:g} "
-            "that alignment and CTF need."
+            f"More images would fill the transform better, but each gets {each:.2g} e/A2 now, "
+            f"near the {search.least_dose_per_image:g} that alignment and CTF need."
         )
     return tuple(words)
