@@ -30,8 +30,6 @@ _ORDERS: Orders = (
     {"order": "dose-symmetric", "group_size": 1},
     {"order": "dose-symmetric", "group_size": 2},
     {"order": "dose-symmetric", "group_size": 3},
-    {"order": "dose-symmetric", "group_size": 4},
-    {"order": "dose-symmetric", "group_size": 2, "one_sided_beyond_deg": 30.0},
     {"order": "bidirectional"},
     {"order": "continuous"},
 )
@@ -146,14 +144,33 @@ def propose_scheme(
             f"A tomogram of {params.goal} is planned, but the thickness of the specimen was not given. Give --thickness-angstrom, "
             "such as 2000 for a lamella of 200 nm."
         )
-    finder = _Search(params, search, dict(fixed or {}), axes)
-    if params.goal == "averaging":
-        finder.floor = _FIND_SHARE * finder.run(by_finding=True).finding
-    best = finder.quickest_of_alike(finder.run(by_finding=False))
+    try:
+        finder, best = _best(params, search, dict(fixed or {}), axes)
+    except _NoSchemeError:  # what is fixed leaves less for each image: then that is told
+        try:
+            finder, best = _best(params, search.replace(least_dose_per_image=1e-6), dict(fixed or {}), axes)
+        except _NoSchemeError as error:
+            raise InputError(
+                f"No scheme fits what was given within {search.stage_limit_deg:g} degrees of the stage. Give a smaller range, or "
+                "--stage-limit-deg where the stage goes further."
+            ) from error
     others = sorted(finder.other_orders(best), key=lambda r: -r.value)
     return Proposal(
         best=best, others=tuple(others), reasons=_reasons(best, others, params, search), tried=len(finder.rated)
     )
+
+
+class _NoSchemeError(Exception):
+    """Nothing is allowed."""
+
+
+def _best(
+    params: ExpectationParams, search: SearchParams, fixed: dict[str, Any], axes: int
+) -> "tuple[_Search, RatedScheme]":
+    finder = _Search(params, search, fixed, axes)
+    if params.goal == "averaging":
+        finder.floor = _FIND_SHARE * finder.run(by_finding=True).finding
+    return finder, finder.quickest_of_alike(finder.run(by_finding=False))
 
 
 class _Search:
@@ -168,11 +185,7 @@ class _Search:
     def run(self, *, by_finding: bool) -> RatedScheme:
         found = [r for start in self._starts() if (r := self._climb(start, by_finding=by_finding)) is not None]
         if not found:
-            raise InputError(
-                "No scheme fits what was given: with its number of images, each gets less than "
-                f"{self.search.least_dose_per_image:g} e/A2, or angles go beyond {self.search.stage_limit_deg:g} degrees. Give more "
-                "dose, a larger step, or a smaller range."
-            )
+            raise _NoSchemeError
         return max(found, key=lambda r: self._score(r, by_finding=by_finding))
 
     def quickest_of_alike(self, best: RatedScheme) -> RatedScheme:
@@ -189,7 +202,7 @@ class _Search:
         start = self._start_angle()
         ends = self._range(start, 60.0, 3.0)
         common = {"start_deg": start, "step_deg": 3.0, "total_dose": self.search.max_total_dose, **ends}
-        starts = [self._made(common | order) for order in (_ORDERS[0], _ORDERS[5])]
+        starts = [self._made(common | order) for order in (_ORDERS[0], _ORDERS[3])]
         return [s for s in starts if s is not None]
 
     def _start_angle(self) -> float:
@@ -253,8 +266,6 @@ class _Search:
 
     def _rate(self, scheme: TiltScheme, change: Mapping[str, Any]) -> RatedScheme | None:
         settings = scheme.model_dump() | dict(change)
-        if "order" in change and "one_sided_beyond_deg" not in change:
-            settings["one_sided_beyond_deg"] = None
         made = self._made(settings)
         if made is None:
             return None
@@ -311,7 +322,12 @@ def _reasons(
             "is for finding and aligning the particles."
         )
     each = float(scheme.doses_in_order().min())
-    if each < 1.15 * search.least_dose_per_image:
+    if each < search.least_dose_per_image - 1e-9:
+        words.append(
+            f"Each image gets {each:.2g} e/A2, below the {search.least_dose_per_image:g} that alignment and CTF "
+            "need: give more dose, or a larger step."
+        )
+    elif each < 1.15 * search.least_dose_per_image:
         words.append(
             f"More images would fill the transform better, but each gets {each:.2g} e/A2 now, "
             f"near the {search.least_dose_per_image:g} that alignment and CTF need."

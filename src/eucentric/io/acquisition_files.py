@@ -197,7 +197,7 @@ def mdoc_template(
     """
     words = {"dose-symmetric": "dosym", "bidirectional": "bidir"}
     axis = microscope.tilt_axis_deg
-    title = f"    {_AXIS_TITLE} = {0.0 if axis is None else axis:.1f}, binning = 1"
+    title = "    binning = 1" if axis is None else f"    {_AXIS_TITLE} = {axis:.1f}, binning = 1"
     if scheme.order in words:
         title += f" {words[scheme.order]} = {scheme.start_deg:.1f}"
     defocus = microscope.defocus_angstrom

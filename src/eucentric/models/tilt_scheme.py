@@ -34,7 +34,7 @@ class TiltScheme(Frozen):
     start_deg: float = Field(
         default=0.0, description="degrees; where the series starts: minus the pre-tilt of a lamella"
     )
-    step_deg: float = Field(default=3.0, gt=0, le=30, description="degrees")
+    step_deg: float = Field(default=3.0, gt=0, le=90, description="degrees")
     min_deg: float = Field(default=-60.0, description="degrees; lowest angle")
     max_deg: float = Field(default=60.0, description="degrees; highest angle")
     first_side: Side = Field(default="positive", description="where the series goes from its start")

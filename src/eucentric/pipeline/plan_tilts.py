@@ -110,7 +110,7 @@ def plan_tilts(
             "axes": axes,
             "single_exposure": single_exposure,
         },
-        "expected": {k: v for k, v in expected.items() if isinstance(v, int | float) and math.isfinite(v)},
+        "expected": {k: float(f"{v:.4g}") for k, v in expected.items() if math.isfinite(v)},
     }
     write_plan(folder / PLAN, plan, more)
     _draw(folder / "plan.png", schedules, proposal, params, search)
@@ -149,7 +149,7 @@ def _given(params: ExpectationParams, search: SearchParams, scheme: Mapping[str,
 def _microscope(given: PlannedMicroscope, params: ExpectationParams, schedule: Schedule) -> PlannedMicroscope:
     frames = max(2, round(float(np.median(schedule.doses)) / _FRAME_DOSE))
     return given.replace(
-        pixel_size_angstrom=params.pixel_angstrom,
+        pixel_size_angstrom=round(params.pixel_angstrom, 4),
         voltage_kv=params.voltage_kv,
         frames=given.frames or frames,
     )
