@@ -27,11 +27,11 @@ class PredictionParams(Frozen):
         default=20000.0, gt=0, description="A, 1 sd; the optical axis lies this far from the tilt axis"
     )
     run_out_angstrom: float = Field(
-        default=3000.0, gt=0, description="A, 1 sd of the first harmonic; goniometers run out by some tenths of a um"
+        default=3000.0, gt=0, description="A, 1 sd; goniometers run out by some tenths of a um"
     )
     harmonics: int = Field(default=10, ge=1, le=40, description="of a full turn; the tenth has a period of 36 degrees")
-    run_out_decay: float = Field(
-        default=2.0, gt=0, le=6, description="harmonics fall by this power of their order, as those of a bounded curvature"
+    run_out_length_deg: float = Field(
+        default=60.0, gt=5, description="degrees over which run-out is alike; published curves turn once or twice in 120 degrees"
     )
     backlash_angstrom: float = Field(
         default=1000.0, ge=0, description="A, 1 sd; half the difference between the two directions of approach"
