@@ -36,6 +36,9 @@ class PredictionParams(Frozen):
     backlash_angstrom: float = Field(
         default=1000.0, ge=0, description="A, 1 sd; half the difference between the two directions of approach"
     )
+    first_approach: Literal[-1, 0, 1] = Field(
+        default=0, description="direction in which the first angle was reached: 1 from lower angles, -1 from higher, 0 not known"
+    )
     relaxation_angstrom: float = Field(
         default=300.0, ge=0, description="A, 1 sd; what a tilt by 60 degrees leaves to creep back after settling"
     )
@@ -61,7 +64,9 @@ class PredictionParams(Frozen):
         default=3000.0, gt=0, description="A, 1 sd of a target from the plane of the specimen"
     )
     position_tolerance_angstrom: float = Field(
-        default=250.0, gt=0, description="A, 1 sd of a component; beyond it a tracking exposure is asked for"
+        default=400.0,
+        gt=0,
+        description="A, 1 sd of a component, a twentieth of a field of 0.8 um; beyond it a tracking exposure is asked for",
     )
     focus_tolerance_angstrom: float = Field(
         default=800.0, gt=0, description="A, 1 sd; beyond it a focus exposure is asked for"

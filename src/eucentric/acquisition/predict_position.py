@@ -308,7 +308,7 @@ class PositionPredictor:
         if time_s is not None and not np.isfinite(time_s):
             raise InputError(f"The time is {time_s}, not a number. Give seconds, or leave it out.")
         if last is None:
-            return _Stop(tilt, 0.0, 0.0, 0.0 if time_s is None else time_s)
+            return _Stop(tilt, float(self.params.first_approach), 0.0, 0.0 if time_s is None else time_s)
         if time_s is not None and time_s < last.time_s:
             raise InputError(f"The time {time_s:g} s lies before that of the last image, {last.time_s:g} s.")
         step = tilt - last.tilt_deg
