@@ -3,9 +3,10 @@
     python benchmarks/stage_prediction.py
     python benchmarks/stage_prediction.py --series 8
 
-Every series has a stage, height, offset and pre-tilt of its own (`eucentric.simulation.stage`). The first three tilts train and are not
-counted. "untracked" are the tilts at which no tracking exposure was asked for; "smooth" is the error without what the stage misses at random, which nobody predicts. The prior knows nothing of the simulated
-stages. Correlation errs by 3 nm and the defocus of an image by 50 nm at 0 degrees, more by 1/cos at other tilts.
+Every series has a stage, height, offset and pre-tilt of its own (`eucentric.simulation.stage`). The first three tilts train and
+are not counted. "untracked" are the tilts at which no tracking exposure was asked for; "smooth" is the error without what the stage
+misses at random, which nobody predicts. The prior knows nothing of the simulated stages. Correlation errs by 3 nm and the defocus of
+an image by 50 nm at 0 degrees, more by 1/cos at other tilts.
 """
 
 import argparse
@@ -40,9 +41,7 @@ def one_series(
 ) -> tuple[StageSeries, StageTrack]:
     """True places, and what is measured of them."""
     series = run_series(stage, scheme.angles_in_order(), rng)
-    measured = measured_track(
-        series.tracks[0], rng, position_sigma_angstrom=POSITION, height_sigma_angstrom=height
-    )
+    measured = measured_track(series.tracks[0], rng, position_sigma_angstrom=POSITION, height_sigma_angstrom=height)
     return series, measured
 
 
@@ -149,7 +148,9 @@ def focus_spot(
                 tilt, spot.position_angstrom[i], target="F", sigma_angstrom=spot.position_sigma_angstrom[i],
                 height_angstrom=spot.height_angstrom[i] - zero, height_sigma_angstrom=spot.height_sigma_angstrom[i],
             )  # fmt: skip
-        predictor.update(tilt, target.position_angstrom[i], target="T", sigma_angstrom=target.position_sigma_angstrom[i])
+        predictor.update(
+            tilt, target.position_angstrom[i], target="T", sigma_angstrom=target.position_sigma_angstrom[i]
+        )
     return np.array(errors)[TRAINING - 1 :] / 10.0, tracked / (len(target) - TRAINING)
 
 

@@ -66,7 +66,7 @@ class GoniometerModel:
 
     @property
     def harmonics(self) -> int:
-        return self.coefficients_angstrom.shape[1] // 2
+        return int(self.coefficients_angstrom.shape[1]) // 2
 
     def at(self, tilts_deg: FloatArray) -> FloatArray:
         """(n, 3), A: run-out in x, y and z at angles."""
@@ -80,7 +80,7 @@ class GoniometerModel:
         covariance = keep @ self.series_covariance[: AXES * count, : AXES * count] @ keep
         rows = run_out_rows(np.asarray(tilts_deg), self.harmonics)
         blocks = [covariance[i * count : (i + 1) * count, i * count : (i + 1) * count] for i in range(AXES)]
-        return np.sqrt(np.stack([np.einsum("ni,ij,nj->n", rows, block, rows) for block in blocks], axis=1))
+        return np.asarray(np.sqrt(np.stack([np.einsum("ni,ij,nj->n", rows, block, rows) for block in blocks], axis=1)))
 
     @property
     def shared_mean(self) -> FloatArray:
@@ -294,10 +294,12 @@ def _refined(
         # the median of squares of a Gaussian is 0.455 of its variance; heights are measured too coarsely to tell the noise
         fine = one.measured_variance < 2.0 * model.stage_noise_angstrom**2
         if fine.any():
-            noises.append(float(np.median((size**2)[fine] * scatter[fine] - 0.455 * one.measured_variance[fine])) / 0.455)
+            noises.append(
+                float(np.median((size**2)[fine] * scatter[fine] - 0.455 * one.measured_variance[fine])) / 0.455
+            )
         # MacKay's rule: squares of what was found, over the share of it that measurements determine
         deviation = repeat * (one.shared.T @ solved)
-        told = repeat * np.einsum("ni,nm,mi->i", one.shared, inverse, one.shared)
+        told = repeat * np.sum(one.shared * (inverse @ one.shared), axis=0)
         found.append((deviation / np.maximum(sigmas, 1e-9))[: AXES * count].reshape(AXES, count) ** 2)
         determined.append(told[: AXES * count].reshape(AXES, count))
     before = _REPEAT_WEIGHT + start.series_count
@@ -306,7 +308,7 @@ def _refined(
     )
     if not noises:
         return weighed, model.stage_noise_angstrom, share
-    squares = start.series_count * start.stage_noise_angstrom**2 + sum(noises)
+    squares = start.series_count * start.stage_noise_angstrom**2 + len(noises) * float(np.median(noises))
     lowest = (0.1 * start.stage_noise_angstrom) ** 2
     return weighed, float(np.sqrt(max(squares / (start.series_count + len(noises)), lowest))), share
 

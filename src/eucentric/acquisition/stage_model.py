@@ -68,12 +68,12 @@ class Layout:
 
     @property
     def size(self) -> int:
-        return self.noise.stop
+        return int(self.noise.stop)
 
     @property
     def shared_size(self) -> int:
         """Of what a goniometer model holds: run-out and backlash."""
-        return self.backlash.stop
+        return int(self.backlash.stop)
 
     @staticmethod
     def _after(before: slice, count: int) -> slice:
@@ -209,4 +209,4 @@ def filled_times(times_s: FloatArray, params: PredictionParams) -> FloatArray:
     times = np.asarray(times_s, dtype=np.float64)
     if len(times) and np.isfinite(times).all() and (np.diff(times) >= 0).all():
         return np.asarray(times - times[0])
-    return np.arange(len(times)) * params.tilt_time_s
+    return np.asarray(np.arange(len(times)) * params.tilt_time_s, dtype=np.float64)

@@ -187,7 +187,9 @@ class PredictionSession:
             lines = [str(line) for line in stored["lines"]]
             model = stored["goniometer"]
         except (KeyError, TypeError, ValidationError) as error:
-            raise FormatError(f"`{path}` is not a whole state of a prediction. Begin anew with another file.") from error
+            raise FormatError(
+                f"`{path}` is not a whole state of a prediction. Begin anew with another file."
+            ) from error
         self._goniometer = GoniometerModel.from_dict(model) if model is not None else None
         self._predictor = PositionPredictor(self._params, self._goniometer)
         file, self._file = self._file, None
@@ -210,5 +212,7 @@ def _parsed(words: list[str], count: int, example: str) -> tuple[list[float], st
 def _options(words: list[str]) -> dict[str, float]:
     unknown = [word for word in words[::2] if word not in _OPTIONS]
     if unknown or len(words) % 2:
-        raise InputError(f"`{' '.join(words)}` is not understood. Expected pairs such as `time 65` of: {', '.join(sorted(_OPTIONS))}.")
+        raise InputError(
+            f"`{' '.join(words)}` is not understood. Expected pairs such as `time 65` of: {', '.join(sorted(_OPTIONS))}."
+        )
     return {key: float(value) for key, value in zip(words[::2], words[1::2], strict=True)}

@@ -2,12 +2,12 @@
 
 What is what:
 
-- **Run-out** is the same in all series of a stage but for `repeat_share` of it: sines of the tilt angle of whole and broken orders up to
-  `highest_order` and random phase, a kink (a slope that changes at one angle, as a worn bearing has) and a ripple of a gear, of order 20 to 40. The
-  largest of a component within 60 degrees is `run_out_angstrom`. No basis of few harmonics holds it.
+- **Run-out** is the same in all series of a stage but for `repeat_share` of it: sines of the tilt angle of whole and broken orders
+  up to `highest_order` and random phase, a kink (a slope that changes at one angle, as a worn bearing has) and a ripple of a gear, of
+  order 20 to 40. The largest of a component within 60 degrees is `run_out_angstrom`. No basis of few harmonics holds it.
 - **Backlash** shifts the stage by half of it along the direction of tilting; the angle itself lags by `play_deg`.
-- **Relaxation** after a move is in proportion to the angle moved, and decays while the stage settles. **Drift** begins at some rate that
-  decays, and wanders besides.
+- **Relaxation** after a move is in proportion to the angle moved, and decays while the stage settles. **Drift** begins at some rate
+  that decays, and wanders besides.
 - **Geometry**: the specimen's plane is pre-tilted, off the eucentric height, and off the axis; the axis is drawn wrong on the camera
   by some tenths of a degree. Targets lie in this plane, but for `roughness_angstrom`.
 - **Noise** is what the stage misses at random, by each component and image, the same for all targets. Errors of measuring are added
@@ -38,7 +38,9 @@ class StageParams(Frozen):
     run_out_decay: float = Field(default=2.0, ge=0, description="sines fall by this power of their order")
     kink_angstrom_per_deg: float = Field(default=10.0, ge=0, description="A a degree, 1 sd; change of slope")
     ripple_angstrom: float = Field(default=20.0, ge=0, description="A; of a gear's teeth")
-    repeat_share: float = Field(default=0.03, ge=0, description="1 sd of what differs from series to series, of each sine")
+    repeat_share: float = Field(
+        default=0.03, ge=0, description="1 sd of what differs from series to series, of each sine"
+    )
     backlash_angstrom: float = Field(default=600.0, ge=0, description="A, 1 sd; half the difference of both directions")
     play_deg: float = Field(default=0.01, ge=0, description="degrees; by which the angle lags behind")
     relaxation_angstrom: float = Field(default=400.0, ge=0, description="A, 1 sd; after 60 degrees, before settling")
@@ -50,11 +52,15 @@ class StageParams(Frozen):
     eucentric_angstrom: float = Field(default=20000.0, ge=0, description="A; heights are off by up to this")
     axis_offset_angstrom: float = Field(default=10000.0, ge=0, description="A, 1 sd; of the optical from the tilt axis")
     axis_error_deg: float = Field(default=0.3, ge=0, description="degrees, 1 sd; of the axis as drawn on the camera")
-    pretilt_deg: tuple[float, float] = Field(default=(10.0, 20.0), description="degrees; least and most, of either sign")
+    pretilt_deg: tuple[float, float] = Field(
+        default=(10.0, 20.0), description="degrees; least and most, of either sign"
+    )
     cross_slope_deg: float = Field(default=2.0, ge=0, description="degrees, 1 sd; of the plane along the axis")
     roughness_angstrom: float = Field(default=1000.0, ge=0, description="A, 1 sd; of targets from the plane")
     noise_angstrom: float = Field(default=100.0, ge=0, description="A, 1 sd of a component")
-    image_time_s: float = Field(default=40.0, gt=0, description="s from image to image, besides 1 s for each 10 degrees")
+    image_time_s: float = Field(
+        default=40.0, gt=0, description="s from image to image, besides 1 s for each 10 degrees"
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
