@@ -9,6 +9,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group
 
 from eucentric import __version__
+from eucentric.cli.acquisition_app import acquisition_app
 from eucentric.cli.figure_app import figure_app
 from eucentric.cli.particles_app import geometry_app, particles_app
 from eucentric.errors import EucentricError
@@ -173,6 +174,7 @@ def make_app() -> App:
         target = f"eucentric.cli.{module}:{name.replace('-', '_')}"
         app.command(target, name=name, help=text, group=tools, help_format="plaintext")
     app.command(figure_app(tools))
+    app.command(acquisition_app(tools))
     app.command(particles_app(tools))
     app.command(geometry_app(tools))
     app.command(
