@@ -4,6 +4,7 @@ Angles are put on a lattice of whole steps, and orders are compared as whole num
 hundredths of a degree away changes nothing. Every comparison is with the order that `TiltScheme` itself makes.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -175,7 +176,7 @@ def fit_schemes(
     taken = list(dict.fromkeys(lattice.index(angles_deg).tolist()))
     whole = taken if all_angles_deg is None else lattice.index(all_angles_deg).tolist()
     low, high = min(whole), max(whole)
-    if len(taken) < 2:
+    if len(taken) < 2 or not _is_on_stage(lattice, low, high):
         return ()
     fits = _exact_fits(taken, low, high)
     if not fits:
@@ -187,6 +188,11 @@ def fit_schemes(
         for f, w in zip(fits, weights, strict=True)
     ]
     return tuple(sorted(made, key=lambda fit: -fit.probability))
+
+
+def _is_on_stage(lattice: AngleLattice, low: int, high: int) -> bool:
+    """Whether the angles are those of a stage with limits; a needle turns all the way."""
+    return max(abs(lattice.angle(low)), abs(lattice.angle(high))) < 90
 
 
 def _starts(taken: Sequence[int]) -> list[int]:
@@ -334,6 +340,8 @@ def compatible_schemes(
         return ()
     points = sorted(set(lattice.index(angles_deg).tolist()))
     low, high = points[0], points[-1]
+    if not _is_on_stage(lattice, low, high):
+        return ()
     found: dict[tuple[int, ...], TiltScheme] = {}
     for start, up in product(points, (True, False)):
         options = [_Settings(start=start, up_first=up, group=None)]
@@ -400,3 +408,8 @@ def is_trivial(angles_deg: Sequence[float] | FloatArray) -> bool:
     """Whether an order is that of the angles themselves, rising or falling, as a sorted list has it too."""
     steps = np.diff(np.asarray(angles_deg, dtype=np.float64))
     return bool(np.all(steps > -SAME_ANGLE_DEG) or np.all(steps < SAME_ANGLE_DEG))
+
+
+def chance_of_fit(images: int) -> float:
+    """How often an order drawn at random is one that a simple scheme makes: some 14 for each image, of all there are."""
+    return 14.0 * images / math.factorial(min(images, 20))

@@ -13,6 +13,7 @@ import numpy as np
 from eucentric.acquisition.fit_scheme import (
     AngleLattice,
     SchemeFit,
+    chance_of_fit,
     compatible_schemes,
     describe_scheme,
     find_lattice,
@@ -45,7 +46,7 @@ from eucentric.models.tilt_scheme import TiltScheme
 
 _ORDERS = {"dosym": "dose-symmetric", "bidir": "bidirectional"}
 _TOLD, _LIKELY = 0.9, 0.5
-# How often an order is one that a scheme makes: the true one, a wrong one, a wrong one that is sorted by angle.
+# How often an order is one that a scheme makes: the true one, a wrong one of many images, one sorted by angle.
 _FITS_IF_TRUE, _FITS_IF_WRONG, _SORTED_IF_WRONG = 0.9, 0.01, 0.5
 _TITLE_HOLDS = 0.97
 # Shares of schemes among series whose file says nothing, an assumption that is told with every result drawn from it.
@@ -129,6 +130,7 @@ def _weigh(
     trivial = {order: is_trivial([images[i].angle_deg for i in order]) for order in candidates}
     exact = {order: bool(fits[order]) and not fits[order][0].out_of_place for order in candidates}
 
+    by_chance = min(max(_FITS_IF_WRONG, chance_of_fit(len(images))), 0.5)
     equal_steps = find_lattice([i.angle_deg for i in images]) is not None
 
     def shape(order: Order, *, is_true: bool) -> float:
@@ -136,7 +138,7 @@ def _weigh(
             return 1.0
         if is_true:
             return _FITS_IF_TRUE if exact[order] else 1 - _FITS_IF_TRUE
-        wrong = _SORTED_IF_WRONG if trivial[order] else _FITS_IF_WRONG
+        wrong = _SORTED_IF_WRONG if trivial[order] else by_chance
         return wrong if exact[order] else 1 - wrong
 
     def likelihood(true: Order | None) -> float:
@@ -464,7 +466,7 @@ def _no_order(
     schemes: Sequence[tuple[TiltScheme, float]] = (),
 ) -> RecoveredOrder:
     angles = [i.angle_deg for i in images]
-    families = " or ".join(dict.fromkeys(s.order for s, _ in schemes)) or "no scheme with equal steps"
+    families = " or ".join(dict.fromkeys(s.order for s, _ in schemes)) or "no scheme that is known"
     return RecoveredOrder(
         status="unknown",
         order=(0,) if len(images) == 1 else None,

@@ -264,7 +264,8 @@ def import_files(
         the images are of scanning transmission, without contrast transfer
     scheme
         the order in which the images were taken, where the files do not tell or tell wrong: continuous, bidirectional
-        or dose-symmetric, and what differs from the usual: start=0 step=3 first=up group=2 with-start grow=1 beyond=20 every=10 one-sided=40
+        or dose-symmetric, and what differs from the usual: start=0 step=3 first=up group=2 with-start grow=1 beyond=20
+        every=10 one-sided=40
     pre_image
         images exposed before each series
     pre_dose

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eucentric.acquisition.order_records import Fault, RecoveredOrder
-    from eucentric.io.findings import Severity
     from eucentric.pipeline.import_drafts import Draft, DraftTilt, ImportOptions
 
 _SHOWN = 3
@@ -98,13 +97,13 @@ def _recovered(draft: Draft, options: ImportOptions) -> list[int]:
                 f"listed in it. If they are not, the accumulated doses are wrong.{_could_be(found)}",
             )
         return list(range(len(draft.tilts)))
-    severity: Severity = "note" if found.status == "told" else "warning"
-    verb = "is" if found.status == "told" else "was guessed to be"
-    if matters or found.status == "told":
+    if matters:
+        verb = "is" if found.status == "told" else "was guessed to be"
+        also = _could_be(found) if found.status == "guess" else ""
         draft.say(
-            severity,
-            f"Not every image has a date or a dose before it; their order {verb} {found.words} ({found.source}, "
-            f"{100 * found.confidence:.0f}% sure).{_could_be(found) if found.status == 'guess' else ''}",
+            "warning",
+            f"Neither dates nor doses before tell the order of all images; it {verb} {found.words} ({found.source}, "
+            f"{100 * found.confidence:.0f}% sure).{also}",
         )
     ranks = _ranks(found.order)
     _tell(draft, [f for f in found.faults if f.kind == "restart"])
