@@ -8,7 +8,7 @@ What each file says, and why:
   series spans 60 degrees on both sides of 8. The numbers in the movies' names count angles, not time.
 - tilt_series: dates, numbers in names and the order of the file agree on 0, 3, -3, -6, 6, 9, -9, -12: groups of two of which the
   first image is one. ExposureDose = 0 means unknown, and nothing else tells a dose.
-- frame_set_multiple: one movie of 20 exposures at 33 degrees. Their count of dose is the sum of their doses (0, 7.66184, 15.3237, ...);
+- frame_set_multiple: one movie of 20 exposures at 33 degrees. The count of dose is the sum of doses (0, 7.66184, 15.3237, ...);
   one angle is no tilt series.
 - frame_set_single, TS_019_0046_56.0: one image each. The first has no count, so what came before it is not known.
 - montages: no tilt series.

@@ -105,7 +105,7 @@ class _Settings:
     @property
     def count(self) -> int:
         """Settings that differ from the simplest scheme."""
-        group = 0 if self.group == 1 else 1
+        group = 0 if self.group in (1, None) else 1
         grown = bool(self.growth) + bool(self.growth and self.beyond) + bool(self.every)
         return group + self.with_start + grown + (self.one_sided is not None)
 
@@ -255,8 +255,8 @@ def _with_growth(taken: Sequence[int], low: int, high: int) -> Iterator[_Setting
             continue
         reach = max(abs(p - simple.start) for p in taken[:agreed])
         for growth, beyond, every in product(range(1, _LARGEST_GROWTH + 1), distances, range(11)):
-            if beyond > reach + 1 or (beyond == 0 and not every):
-                continue  # the first would change nothing that is seen; the second is a larger group
+            if not 1 < beyond <= reach + 1:
+                continue  # nearer, no group would have the size given; farther, nothing seen would change
             grown = replace(simple, growth=growth, beyond=beyond, every=every)
             yield grown
             yield from _sides_ended(grown, taken, low, high)

@@ -189,7 +189,7 @@ def _told(
     remaining = fit_schemes([angles[i] for i in used]) if restarts else fits[order]
     parts = _parts(images, order, restarts)
     dose = recover_dose(images, order, restarts, confidence)
-    fit = remaining[0] if remaining else None
+    fit = remaining[0] if remaining and remaining[0].probability > _LIKELY else None
     scheme = None if fit is None else _with_unseen(images, order, fit.scheme, dose)
     missing = () if scheme is None else _missing(images, scheme)
     if scheme is not None:
@@ -216,9 +216,11 @@ def _told(
         source=source,
         scheme=scheme,
         scheme_confidence=0.0 if fit is None else round(confidence * fit.probability, 3),
-        words=_words(scheme, [angles[i] for i in used], parts),
+        words="too few images to tell the scheme"
+        if remaining and fit is None
+        else _words(scheme, [angles[i] for i in used], parts),
         evidence=_evidence(images, sources, title, order, restarts, scheme),
-        alternatives=_other_schemes(order, sure, fits, remaining),
+        alternatives=_other_schemes(order, sure, fits, remaining[1:] if fit is not None else remaining),
         parts=parts,
         replaced=replaced,
         missing_deg=missing,
@@ -386,10 +388,10 @@ def _other_schemes(
     order: Order,
     sure: Mapping[Order, float],
     fits: Mapping[Order, tuple[SchemeFit, ...]],
-    remaining: Sequence[SchemeFit],
+    others_of_it: Sequence[SchemeFit],
 ) -> tuple[Alternative, ...]:
     """Schemes that explain the same order, and those of other orders that are not ruled out."""
-    others = [(f.scheme, sure[order] * f.probability) for f in remaining[1:]]
+    others = [(f.scheme, sure[order] * f.probability) for f in others_of_it]
     others += [
         (fits[o][0].scheme, p * fits[o][0].probability) for o, p in sure.items() if o != order and p > 0.005 and fits[o]
     ]

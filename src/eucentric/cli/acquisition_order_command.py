@@ -51,7 +51,8 @@ def _lines(one: SeriesOrder) -> Iterator[str]:
         yield f"{one.name}: {one.problem}"
         return
     yield f"{one.name}: {len(one.sections)} images"
-    yield _row("scheme", found.words)
+    unsure = found.scheme is not None and found.scheme_confidence < 0.9
+    yield _row("scheme", found.words + (f" ({_percent(found.scheme_confidence)} sure)" if unsure else ""))
     yield _row("order", _order_words(found))
     yield _row("dose", _dose_words(found.dose))
     for part in found.parts:
