@@ -150,6 +150,15 @@ def test_one_image_out_of_place_is_named():
     assert any(f"{TiltScheme().angles_in_order()[5]:.1f}" in f.text for f in got.faults if f.kind == "conflict")
 
 
+def test_a_fine_step_is_found_over_a_long_series():
+    """Gaps of 1 degree deviate by a tenth of it, a median gap by 0.02: 60 steps on it would be an image out."""
+    rng = np.random.default_rng(1)
+    for _ in range(30):
+        angles = np.arange(-60.0, 61.0) + rng.normal(0, 0.07, 121) + 0.02
+        lattice = find_lattice(np.delete(angles, rng.choice(121, 5, replace=False)))
+        assert (lattice.step_deg, lattice.zero_deg % 1.0) == (1.0, 0.0)
+
+
 def test_unequal_steps_are_no_lattice():
     """Saxton's steps shrink with the cosine."""
     angles = np.rad2deg(np.arcsin(np.linspace(0, 0.85, 20)))

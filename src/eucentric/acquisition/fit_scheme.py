@@ -65,12 +65,11 @@ def find_lattice(angles_deg: Sequence[float] | FloatArray) -> AngleLattice | Non
         return None
     gaps = np.diff(angles)
     for step in sorted({float(np.median(gaps)), float(gaps.min())}, reverse=True):
-        reference = angles[len(angles) // 2]
-        for _ in range(3):
-            index = np.rint((angles - reference) / step)
-            if len(np.unique(index)) < 2:
-                break
-            step, reference = (float(v) for v in np.polyfit(index, angles, 1))
+        # Steps counted from gap to gap first: the error of a first guess would add up along the series.
+        index = np.concatenate([[0.0], np.cumsum(np.rint(gaps / step))])
+        if len(np.unique(index)) < 2:
+            continue
+        step, reference = (float(v) for v in np.polyfit(index, angles, 1))
         index = np.rint((angles - reference) / step)
         rest = angles - reference - step * index
         if len(np.unique(index)) == len(angles) and np.abs(rest).max() <= 0.3 * step and rest.std() <= 0.1 * step:
