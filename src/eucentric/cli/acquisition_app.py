@@ -2,6 +2,11 @@
 
 from cyclopts import App, Group
 
+_COMMANDS = {
+    "order": "Tell the order, scheme and dose of tilt series from their mdoc files.",
+    "predict": "Answer a microscope's script: where targets will be at the next tilt, and whether to track.",
+}
+
 
 def acquisition_app(group: Group) -> App:
     """The commands under `eucentric acquisition`, each loaded when it is called."""
@@ -11,9 +16,6 @@ def acquisition_app(group: Group) -> App:
         help_format="markdown",
         group=group,
     )
-    app.command(
-        "eucentric.cli.acquisition_predict_command:predict",
-        name="predict",
-        help="Answer a microscope's script: where targets will be at the next tilt, and whether to track.",
-    )
+    for name, text in _COMMANDS.items():
+        app.command(f"eucentric.cli.acquisition_{name}_command:{name}", name=name, help=text)
     return app

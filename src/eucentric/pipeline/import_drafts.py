@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding, Severity
 from eucentric.io.movies import movie_header
 from eucentric.models import ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
+from eucentric.pipeline.import_order import acquisition_order, counted_doses
+from eucentric.pipeline.scheme_words import SchemeWords
 
 SAME_ANGLE_DEG = 0.1
 """Closer than this, two tilts count as one taken twice: stages return to an angle within some hundredths."""
@@ -30,6 +32,8 @@ class ImportOptions:
     amplitude_contrast: float | None = None
     pattern: str | None = None
     scanning: bool | None = None
+    scheme: SchemeWords | None = None
+    """In which order the images were taken."""
 
     def __post_init__(self) -> None:
         for name, unit in (("pixel_size_angstrom", "A"), ("voltage_kv", "kV")):
@@ -79,6 +83,8 @@ class Draft:
     """As the headers of the movies say, where they do."""
     voltage_kv: float | None = None
     scanning: bool = False
+    title: Mapping[str, float] = field(default_factory=dict)
+    """Words of the title that tell the order of tilts, with their start angle: `dosym`, `bidir`."""
     findings: list[Finding] = field(default_factory=list)
 
     def say(self, severity: Severity, text: str) -> None:
@@ -140,35 +146,6 @@ def _keep_one_size(draft: Draft) -> tuple[int, int]:
     return shape
 
 
-def _acquisition_order(draft: Draft, options: ImportOptions) -> list[int]:
-    """Rank of every tilt in time: by date, else by number, else by the dose before it, else as listed."""
-    tilts = draft.tilts
-    keys: list[tuple[float, ...]]
-    if all(t.date_time is not None for t in tilts):
-        moments = [t.date_time.timestamp() for t in tilts if t.date_time is not None]
-        keys = [(m, t.prior_dose or 0.0, t.position) for m, t in zip(moments, tilts, strict=True)]
-    elif all(t.order is not None for t in tilts):
-        keys = [(float(t.order or 0), t.position) for t in tilts]
-    elif len({t.prior_dose for t in tilts}) == len(tilts) and all(t.prior_dose is not None for t in tilts):
-        keys = [(t.prior_dose or 0.0, t.position) for t in tilts]
-        draft.say(
-            "note", "Not every image has a date, so they were put in order by the dose before each (PriorRecordDose)."
-        )
-    else:
-        keys = [(float(t.position),) for t in tilts]
-        if any(t.dose or options.dose_per_tilt for t in tilts):
-            draft.say(
-                "warning",
-                "Neither dates nor doses tell the order in which the images were taken; they are taken to be "
-                "listed in it. "
-                "If they are not, the accumulated doses are wrong.",
-            )
-    ranks = [0] * len(tilts)
-    for rank, index in enumerate(sorted(range(len(tilts)), key=lambda i: keys[i])):
-        ranks[index] = rank
-    return ranks
-
-
 def _is_scanning(draft: Draft, options: ImportOptions) -> bool:
     return draft.scanning if options.scanning is None else options.scanning
 
@@ -193,7 +170,7 @@ def _doses(
         total += doses[index]
     recorded = [t.prior_dose for t in draft.tilts]
     if given is None and all(p is not None for p in recorded) and any(recorded):
-        accumulated = [p or 0.0 for p in recorded]
+        accumulated = counted_doses(draft, ranks, doses)
     return doses, [a + before_all for a in accumulated]
 
 
@@ -273,7 +250,7 @@ def finish_series(draft: Draft, options: ImportOptions, before_all: float = 0.0)
     InputError : nothing that could be processed: no angle, fewer than two images, no pixel size
     """
     shape = _keep_one_size(draft)
-    ranks = _acquisition_order(draft, options)
+    ranks = acquisition_order(draft, options)
     doses, before = _doses(draft, ranks, options, before_all)
     _drop_doubles(draft, ranks)
     usable = [i for i, t in enumerate(draft.tilts) if t.problem is None]

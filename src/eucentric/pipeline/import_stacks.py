@@ -176,6 +176,7 @@ def draft_from_stack(
         mdoc = read_mdoc(mdoc_path)
         _check_count(path, stack, len(mdoc.sections), f"`{mdoc_path.name}`")
         draft.tilts = _tilts_from_mdoc(path, stack, mdoc)
+        draft.title = mdoc.scheme
         spacing = next((s.pixel_spacing_angstrom for s in mdoc.sections if s.pixel_spacing_angstrom), None)
         draft.pixel_size_angstrom = stack.pixel_size_angstrom or mdoc.pixel_spacing_angstrom or spacing
         draft.voltage_kv = mdoc.voltage_kv
