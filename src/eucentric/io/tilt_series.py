@@ -140,6 +140,11 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
     attribute("rlnMicrographPreExposure", "pre_exposure", always=True)
     defocus = [t.nominal_defocus_angstrom for t in tilts]
     add("rlnTomoNominalDefocus", [None if d is None else -d / _UM for d in defocus])
+    attribute(labels.SHOWN_DEFOCUS, "shown_defocus_angstrom")
+    for label, axis in ((labels.IMAGE_SHIFT_X, 0), (labels.IMAGE_SHIFT_Y, 1)):
+        add(label, [None if t.image_shift_um is None else float(t.image_shift_um[axis]) for t in tilts])
+    attribute(labels.TIME, "time_s")
+    attribute(labels.EXPOSURE_TIME, "exposure_s")
     attribute(labels.DOSE, "dose", always=True)
     attribute(labels.ACQUISITION, "acquisition", always=True)
     attribute("rlnMicrographName", "image")
@@ -368,6 +373,10 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         frame_count=row.whole("rlnTomoTiltMovieFrameCount", 1.0),
         nominal_axis_deg=row.optional("rlnTomoNominalTiltAxisAngle"),
         nominal_defocus_angstrom=None if defocus is None else -defocus * _UM,
+        shown_defocus_angstrom=row.optional(labels.SHOWN_DEFOCUS),
+        image_shift_um=_image_shift(row),
+        time_s=row.optional(labels.TIME),
+        exposure_s=row.optional(labels.EXPOSURE_TIME),
         image=row.text("rlnMicrographName"),
         image_even=row.text("rlnMicrographNameEven"),
         image_odd=row.text("rlnMicrographNameOdd"),
@@ -387,6 +396,11 @@ def _quality(row: _Row) -> MovieQuality | None:
     if row.optional(labels.MEAN_COUNTS) is None:
         return None
     return MovieQuality(**{name: row.number(label, _NAN) for label, name in _QUALITY.items()})
+
+
+def _image_shift(row: _Row) -> tuple[float, float] | None:
+    x, y = row.optional(labels.IMAGE_SHIFT_X), row.optional(labels.IMAGE_SHIFT_Y)
+    return None if x is None or y is None else (x, y)
 
 
 def _frames(row: _Row) -> tuple[int, int] | None:
