@@ -23,6 +23,7 @@ from eucentric.typing import FloatArray
 _ROUNDS = 8
 _HUBER = 1.5  # standard deviations beyond which a point counts less
 _FLOOR = 0.1  # A: fits of exact numbers
+_LEAST_TURNS = 3  # a stage that turned once may have drifted as well
 _TO_SIGMA = 1.4826  # of a normal distribution, over its median absolute deviation
 
 
@@ -102,7 +103,7 @@ def fit_eucentric(measured: MeasuredTrack, direction: FloatArray) -> EucentricFi
     found_y, sigma_y = _joint_fit([(along, y)])
     smooth_x, smooth_y = across @ own, along @ found_y
     smooth_z = np.stack([-sin, cos, zero, zero, one], axis=1) @ np.nan_to_num(found)
-    turned = bool((direction > 0).any() and (direction < 0).any())
+    turned = int(np.sum(direction[1:] * direction[:-1] < 0)) >= _LEAST_TURNS
     nothing = Figure()
     return EucentricFit(
         height=Figure(float(found[1]), float(sigma[1])),
@@ -129,7 +130,9 @@ def _joint_fit(kinds: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, 
     found = np.zeros(count)
     inverse = np.zeros((count, count))
     for _ in range(_ROUNDS):
-        rows = np.concatenate([m * np.sqrt(w)[:, None] / s for (m, _), w, s in zip(kinds, weights, scatter, strict=True)])
+        rows = np.concatenate(
+            [m * np.sqrt(w)[:, None] / s for (m, _), w, s in zip(kinds, weights, scatter, strict=True)]
+        )
         values = np.concatenate([v * np.sqrt(w) / s for (_, v), w, s in zip(kinds, weights, scatter, strict=True)])
         inverse = np.linalg.pinv(rows.T @ rows, hermitian=True, rcond=1e-10)
         found = inverse @ (rows.T @ values)

@@ -24,7 +24,7 @@ _HARMLESS = 0.25  # cycles at twice the pixel size that may pass within a frame:
 _LEAST_IMAGES = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MovieMotion:
     """Movement within the movies of a series; speeds in A/s."""
 
@@ -40,6 +40,12 @@ class MovieMotion:
     """At which a frame keeps 90% of its contrast at twice the pixel size."""
     wait_s: float
     """To wait longer than was done, until the decaying part is harmless; 0 for not at all, NaN where not told."""
+    tilts_deg: FloatArray
+    """(n,), of the movies that were judged, ascending."""
+    early_speeds: FloatArray
+    """(n,)"""
+    late_speeds: FloatArray
+    """(n,)"""
 
 
 def judge_motion(tilts: Sequence[Tilt], pixel_size: float) -> MovieMotion | None:
@@ -50,15 +56,9 @@ def judge_motion(tilts: Sequence[Tilt], pixel_size: float) -> MovieMotion | None
     tilts : in any order
     pixel_size : A
     """
-    shown = [
-        (t.motion.shifts_angstrom, t.motion.sigma_angstrom, t.exposure_s)
-        for t in tilts
-        if t.motion is not None
-        and t.exposure_s is not None
-        and t.exposure_s > 0
-        and len(t.motion.shifts_angstrom) >= _LEAST_FRAMES
-        and np.isfinite(t.motion.shifts_angstrom).all()
-    ]
+    ordered = sorted(tilts, key=lambda t: t.nominal_tilt_deg)
+    kept = [(t.nominal_tilt_deg, movie) for t in ordered if (movie := _movie(t)) is not None]
+    angles, shown = np.array([angle for angle, _ in kept]), [movie for _, movie in kept]
     if len(shown) < _LEAST_IMAGES:
         return None
     early = np.array([_speed(shifts, sigma, time, first=True) for shifts, sigma, time in shown])
@@ -76,7 +76,18 @@ def judge_motion(tilts: Sequence[Tilt], pixel_size: float) -> MovieMotion | None
         start_speed=start,
         harmless_speed=harmless,
         wait_s=wait,
+        tilts_deg=angles,
+        early_speeds=early,
+        late_speeds=late,
     )
+
+
+def _movie(tilt: Tilt) -> tuple[FloatArray, FloatArray, float] | None:
+    """Shifts of the frames, their deviations, and the exposure time; None where that tells nothing."""
+    motion, time = tilt.motion, tilt.exposure_s
+    if motion is None or time is None or not time > 0 or len(motion.shifts_angstrom) < _LEAST_FRAMES:
+        return None
+    return (motion.shifts_angstrom, motion.sigma_angstrom, time) if np.isfinite(motion.shifts_angstrom).all() else None
 
 
 def _mean(values: FloatArray) -> Figure:

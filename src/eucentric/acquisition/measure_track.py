@@ -14,6 +14,7 @@ unit says (a micrometre at the specimen) within the errors of a calibration. Els
 microscope's own tracking is seen, and the results say so.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -137,9 +138,7 @@ def record_series(series: TiltSeries) -> Recording:
 
 def pose_matrices(poses: Sequence[TiltPose]) -> FloatArray:
     """(n, 3, 3) rotations ``Rz Ry Rx`` of poses."""
-    turns = [
-        rotation_z(p.z_rot_deg) @ rotation_y(p.y_tilt_deg) @ rotation_x(p.x_tilt_deg) for p in poses
-    ]
+    turns = [rotation_z(p.z_rot_deg) @ rotation_y(p.y_tilt_deg) @ rotation_x(p.x_tilt_deg) for p in poses]
     return np.stack(turns)
 
 
@@ -151,7 +150,7 @@ def _directions(tilts: Sequence[Tilt], every: Sequence[Tilt]) -> FloatArray:
     """From where the stage came to each of `tilts`, by all images that were taken."""
     ordered = sorted(every, key=lambda t: t.acquisition)
     came = {ordered[0].acquisition: 0.0}
-    for before, after in zip(ordered[:-1], ordered[1:], strict=True):
+    for before, after in itertools.pairwise(ordered):
         came[after.acquisition] = float(np.sign(after.nominal_tilt_deg - before.nominal_tilt_deg))
     return np.array([came[t.acquisition] for t in tilts])
 

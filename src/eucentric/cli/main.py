@@ -9,6 +9,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError, Group
 
 from eucentric import __version__
+from eucentric.cli.acquisition_app import acquisition_app
 from eucentric.cli.figure_app import figure_app
 from eucentric.cli.particles_app import geometry_app, particles_app
 from eucentric.errors import EucentricError
@@ -175,6 +176,7 @@ def make_app() -> App:
     app.command(figure_app(tools))
     app.command(particles_app(tools))
     app.command(geometry_app(tools))
+    app.command(acquisition_app(tools))
     app.command(
         "eucentric.cli.pick_blobs_command:pick_blobs",
         name="pick-blobs",
