@@ -9,7 +9,7 @@ A point at :math:`(x_0, z_0)` from the axis at tilt 0 is seen across it, and sta
 with :math:`c` the place at which the camera sees the axis (the offset between optical and mechanical axis), :math:`u` = 1
 where the stage came from lower angles and -1 where it came from higher ones, and :math:`b_x` the backlash. Along the axis
 :math:`y = y_0 + \tfrac12 b_y u`. Places and heights are weighted by what the fit leaves of each kind, points far off count
-less (Huber), and as what is left of a stage is not independent from image to image, covariances are multiplied by
+less (Huber). A stage that turned back less than 3 times may have drifted as well: its backlash is not fitted. As what is left of a stage is not independent from image to image, covariances are multiplied by
 :math:`(1 + \rho) / (1 - \rho)` with :math:`\rho` the correlation of neighbours.
 """
 
@@ -79,6 +79,8 @@ def fit_eucentric(measured: MeasuredTrack, direction: FloatArray) -> EucentricFi
     direction : (n,) 1, -1 or 0, as `Recording.direction`
     """
     track = measured.track
+    turned = int(np.sum(direction[1:] * direction[:-1] < 0)) >= _LEAST_TURNS
+    direction = direction if turned else np.zeros_like(direction)
     heights_known = np.isfinite(track.height_angstrom)
     by_height = measured.focusing in ("corrected", "none") and int(heights_known.sum()) >= LEAST_TILTS
     by_position = measured.tracking in ("corrected", "none") or not by_height
@@ -99,11 +101,12 @@ def fit_eucentric(measured: MeasuredTrack, direction: FloatArray) -> EucentricFi
         own, own_sigma = _joint_fit([(across, x)])
         found = np.array([found[0], found[1], np.nan, own[3], found[4]])
         sigma = np.array([sigma[0], sigma[1], np.nan, own_sigma[3], sigma[4]])
+    if by_position:  # an image shift that is too long or turned scales and turns the path
+        sigma = np.hypot(sigma, np.array([1.0, 1.0, 1.0, 0.0, 0.0]) * measured.scale_sigma * np.hypot(*found[:2]))
     along = np.stack([one, direction / 2], axis=1)
     found_y, sigma_y = _joint_fit([(along, y)])
     smooth_x, smooth_y = across @ own, along @ found_y
     smooth_z = np.stack([-sin, cos, zero, zero, one], axis=1) @ np.nan_to_num(found)
-    turned = int(np.sum(direction[1:] * direction[:-1] < 0)) >= _LEAST_TURNS
     nothing = Figure()
     return EucentricFit(
         height=Figure(float(found[1]), float(sigma[1])),

@@ -49,7 +49,7 @@ class DefocusError:
     slope_per_deg: Figure
     """With the tilt angle."""
     scatter: float
-    """About mean and slope, one standard deviation."""
+    """About a smooth course (mean, slope and bend), one standard deviation."""
     target: float
     """What was asked for, median."""
 
@@ -203,11 +203,14 @@ def _defocus_error(one: Recording) -> DefocusError | None:
     spread = _TO_SIGMA * float(np.median(np.abs(values - typical)))
     sane = np.abs(values - typical) <= max(5.0 * spread, 1.0)  # fits of the wrong ring lie far off
     values, tilts = values[sane], tilts[sane]
-    slope = _slope(tilts, values)
-    centre = float(tilts.mean())
-    left = values - values.mean() - (slope.value if slope.is_known else 0.0) * (tilts - centre)
+    # a height error bends the course, which is neither slope nor scatter
+    centred = (tilts - tilts.mean()) / max(float(np.ptp(tilts)), 1.0)
+    degree = 2 if len(values) > _FEWEST_FOR_DRIFT else 1
+    design = np.stack([centred**k for k in range(degree + 1)], axis=1)
+    left = values - design @ np.linalg.lstsq(design, values, rcond=None)[0]
+    slope = _slope(tilts, left + design[:, 1] * np.linalg.lstsq(design, values, rcond=None)[0][1])
     alike = neighbour_correlation(left)
-    scatter = float(np.std(left, ddof=min(2, len(left) - 1)))
+    scatter = float(np.sqrt((left @ left) / max(len(left) - degree - 1, 1)))
     sigma = scatter / math.sqrt(len(left)) * math.sqrt((1.0 + alike) / (1.0 - alike))
     return DefocusError(
         mean=Figure(float(values.mean()), sigma),

@@ -97,6 +97,8 @@ class MeasuredTrack:
     """Of image shift, for the places."""
     focusing: Following
     """Of the lens, for the heights."""
+    scale_sigma: float = 0.0
+    """Relative error that all places share, where image shift was taken out."""
 
 
 def record_series(series: TiltSeries) -> Recording:
@@ -184,6 +186,8 @@ def estimate_image_shift(recordings: Sequence[Recording]) -> ImageShiftFit | Non
     best = int(np.argmin(left))
     variance = max(float(left[best]), 1e-9) / (free - 1)  # of both components together
     factor, sigma = complex(factors[best]), float(np.sqrt(variance / power))
+    # what the microscope followed of a rough path makes the factor smaller, by no more than this part
+    sigma = float(np.hypot(sigma, abs(factor) * variance * free / max(abs(factor) ** 2 * power, 1e-12)))
     scale = abs(factor) / _UM
     decided = (left[1 - best] - left[best]) / variance > _DECISIVE
     honest = abs(scale - 1.0) <= _CALIBRATION + 3.0 * sigma / _UM
@@ -260,4 +264,7 @@ def measure_track(one: Recording, fit: ImageShiftFit | None = None) -> MeasuredT
         height_sigma_angstrom=one.defocus_sigma_angstrom,
         times_s=one.times_s,
     )
-    return MeasuredTrack(track=track, tracking=tracking, focusing=focusing)
+    shared = (
+        np.sqrt(2.0) * fit.sigma_angstrom / (fit.scale * _UM) if tracking == "corrected" and fit is not None else 0.0
+    )
+    return MeasuredTrack(track=track, tracking=tracking, focusing=focusing, scale_sigma=float(shared))

@@ -48,7 +48,15 @@ def stage_path(
             if geometry_angstrom is not None:
                 axes.plot(places[order], geometry_angstrom[order, i] / _NM, color=GREY, linewidth=0.9, label="geometry")
             axes.errorbar(
-                places, values, yerr=sigma, fmt="o", color=FIRST, markersize=3.5, elinewidth=0.8, label="measured", zorder=4
+                places,
+                values,
+                yerr=sigma,
+                fmt="o",
+                color=FIRST,
+                markersize=3.5,
+                elinewidth=0.8,
+                label="measured",
+                zorder=4,
             )
         _limit(grid[i, 0], values)
         grid[i, 0].set_ylabel(name)
@@ -65,7 +73,9 @@ def stage_path(
 def _predicted(axes: Axes, places: FloatArray, values: FloatArray, sigma: FloatArray | None) -> None:
     if sigma is not None:
         axes.fill_between(places, values - sigma, values + sigma, color=SECOND, alpha=0.15, linewidth=0)
-    axes.plot(places, values, "-", color=SECOND, linewidth=0.9, marker="s", markersize=2.5, mfc="none", label="predicted")
+    axes.plot(
+        places, values, "-", color=SECOND, linewidth=0.9, marker="s", markersize=2.5, mfc="none", label="predicted"
+    )
 
 
 def _limit(axes: Axes, values: FloatArray) -> None:

@@ -61,9 +61,20 @@ def acquisition_section(
         columns=("about", "what was found", "what it costs", "what to do") if rows else (),
         rows=rows,
         pictures=tuple(pictures),
-        metrics=tuple((metric_label(name), _with_sigma(f)) for name, f in figures.items() if f.is_known),
+        metrics=tuple((_label(name), _with_sigma(f)) for name, f in figures.items() if f.is_known),
         caveats=tuple(f"{w[0].upper()}{w[1:]}." for w in words if w),
     )
+
+
+_RATES = {"_angstrom_per_deg": "Å/°", "_angstrom_per_s": "Å/s", "_angstrom_per_minute": "Å/min", "_s": "s"}
+
+
+def _label(name: str) -> str:
+    """A figure's name in words with its unit."""
+    for ending, unit in _RATES.items():
+        if name.endswith(ending):
+            return f"{name.removesuffix(ending).replace('_', ' ')} ({unit})"
+    return metric_label(name)
 
 
 def _with_sigma(figure: Figure) -> str:
@@ -75,9 +86,7 @@ def _path(judged: SeriesJudgement, dpi: int) -> Picture:
     track = judged.measured.track
     start = track.position_angstrom[0]
     measured = np.column_stack([track.position_angstrom - start, track.height_angstrom])
-    sigma = np.column_stack(
-        [track.position_sigma_angstrom, track.position_sigma_angstrom, track.height_sigma_angstrom]
-    )
+    sigma = np.column_stack([track.position_sigma_angstrom, track.position_sigma_angstrom, track.height_sigma_angstrom])
     predicted = spread = None
     told = "Grey: a point that turns about the tilt axis."
     try:
@@ -104,7 +113,7 @@ def acquisition_table(figures: Mapping[str, Mapping[str, Figure]]) -> MetricTabl
         return None
     return MetricTable(
         stage=TITLE,
-        columns=tuple(metric_label(name) for name in names),
+        columns=tuple(_label(name) for name in names),
         rows=tuple(
             (series, tuple(format_number(of[n].value) if of[n].is_known else "" for n in names))
             for series, of in figures.items()
