@@ -1,6 +1,7 @@
 """Figures of a tilting stage from aligned series of a known stage, whose formulas stand here."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,6 +123,19 @@ def test_eucentric_error_of_a_stage_that_was_not_followed(hand):
     np.testing.assert_allclose(
         judged.measured.track.height_angstrom, Z0 * (np.cos(t) - 1) - X0 * np.sin(t), atol=6 * 60.0 * math.sqrt(2)
     )
+
+
+def test_poses_that_count_angles_the_other_way_tell_the_same():
+    plain = a_series(follow="none", focus="fixed")
+    # z mirrored: x = x0 cos(-t) + (-z0) sin(-t), and a height that counts the other way
+    turned = [replace(t, pose=replace(t.pose, y_tilt_deg=-t.pose.y_tilt_deg)) for t in plain.tilts]
+    other = judge_series(plain.with_tilts(turned).replace(hand=-plain.hand))
+    np.testing.assert_allclose(
+        [other.eucentric.height.value, other.eucentric.distance.value],
+        [(fit := judge_series(plain).eucentric).height.value, fit.distance.value],
+    )
+    lamella = Specimen(pre_tilt_y_deg=9.0, pre_tilt_y_sigma_deg=0.3)
+    assert judge_series(plain.with_tilts(turned).replace(specimen=lamella)).start_tilt_deg == 9.0
 
 
 def test_heights_alone_tell_where_the_lens_is_known_and_the_image_shift_is_not():

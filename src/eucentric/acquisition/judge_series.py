@@ -99,7 +99,7 @@ class SeriesJudgement:
     @property
     def start_tilt_deg(self) -> float:
         """At which the specimen lies level; 0 where that is not known."""
-        return -self.pre_tilt.value if self.pre_tilt.is_known else 0.0
+        return -self.recording.sense * self.pre_tilt.value if self.pre_tilt.is_known else 0.0
 
 
 def judge_series(series: TiltSeries, image_shift: ImageShiftFit | None = None) -> SeriesJudgement:
@@ -125,7 +125,7 @@ def judge_series(series: TiltSeries, image_shift: ImageShiftFit | None = None) -
     nothing = Figure()
     pre = nothing if specimen is None else Figure(specimen.pre_tilt_y_deg, specimen.pre_tilt_y_sigma_deg)
     across = nothing if specimen is None else Figure(specimen.pre_tilt_x_deg, specimen.pre_tilt_x_sigma_deg)
-    level = -pre.value if pre.is_known else 0.0
+    level = -recording.sense * pre.value if pre.is_known else 0.0
     gone = sorted(series.excluded, key=lambda e: e.tilt.nominal_tilt_deg)
     spent = float(sum(e.tilt.dose for e in gone))
     whole = spent + float(series.doses.sum())

@@ -68,6 +68,9 @@ class Recording:
     """(n,), of the lens, from an unknown zero."""
     times_s: FloatArray
     hand: float
+    """Of heights in the sense of the nominal angles."""
+    sense: float
+    """-1 where poses count angles the other way than the stage does, as imported ones may."""
 
     def __len__(self) -> int:
         return len(self.tilts_deg)
@@ -120,9 +123,11 @@ def record_series(series: TiltSeries) -> Recording:
     middle = rotations @ np.array([0.0, 0.0, height if np.isfinite(height) else 0.0])
     shifts = np.array([[poses[i].x_shift_angstrom, poses[i].y_shift_angstrom] for i in order])
     fits = [t.ctf for t in tilts]
+    nominal, posed = np.array([[t.nominal_tilt_deg, poses[i].y_tilt_deg] for i, t in zip(order, tilts, strict=True)]).T
+    sense = -1.0 if float((nominal - nominal.mean()) @ (posed - posed.mean())) < 0 else 1.0
     return Recording(
         name=series.name,
-        tilts_deg=np.array([t.nominal_tilt_deg for t in tilts]),
+        tilts_deg=nominal,
         seen_angstrom=shifts + middle[:, :2],
         sigma_angstrom=np.array([poses[i].sigma_angstrom for i in order]),
         axis_deg=np.array([poses[i].z_rot_deg for i in order]),
@@ -134,7 +139,8 @@ def record_series(series: TiltSeries) -> Recording:
         target_defocus_angstrom=_numbers([t.nominal_defocus_angstrom for t in tilts]),
         shown_defocus_angstrom=_numbers([t.shown_defocus_angstrom for t in tilts]),
         times_s=_numbers([t.time_s for t in tilts]),
-        hand=series.hand,
+        hand=series.hand * sense,
+        sense=sense,
     )
 
 
