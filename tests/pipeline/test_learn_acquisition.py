@@ -58,7 +58,11 @@ def test_figures_and_advice_are_written(tmp_path):
     assert [r["series"] for r in rows] == ["TS_01", "TS_02"]
     for row in rows:
         assert row["tracking"] == "none"
-        assert abs(float(row["eucentric_height_angstrom"]) - 8000) < 4 * float(row["eucentric_height_angstrom_sigma"]) < 400
+        assert (
+            abs(float(row["eucentric_height_angstrom"]) - 8000)
+            < 4 * float(row["eucentric_height_angstrom_sigma"])
+            < 400
+        )
         assert row["defocus_error_angstrom"] == ""
     record = json.loads((root / "acquisition/TS_01.json").read_text())
     assert record["track"]["tilts_deg"] == TILTS
@@ -80,7 +84,10 @@ def test_one_bad_series_never_stops_the_others(tmp_path, capsys):
     assert "TS_03: not judged. Its alignment failed." in told
     assert "TS_04: not judged." in told
     assert "TS_01:\n" in told
-    assert json.loads((root / "acquisition/TS_03.json").read_text()) == {"name": "TS_03", "problem": "Its alignment failed."}
+    assert json.loads((root / "acquisition/TS_03.json").read_text()) == {
+        "name": "TS_03",
+        "problem": "Its alignment failed.",
+    }
 
 
 def test_a_series_is_learned_once(tmp_path):
@@ -127,7 +134,9 @@ def test_json_of_the_command(tmp_path, capsys):
     root = a_project(tmp_path / "p", [a_series("TS_01")])
     assert run(["acquisition", "learn", str(root), "--goniometer", str(tmp_path / "g.json"), "--json"]) == 0
     values = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert values["projects"][0]["series"][0]["figures"]["eucentric_height_angstrom"]["value"] == pytest.approx(8000, rel=0.02)
+    assert values["projects"][0]["series"][0]["figures"]["eucentric_height_angstrom"]["value"] == pytest.approx(
+        8000, rel=0.02
+    )
     assert values["goniometer"]["added"] == ["TS_01"]
 
 

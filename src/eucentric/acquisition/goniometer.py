@@ -291,9 +291,7 @@ def _refined(
         # the median of squares of a Gaussian is 0.455 of its variance; heights are measured too coarsely to tell the noise
         fine = one.measured_variance < 2.0 * model.stage_noise_angstrom**2
         if fine.any():
-            noises.append(
-                float(np.median((size**2)[fine] * scatter[fine] - 0.455 * one.measured_variance[fine])) / 0.455
-            )
+            noises.append(float(np.median((size**2)[fine] * scatter[fine] - 0.455 * one.measured_variance[fine])) / 0.455)
         deviation = repeat * (one.shared.T @ solved)
         spread = deviation**2 + repeat - repeat**2 * np.einsum("ni,nm,mi->i", one.shared, inverse, one.shared)
         relative = (spread / np.maximum(sigmas, 1e-9) ** 2)[: AXES * count].reshape(AXES, count)

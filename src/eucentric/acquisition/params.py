@@ -14,15 +14,12 @@ class PredictionParams(Frozen):
     """
 
     hand: Literal[-1, 1] = Field(
-        default=-1,
-        description="defocus is that of the lens plus hand times height; -1: the higher, the less underfocus",
+        default=-1, description="defocus is that of the lens plus hand times height; -1: the higher, the less underfocus"
     )
     pretilt_deg: float = Field(
         default=0.0, gt=-60, lt=60, description="degrees; a lamella of pre-tilt 10 lies flat at a stage angle of -10"
     )
-    pretilt_sigma_deg: float = Field(
-        default=5.0, gt=0, description="degrees; lamellae differ from the angle of milling"
-    )
+    pretilt_sigma_deg: float = Field(default=5.0, gt=0, description="degrees; lamellae differ from the angle of milling")
     eucentric_sigma_angstrom: float = Field(
         default=20000.0, gt=0, description="A, 1 sd; height after routine eucentricity is within 1 to 2 um"
     )
@@ -30,14 +27,11 @@ class PredictionParams(Frozen):
         default=20000.0, gt=0, description="A, 1 sd; the optical axis lies this far from the tilt axis"
     )
     run_out_angstrom: float = Field(
-        default=3000.0, gt=0, description="A, 1 sd of the first harmonic; goniometers run out by some tenths of a um"
+        default=3000.0, gt=0, description="A, 1 sd; goniometers run out by some tenths of a um"
     )
     harmonics: int = Field(default=10, ge=1, le=40, description="of a full turn; the tenth has a period of 36 degrees")
-    run_out_decay: float = Field(
-        default=2.0,
-        gt=0,
-        le=6,
-        description="harmonics fall by this power of their order, as those of a bounded curvature",
+    run_out_length_deg: float = Field(
+        default=60.0, gt=5, description="degrees over which run-out is alike; published curves turn once or twice in 120 degrees"
     )
     backlash_angstrom: float = Field(
         default=1000.0, ge=0, description="A, 1 sd; half the difference between the two directions of approach"
@@ -52,9 +46,7 @@ class PredictionParams(Frozen):
     )
     tilt_time_s: float = Field(default=45.0, gt=0, description="s a tilt, where times are not given")
     stage_noise_angstrom: float = Field(
-        default=100.0,
-        gt=0,
-        description="A, 1 sd; how well the stage comes back to an angle; learned by a goniometer model",
+        default=100.0, gt=0, description="A, 1 sd; how well the stage comes back to an angle; learned by a goniometer model"
     )
     measured_sigma_angstrom: float = Field(
         default=30.0, gt=0, description="A, 1 sd of a correlation, where it does not come with the measurement"
@@ -63,9 +55,7 @@ class PredictionParams(Frozen):
         default=500.0, gt=0, description="A, 1 sd of a measured height or defocus, where it does not come with it"
     )
     target_sigma_angstrom: float = Field(
-        default=1000.0,
-        gt=0,
-        description="A, 1 sd of a target's place in the plane: image shift is calibrated to some per cent",
+        default=1000.0, gt=0, description="A, 1 sd of a target's place in the plane: image shift is calibrated to some per cent"
     )
     target_height_sigma_angstrom: float = Field(
         default=3000.0, gt=0, description="A, 1 sd of a target from the plane of the specimen"

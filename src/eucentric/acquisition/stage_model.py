@@ -87,9 +87,15 @@ def run_out_rows(tilts_deg: FloatArray, harmonics: int) -> FloatArray:
 
 
 def run_out_sigmas(params: PredictionParams) -> FloatArray:
-    """(2 harmonics,), A, 1 sd of a coefficient before anything is known."""
+    """(2 harmonics,), A, 1 sd of a coefficient before anything is known: the spectrum of a Matern 5/2 process [1]_.
+
+    References
+    ----------
+    .. [1] Rasmussen & Williams, Gaussian Processes for Machine Learning (2006), equation 4.15
+    """
     orders = np.arange(1, params.harmonics + 1, dtype=np.float64)
-    return np.tile(params.run_out_angstrom / orders**params.run_out_decay, 2)
+    falling = (5.0 / np.deg2rad(params.run_out_length_deg) ** 2 + orders**2) ** -1.5
+    return np.tile(params.run_out_angstrom * falling / np.linalg.norm(falling), 2)
 
 
 def shared_sigmas(params: PredictionParams) -> FloatArray:
