@@ -43,8 +43,8 @@ def a_project(root, series, failed=()):
         write_tilt_series_set(row_path(root / "align", one.name), [one], root)
     for name, outcome in [(one.name, "done") for one in series] + [(n, "failed") for n in failed]:
         record = Record(
-            stage="align", series=name, outcome=outcome, fingerprint="a", upstream="b", stage_version=1, parameters={}, project={}, seed=0,
-            device="cpu", started=now(), ended=now(), seconds=1.0, message=None if outcome == "done" else "no features",
+            stage="align", series=name, outcome=outcome, fingerprint="a", upstream="b", stage_version=1, parameters={}, project={},
+            seed=0, device="cpu", started=now(), ended=now(), seconds=1.0, message=None if outcome == "done" else "no features",
         )  # fmt: skip
         write_record(root / "align", record)
     return root

@@ -126,15 +126,15 @@ def test_all_series_have_pages_and_the_failed_one_says_why(tmp_path):
     assert "Failed in align" in failed
     assert pictures(failed) == []
     page = read(tmp_path, "TS_01.html")
-    for heading in ("Motion", "Alignment", "Excluded tilts", "Contrast transfer", "Tomogram"):
+    for heading in ("Motion", "Alignment", "Excluded tilts", "Contrast transfer", "Tomogram", "Stage and acquisition"):
         assert f"<h2>{heading}</h2>" in page
     # a list of the sections leads to each
     links = re.findall(r'<a href="#(section-\d+)">([^<]*)</a>', page)
     assert links == re.findall(r'<section id="(section-\d+)">\s*<h2>([^<]*)</h2>', page)
-    assert len(links) == 5
+    assert len(links) == 6
     assert "<td>40.00°</td><td>5</td><td>dark: 1 % of the mean intensity</td>" in page
     images = pictures(page)
-    assert len(images) == 13
+    assert len(images) == 16
     assert all(np.ptp(image[..., :3]) > 0.5 for image in images)
     assert "src=" not in re.sub(r'src="data:[^"]+"', "", page)
 

@@ -8,8 +8,10 @@ A point at :math:`(x_0, z_0)` from the axis at tilt 0 is seen across it, and sta
 
 with :math:`c` the place at which the camera sees the axis (the offset between optical and mechanical axis), :math:`u` = 1
 where the stage came from lower angles and -1 where it came from higher ones, and :math:`b_x` the backlash. Along the axis
-:math:`y = y_0 + \tfrac12 b_y u`. Places and heights are weighted by what the fit leaves of each kind, points far off count
-less (Huber). A stage that turned back less than 3 times may have drifted as well: its backlash is not fitted. As what is left of a stage is not independent from image to image, covariances are multiplied by
+:math:`y = y_0 + \tfrac12 b_y u + p \cos\theta + q \sin\theta`, with :math:`p` and :math:`q` what an axis leaves that lies
+a little otherwise on the camera. Places and heights are weighted by what the fit leaves of each kind, points far off count
+less (Huber). A stage that turned back less than 3 times may have drifted as well: its backlash is not fitted. What is left of
+a stage is not independent from image to image, so covariances are multiplied by
 :math:`(1 + \rho) / (1 - \rho)` with :math:`\rho` the correlation of neighbours.
 """
 
@@ -103,7 +105,8 @@ def fit_eucentric(measured: MeasuredTrack, direction: FloatArray) -> EucentricFi
         sigma = np.array([sigma[0], sigma[1], np.nan, own_sigma[3], sigma[4]])
     if by_position:  # an image shift that is too long or turned scales and turns the path
         sigma = np.hypot(sigma, np.array([1.0, 1.0, 1.0, 0.0, 0.0]) * measured.scale_sigma * np.hypot(*found[:2]))
-    along = np.stack([one, direction / 2], axis=1)
+        sigma[2] = np.hypot(sigma[2], measured.offset_sigma_angstrom)
+    along = np.stack([one, direction / 2, cos, sin], axis=1)
     found_y, sigma_y = _joint_fit([(along, y)])
     smooth_x, smooth_y = across @ own, along @ found_y
     smooth_z = np.stack([-sin, cos, zero, zero, one], axis=1) @ np.nan_to_num(found)

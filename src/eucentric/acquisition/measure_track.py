@@ -102,6 +102,8 @@ class MeasuredTrack:
     """Of the lens, for the heights."""
     scale_sigma: float = 0.0
     """Relative error that all places share, where image shift was taken out."""
+    offset_sigma_angstrom: float = 0.0
+    """Of where they all lie, by the same."""
 
 
 def record_series(series: TiltSeries) -> Recording:
@@ -255,9 +257,9 @@ def measure_track(one: Recording, fit: ImageShiftFit | None = None) -> MeasuredT
     tracking, focusing = _tracking(one, fit), _focusing(one)
     seen, variance = one.seen_angstrom, one.sigma_angstrom**2
     if tracking == "corrected" and fit is not None:
-        moved = one.image_shift_um - one.image_shift_um[0]
-        seen = seen - moved @ fit.matrix.T
-        variance = variance + (fit.sigma_angstrom * np.linalg.norm(moved, axis=1)) ** 2
+        seen = seen - one.image_shift_um @ fit.matrix.T
+        moved = np.linalg.norm(one.image_shift_um - one.image_shift_um.mean(axis=0), axis=1)
+        variance = variance + (fit.sigma_angstrom * moved) ** 2
     focus = one.defocus_angstrom - (one.shown_defocus_angstrom if focusing == "corrected" else 0.0)
     known = np.flatnonzero(np.isfinite(focus))
     height = (focus - (focus[known[0]] if known.size else 0.0)) / one.hand
@@ -270,7 +272,10 @@ def measure_track(one: Recording, fit: ImageShiftFit | None = None) -> MeasuredT
         height_sigma_angstrom=one.defocus_sigma_angstrom,
         times_s=one.times_s,
     )
-    shared = (
-        np.sqrt(2.0) * fit.sigma_angstrom / (fit.scale * _UM) if tracking == "corrected" and fit is not None else 0.0
+    shared = offset = 0.0
+    if tracking == "corrected" and fit is not None:
+        shared = float(np.sqrt(2.0) * fit.sigma_angstrom / (fit.scale * _UM))
+        offset = float(fit.sigma_angstrom * np.linalg.norm(one.image_shift_um.mean(axis=0)))
+    return MeasuredTrack(
+        track=track, tracking=tracking, focusing=focusing, scale_sigma=shared, offset_sigma_angstrom=offset
     )
-    return MeasuredTrack(track=track, tracking=tracking, focusing=focusing, scale_sigma=float(shared))

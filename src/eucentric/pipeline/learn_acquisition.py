@@ -172,7 +172,9 @@ def _bring_on(
     path: Path, before: tuple[GoniometerModel | None, dict[str, str]], judged: Sequence[JudgedSeries]
 ) -> GoniometerNews:
     model, learned = before
-    fresh, known, over = [], [], {}
+    fresh: list[JudgedSeries] = []
+    known: list[str] = []
+    over: dict[str, str] = {}
     for one in judged:
         if one.judged is None:
             over[one.name] = "not judged"
