@@ -162,6 +162,8 @@ def test_image_shift_is_found_from_what_a_smooth_path_does_not_explain(mirror):
     judged = judge_series(series[0], found)
     assert judged.measured.tracking == "corrected"
     assert_told(judged.eucentric.height, Z0, 200.0)
+    assert_told(judged.eucentric.axis_offset, AXIS, 250.0)
+    assert abs(judged.eucentric.backlash_along.value) < 4 * judged.eucentric.backlash_along.sigma
     t = np.deg2rad(judged.recording.tilts_deg)
     across = X0 * np.cos(t) + Z0 * np.sin(t)
     path = judged.measured.track.position_angstrom

@@ -175,7 +175,7 @@ TRACKING_WORDS = {
 FOCUSING_WORDS = {
     "corrected": "the microscope's focus changes are taken out: heights are those of the stage",
     "none": "the microscope did not refocus: heights are those of the stage",
-    "residual": "",
+    "residual": "how the microscope refocused is not known: heights are what it left",
     "unknown": "the files do not say how the microscope refocused: heights are what it left",
 }
 

@@ -36,8 +36,18 @@ def with_acquisition(page: SeriesPage, how: JudgedSeries, params: ReportParams) 
         section = Section(title=TITLE, reading="How the series was taken cannot be told.", caveats=(how.problem,))
     else:
         measured = how.judged.measured
-        words = (TRACKING_WORDS[measured.tracking], FOCUSING_WORDS[measured.focusing])
-        section = acquisition_section(how.judged, figures_of_series(how.judged), how.advice, words, params)
+        told = ((measured.tracking, TRACKING_WORDS), (measured.focusing, FOCUSING_WORDS))
+        sentences = [
+            (kind in ("corrected", "none"), f"{words[kind][0].upper()}{words[kind][1:]}.") for kind, words in told
+        ]
+        section = acquisition_section(
+            how.judged,
+            figures_of_series(how.judged),
+            how.advice,
+            [text for known, text in sentences if known],
+            [text for known, text in sentences if not known],
+            params,
+        )
     return replace(page, sections=(*page.sections, section))
 
 

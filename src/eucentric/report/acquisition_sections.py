@@ -27,6 +27,7 @@ def acquisition_section(
     figures: Mapping[str, Figure],
     advice: Sequence[Advice],
     words: Sequence[str],
+    doubts: Sequence[str],
     params: ReportParams,
 ) -> Section:
     """How a series was taken, and what to do otherwise.
@@ -35,9 +36,10 @@ def acquisition_section(
     ----------
     figures : of the series, by name
     words : what places and heights are
+    doubts : what they are where they are not the stage's
     """
     dpi = params.dots_per_inch
-    pictures = [_path(judged, dpi)]
+    pictures = [_path(judged, words, dpi)]
     one = judged.recording
     if np.isfinite(one.defocus_angstrom).any():
         figure = defocus_against_target(
@@ -62,7 +64,7 @@ def acquisition_section(
         rows=rows,
         pictures=tuple(pictures),
         metrics=tuple((_label(name), _with_sigma(f)) for name, f in figures.items() if f.is_known),
-        caveats=tuple(f"{w[0].upper()}{w[1:]}." for w in words if w),
+        caveats=tuple(doubts),
     )
 
 
@@ -82,7 +84,7 @@ def _with_sigma(figure: Figure) -> str:
     return f"{value} ± {format_number(figure.sigma)}" if math.isfinite(figure.sigma) and figure.sigma > 0 else value
 
 
-def _path(judged: SeriesJudgement, dpi: int) -> Picture:
+def _path(judged: SeriesJudgement, known: Sequence[str], dpi: int) -> Picture:
     track = judged.measured.track
     start = track.position_angstrom[0]
     measured = np.column_stack([track.position_angstrom - start, track.height_angstrom])
@@ -102,7 +104,7 @@ def _path(judged: SeriesJudgement, dpi: int) -> Picture:
             told += f" Predicted from the images before each, {rms:.0f} nm off (root mean square, from the fifth on)."
     smooth = judged.eucentric.smooth - np.append(start, 0.0)
     figure = stage_path(track.tilts_deg, measured, sigma, predicted, spread, smooth)
-    words = f"In the order of acquisition (left) and against tilt (right), with one standard deviation. {told}"
+    words = f"In the order of acquisition (left) and against tilt (right), with one standard deviation. {' '.join((told, *known))}"
     return picture("Path of the stage, predicted and measured", figure, dpi, words)
 
 
