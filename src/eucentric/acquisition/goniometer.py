@@ -17,6 +17,7 @@ from eucentric.acquisition.stage_model import (
     checked_tilt,
     design,
     filled_times,
+    first_sigma,
     moves,
     prior,
     run_out_rows,
@@ -30,8 +31,8 @@ FEWEST_TILTS = 8
 _REPEAT = 0.1
 """Share of the expected run-out that differs from series to series, before series tell it."""
 _REPEAT_WEIGHT = 3.0
-"""Series that this expectation counts for."""
-_ROUNDS = 5
+"""Unknowns of one series that this expectation counts for."""
+_ROUNDS = 8
 _HUBER = 1.345
 """Of residuals in standard deviations: 95% efficient where errors are Gaussian."""
 _BAD_SERIES = 4.0
@@ -65,7 +66,7 @@ class GoniometerModel:
 
     @property
     def harmonics(self) -> int:
-        return self.coefficients_angstrom.shape[1] // 2
+        return int(self.coefficients_angstrom.shape[1]) // 2
 
     def at(self, tilts_deg: FloatArray) -> FloatArray:
         """(n, 3), A: run-out in x, y and z at angles."""
@@ -79,7 +80,7 @@ class GoniometerModel:
         covariance = keep @ self.series_covariance[: AXES * count, : AXES * count] @ keep
         rows = run_out_rows(np.asarray(tilts_deg), self.harmonics)
         blocks = [covariance[i * count : (i + 1) * count, i * count : (i + 1) * count] for i in range(AXES)]
-        return np.sqrt(np.stack([np.einsum("ni,ij,nj->n", rows, block, rows) for block in blocks], axis=1))
+        return np.asarray(np.sqrt(np.stack([np.einsum("ni,ij,nj->n", rows, block, rows) for block in blocks], axis=1)))
 
     @property
     def shared_mean(self) -> FloatArray:
@@ -210,7 +211,7 @@ def _empty(params: PredictionParams) -> GoniometerModel:
 def _equations(track: StageTrack, params: PredictionParams) -> _Series:
     layout = Layout(params.harmonics)
     tilts = np.array([checked_tilt(t, params) for t in track.tilts_deg])
-    directions, moved = moves(tilts)
+    directions, moved = moves(tilts, params.first_approach)
     rows = np.concatenate([design(layout, t, s, m) for t, s, m in zip(tilts, directions, moved, strict=True)])
     times = filled_times(track.times_s, params)
     _, variances = prior(layout, params)
@@ -221,11 +222,13 @@ def _equations(track: StageTrack, params: PredictionParams) -> _Series:
     course = params.drift_decay_s * (1.0 - np.exp(-times / params.drift_decay_s)) * params.drift_angstrom_per_s
     drift = np.kron(course[:, None], np.eye(AXES))
     walk = params.drift_walk_angstrom**2 / 60.0 * np.minimum.outer(times, times)
+    first = np.zeros(len(rows))
+    first[:AXES] = first_sigma(params) ** 2
     values = np.column_stack([track.position_angstrom, track.height_angstrom]).ravel()
     place = _filled(track.position_sigma_angstrom, params.measured_sigma_angstrom)
     height = _filled(track.height_sigma_angstrom, params.height_sigma_angstrom)
     known = np.isfinite(values)
-    covariance = own @ own.T + drift @ drift.T + np.kron(walk, np.eye(AXES))
+    covariance = own @ own.T + drift @ drift.T + np.kron(walk, np.eye(AXES)) + np.diag(first)
     return _Series(
         track.name,
         values[known],
@@ -275,10 +278,10 @@ def _fitted(series: list[_Series], start: GoniometerModel) -> tuple[GoniometerMo
 def _refined(
     series: list[_Series], model: GoniometerModel, start: GoniometerModel
 ) -> tuple[list[_Series], float, FloatArray]:
-    """Weights of measurements, the stage's noise, and how well it repeats, given the rest (expectation maximisation)."""
+    """Weights of measurements, the stage's noise, and how well it repeats, given the rest."""
     sigmas = start.prior_sigma_angstrom
     repeat = _repeat_variance(model.repeat_share, sigmas)
-    weighed, noises, shares = [], [], []
+    weighed, noises, found, determined = [], [], [], []
     count = (len(sigmas) - AXES) // AXES
     for one in series:
         scatter = one.measured_variance + model.stage_noise_angstrom**2
@@ -291,16 +294,21 @@ def _refined(
         # the median of squares of a Gaussian is 0.455 of its variance; heights are measured too coarsely to tell the noise
         fine = one.measured_variance < 2.0 * model.stage_noise_angstrom**2
         if fine.any():
-            noises.append(float(np.median((size**2)[fine] * scatter[fine] - 0.455 * one.measured_variance[fine])) / 0.455)
+            noises.append(
+                float(np.median((size**2)[fine] * scatter[fine] - 0.455 * one.measured_variance[fine])) / 0.455
+            )
+        # MacKay's rule: squares of what was found, over the share of it that measurements determine
         deviation = repeat * (one.shared.T @ solved)
-        spread = deviation**2 + repeat - repeat**2 * np.einsum("ni,nm,mi->i", one.shared, inverse, one.shared)
-        relative = (spread / np.maximum(sigmas, 1e-9) ** 2)[: AXES * count].reshape(AXES, count)
-        shares.append(relative.mean(axis=1))
+        told = repeat * np.sum(one.shared * (inverse @ one.shared), axis=0)
+        found.append((deviation / np.maximum(sigmas, 1e-9))[: AXES * count].reshape(AXES, count) ** 2)
+        determined.append(told[: AXES * count].reshape(AXES, count))
     before = _REPEAT_WEIGHT + start.series_count
-    share = np.sqrt((before * start.repeat_share**2 + np.sum(shares, axis=0)) / (before + len(series)))
+    share = np.sqrt(
+        (before * start.repeat_share**2 + np.sum(found, axis=(0, 2))) / (before + np.sum(determined, axis=(0, 2)))
+    )
     if not noises:
         return weighed, model.stage_noise_angstrom, share
-    squares = start.series_count * start.stage_noise_angstrom**2 + sum(noises)
+    squares = start.series_count * start.stage_noise_angstrom**2 + len(noises) * float(np.median(noises))
     lowest = (0.1 * start.stage_noise_angstrom) ** 2
     return weighed, float(np.sqrt(max(squares / (start.series_count + len(noises)), lowest))), share
 

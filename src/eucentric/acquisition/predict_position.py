@@ -127,7 +127,12 @@ class PositionPredictor:
         return self._stop.tilt_deg if self._stop else None
 
     def add_target(
-        self, name: str, place_angstrom: Sequence[float] = (0.0, 0.0), *, seen_at_deg: float = 0.0, on_axis: bool = False
+        self,
+        name: str,
+        place_angstrom: Sequence[float] = (0.0, 0.0),
+        *,
+        seen_at_deg: float = 0.0,
+        on_axis: bool = False,
     ) -> None:
         """Follow one more target, or a position on the axis for focus and tracking.
 
@@ -151,8 +156,12 @@ class PositionPredictor:
         # a plane of slope -tan(pre-tilt), seen at an angle: x is cos(angle + pre-tilt) / cos(pre-tilt) of its length
         shown = np.cos(angle) - np.sin(angle) * np.tan(np.deg2rad(self.params.pretilt_deg))
         if shown < 0.1:
-            raise InputError(f"At {seen_at_deg:g} degrees the specimen of target {name} is seen edge on. Check the pre-tilt.")
-        self._targets[name] = _Track((float(place[0] / shown), float(place[1])), on_axis, len(self._filters[0].state.mean))
+            raise InputError(
+                f"At {seen_at_deg:g} degrees the specimen of target {name} is seen edge on. Check the pre-tilt."
+            )
+        self._targets[name] = _Track(
+            (float(place[0] / shown), float(place[1])), on_axis, len(self._filters[0].state.mean)
+        )
         p = self.params
         variance = np.array([p.target_sigma_angstrom, p.target_sigma_angstrom, p.target_height_sigma_angstrom]) ** 2
         if not place.any():
@@ -240,7 +249,10 @@ class PositionPredictor:
             # heights are counted from the first image
             place[2], height_sigma_angstrom, self._height_known = 0.0, _ZERO_SIGMA_ANGSTROM, True
         p = self.params
-        sigma, height_sigma = sigma_angstrom or p.measured_sigma_angstrom, height_sigma_angstrom or p.height_sigma_angstrom
+        sigma, height_sigma = (
+            sigma_angstrom or p.measured_sigma_angstrom,
+            height_sigma_angstrom or p.height_sigma_angstrom,
+        )
         variance = np.array([sigma, sigma, height_sigma]) ** 2
         self._tracked |= track.on_axis
         return self._learn(track, stop, place - known_part(stop.tilt_deg, track.place), variance)
@@ -277,7 +289,14 @@ class PositionPredictor:
         return Reception(accepted=True, word=word)
 
     def _measured(
-        self, one: _Filter, rows: FloatArray, values: FloatArray, variance: FloatArray, known: FloatArray, *, scored: bool
+        self,
+        one: _Filter,
+        rows: FloatArray,
+        values: FloatArray,
+        variance: FloatArray,
+        known: FloatArray,
+        *,
+        scored: bool,
     ) -> None:
         mean, covariance = one.state.seen(rows)
         if scored and self._accepted > _FEWEST_TO_REJECT:
@@ -308,7 +327,7 @@ class PositionPredictor:
         if time_s is not None and not np.isfinite(time_s):
             raise InputError(f"The time is {time_s}, not a number. Give seconds, or leave it out.")
         if last is None:
-            return _Stop(tilt, 0.0, 0.0, 0.0 if time_s is None else time_s)
+            return _Stop(tilt, float(self.params.first_approach), 0.0, 0.0 if time_s is None else time_s)
         if time_s is not None and time_s < last.time_s:
             raise InputError(f"The time {time_s:g} s lies before that of the last image, {last.time_s:g} s.")
         step = tilt - last.tilt_deg
@@ -366,11 +385,15 @@ def _checked_measurement(
     if position is not None:
         given[:2] = np.asarray(position, dtype=np.float64)
         if not np.isfinite(given[:2]).all():
-            raise InputError(f"The position measured is {position}; expected two numbers. Leave it out where nothing was found.")
+            raise InputError(
+                f"The position measured is {position}; expected two numbers. Leave it out where nothing was found."
+            )
     if height is not None:
         given[2] = height
         if not np.isfinite(height):
             raise InputError(f"The height measured is {height}, not a number. Leave it out where nothing was found.")
     if any(s is not None and not (np.isfinite(s) and s > 0) for s in sigmas):
-        raise InputError("The standard deviation of a measurement must be a number above 0. Leave it out where it is not known.")
+        raise InputError(
+            "The standard deviation of a measurement must be a number above 0. Leave it out where it is not known."
+        )
     return given

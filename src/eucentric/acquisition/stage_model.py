@@ -68,12 +68,12 @@ class Layout:
 
     @property
     def size(self) -> int:
-        return self.noise.stop
+        return int(self.noise.stop)
 
     @property
     def shared_size(self) -> int:
         """Of what a goniometer model holds: run-out and backlash."""
-        return self.backlash.stop
+        return int(self.backlash.stop)
 
     @staticmethod
     def _after(before: slice, count: int) -> slice:
@@ -103,13 +103,13 @@ def shared_sigmas(params: PredictionParams) -> FloatArray:
     return np.concatenate([np.tile(run_out_sigmas(params), AXES), np.full(AXES, params.backlash_angstrom)])
 
 
-def moves(tilts_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
+def moves(tilts_deg: FloatArray, first_approach: int = 0) -> tuple[FloatArray, FloatArray]:
     """Direction of approach (n,) and angle moved (n,), in units of 60 degrees, of tilts in the order of acquisition.
 
-    How the first angle was reached is not known: 0. An angle that is repeated keeps the direction.
+    An angle that is repeated keeps the direction.
     """
     steps = np.diff(tilts_deg, prepend=tilts_deg[:1])
-    directions = np.zeros(len(tilts_deg))
+    directions = np.full(len(tilts_deg), float(first_approach))
     for i in range(1, len(tilts_deg)):
         directions[i] = np.sign(steps[i]) or directions[i - 1]
     return directions, steps / MOVE_UNIT_DEG
@@ -178,8 +178,13 @@ def prior(layout: Layout, params: PredictionParams) -> tuple[FloatArray, FloatAr
     )  # fmt: skip
     sigma[layout.relaxation] = params.relaxation_angstrom
     sigma[layout.rate] = params.drift_angstrom_per_s
-    sigma[layout.noise] = params.stage_noise_angstrom
+    sigma[layout.noise] = np.hypot(params.stage_noise_angstrom, first_sigma(params))
     return mean, sigma**2
+
+
+def first_sigma(params: PredictionParams) -> float:
+    """A, 1 sd: backlash in the first image, where nothing tells from which side its angle was reached."""
+    return 0.0 if params.first_approach else params.backlash_angstrom
 
 
 def checked_tilt(tilt_deg: float, params: PredictionParams) -> float:
@@ -204,4 +209,4 @@ def filled_times(times_s: FloatArray, params: PredictionParams) -> FloatArray:
     times = np.asarray(times_s, dtype=np.float64)
     if len(times) and np.isfinite(times).all() and (np.diff(times) >= 0).all():
         return np.asarray(times - times[0])
-    return np.arange(len(times)) * params.tilt_time_s
+    return np.asarray(np.arange(len(times)) * params.tilt_time_s, dtype=np.float64)

@@ -16,4 +16,9 @@ def acquisition_app(group: Group) -> App:
         name="learn",
         help="Learn from aligned tilt series how they were taken, and what to do otherwise.",
     )
+    app.command(
+        "eucentric.cli.acquisition_predict_command:predict",
+        name="predict",
+        help="Answer a microscope's script: where targets will be at the next tilt, and whether to track.",
+    )
     return app

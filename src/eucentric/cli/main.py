@@ -173,6 +173,7 @@ def make_app() -> App:
     for name, (module, text) in _FILAMENTS_AND_CELLS.items():
         target = f"eucentric.cli.{module}:{name.replace('-', '_')}"
         app.command(target, name=name, help=text, group=tools, help_format="plaintext")
+    app.command(acquisition_app(tools))
     app.command(figure_app(tools))
     app.command(particles_app(tools))
     app.command(geometry_app(tools))

@@ -55,7 +55,7 @@ def _read(path: PathLike, kind: str) -> dict[str, Any]:
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise FormatError(f"`{place}` is not JSON that can be read. Make it again by {_MAKE[kind]}.") from error
     found = document.get("kind") if isinstance(document, dict) else None
-    if found != kind:
+    if not isinstance(document, dict) or found != kind:
         raise FormatError(
             f"`{place}` is {'an ' + found if isinstance(found, str) else 'something else'}, not an {kind}. "
             f"Give a file written by {_MAKE[kind]}."

@@ -2,12 +2,12 @@
 
 What is what:
 
-- **Run-out** is the same in all series of a stage but for `repeat_share` of it: sines of the tilt angle of whole and broken orders up to
-  `highest_order` and random phase, a kink (a slope that changes at one angle, as a worn bearing has) and a ripple of a gear, of order 20 to 40. The
-  largest of a component within 60 degrees is `run_out_angstrom`. No basis of few harmonics holds it.
+- **Run-out** is the same in all series of a stage but for `repeat_share` of it: sines of the tilt angle of whole and broken orders
+  up to `highest_order` and random phase, a kink (a slope that changes at one angle, as a worn bearing has) and a ripple of a gear, of
+  order 20 to 40. The largest of a component within 60 degrees is `run_out_angstrom`. No basis of few harmonics holds it.
 - **Backlash** shifts the stage by half of it along the direction of tilting; the angle itself lags by `play_deg`.
-- **Relaxation** after a move is in proportion to the angle moved, and decays while the stage settles. **Drift** begins at some rate that
-  decays, and wanders besides.
+- **Relaxation** after a move is in proportion to the angle moved, and decays while the stage settles. **Drift** begins at some rate
+  that decays, and wanders besides.
 - **Geometry**: the specimen's plane is pre-tilted, off the eucentric height, and off the axis; the axis is drawn wrong on the camera
   by some tenths of a degree. Targets lie in this plane, but for `roughness_angstrom`.
 - **Noise** is what the stage misses at random, by each component and image, the same for all targets. Errors of measuring are added
