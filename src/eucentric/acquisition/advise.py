@@ -208,7 +208,7 @@ def _backlash(judged: SeriesJudgement) -> list[Advice]:
             Advice(
                 topic="backlash",
                 found=f"Places reached from lower and from higher angles differ by {_give(figure)} {name} the tilt axis",
-                cost=f"Each turn of the stage moves the field by {100 * abs(figure.value) / _narrow(judged):.0f}% of it",
+                cost=f"Each turn of the stage moves the specimen by {100 * abs(figure.value) / _narrow(judged):.0f}% of the field",
                 remedy="Reach every angle from the same side (tilt past it and come back), or take larger groups on a side",
                 value=figure.value,
                 unit="A",

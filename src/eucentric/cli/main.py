@@ -177,7 +177,6 @@ def make_app() -> App:
     app.command(figure_app(tools))
     app.command(particles_app(tools))
     app.command(geometry_app(tools))
-    app.command(acquisition_app(tools))
     app.command(
         "eucentric.cli.pick_blobs_command:pick_blobs",
         name="pick-blobs",

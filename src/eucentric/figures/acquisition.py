@@ -20,33 +20,35 @@ def stage_path(
     predicted_sigma_angstrom: FloatArray | None = None,
     geometry_angstrom: FloatArray | None = None,
 ) -> Figure:
-    """Where each image saw the specimen, in the order in which they were taken, and where it was to be expected.
+    """Where each image saw the specimen and where it was to be expected: whole by order (left), less the geometry by tilt.
 
     Parameters
     ----------
-    tilts_deg : (n,), in the order of acquisition; the path is drawn against it too
+    tilts_deg : (n,), in the order of acquisition
     measured_angstrom : (n, 3), x across the tilt axis, y along it, z; NaN where unknown
     sigma_angstrom : (n, 3), one standard deviation
     predicted_angstrom, predicted_sigma_angstrom : (n, 3), from the images before each
-    geometry_angstrom : (n, 3), of a point that turns about the axis
+    geometry_angstrom : (n, 3), of a point that turns about the axis; NaN where not fitted, then nothing is taken off
     """
     figure = Figure(figsize=(9.0, 6.6), layout="constrained")
-    grid = figure.subplots(3, 2, sharex="col", sharey="row")
-    number = np.arange(1, len(tilts_deg) + 1)
+    grid = figure.subplots(3, 2, sharex="col")
+    number = np.arange(1, len(tilts_deg) + 1, dtype=np.float64)
     upward = np.argsort(tilts_deg, kind="stable")
+    geometry = np.full_like(measured_angstrom, np.nan) if geometry_angstrom is None else geometry_angstrom
     for i, name in enumerate(("x, across (nm)", "y, along (nm)", "z, height (nm)")):
-        values, sigma = measured_angstrom[:, i] / _NM, np.nan_to_num(sigma_angstrom[:, i]) / _NM
-        for axes, places, order in zip(grid[i], (number, tilts_deg), (np.arange(len(number)), upward), strict=True):
+        sigma = np.nan_to_num(sigma_angstrom[:, i]) / _NM
+        columns = (
+            (number, np.arange(len(number)), np.zeros(len(number))),
+            (tilts_deg, upward, np.nan_to_num(geometry[:, i])),
+        )
+        for axes, (places, order, off) in zip(grid[i], columns, strict=True):
             decorate(axes)
+            values = (measured_angstrom[:, i] - off) / _NM
             if predicted_angstrom is not None:
-                _predicted(
-                    axes,
-                    places[order],
-                    predicted_angstrom[order, i] / _NM,
-                    None if predicted_sigma_angstrom is None else predicted_sigma_angstrom[order, i] / _NM,
-                )
-            if geometry_angstrom is not None:
-                axes.plot(places[order], geometry_angstrom[order, i] / _NM, color=GREY, linewidth=0.9, label="geometry")
+                spread = None if predicted_sigma_angstrom is None else predicted_sigma_angstrom[order, i] / _NM
+                _predicted(axes, places[order], (predicted_angstrom[:, i] - off)[order] / _NM, spread)
+            line = (geometry[:, i] - off)[order] / _NM
+            axes.plot(places[order], line, color=GREY, linewidth=0.9, label="geometry")
             axes.errorbar(
                 places,
                 values,
@@ -58,12 +60,12 @@ def stage_path(
                 label="measured",
                 zorder=4,
             )
-        _limit(grid[i, 0], values)
-        grid[i, 0].set_ylabel(name)
-        if not np.isfinite(values).any():
-            for axes in grid[i]:
+            _limit(axes, values)
+            if not np.isfinite(values).any():
                 axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color=GREY)
+        grid[i, 0].set_ylabel(name)
     grid[0, 0].legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    grid[0, 1].set_title("less the geometry", loc="left", fontsize=9)
     grid[2, 0].set_xlabel("acquisition")
     grid[2, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[2, 1].set_xlabel(TILT_AXIS_LABEL)

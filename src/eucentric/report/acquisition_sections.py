@@ -104,7 +104,8 @@ def _path(judged: SeriesJudgement, known: Sequence[str], dpi: int) -> Picture:
             told += f" Predicted from the images before each, {rms:.0f} nm off (root mean square, from the fifth on)."
     smooth = judged.eucentric.smooth - np.append(start, 0.0)
     figure = stage_path(track.tilts_deg, measured, sigma, predicted, spread, smooth)
-    words = f"In the order of acquisition (left) and against tilt (right), with one standard deviation. {' '.join((told, *known))}"
+    words = "In the order of acquisition (left), and less the geometry against tilt (right), with one standard deviation."
+    words = " ".join((words, told, *known))
     return picture("Path of the stage, predicted and measured", figure, dpi, words)
 
 
