@@ -325,10 +325,11 @@ def _across(judged: SeriesJudgement) -> Advice | None:
     figure = judged.pre_tilt_across
     if not figure.beyond(_ACROSS_DEG):
         return None
+    rise = length(_narrow(judged) * math.tan(math.radians(abs(figure.value))))
     return Advice(
         topic="inclination across",
         found=f"The specimen is inclined by {figure.value:+.1f} +- {figure.sigma:.1f} degrees across the tilt axis",
-        cost=f"No tilt levels that: height changes by {length(_narrow(judged) * math.tan(math.radians(abs(figure.value))))} along the axis",
+        cost=f"No tilt levels that: height changes by {rise} along the axis",
         remedy="Load the grid so that its milling direction is at right angles to the tilt axis",
         value=figure.value,
         unit="degrees",

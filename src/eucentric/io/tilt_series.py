@@ -363,6 +363,7 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
     defocus = row.optional("rlnTomoNominalDefocus")
     index = row.whole(labels.ACQUISITION, acquisition)
     nominal = row.optional("rlnTomoNominalStageTiltAngle")
+    shift = row.optional(labels.IMAGE_SHIFT_X), row.optional(labels.IMAGE_SHIFT_Y)
     return Tilt(
         nominal_tilt_deg=row.number("rlnTomoYTilt") if nominal is None else nominal,
         acquisition=index,
@@ -374,7 +375,7 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         nominal_axis_deg=row.optional("rlnTomoNominalTiltAxisAngle"),
         nominal_defocus_angstrom=None if defocus is None else -defocus * _UM,
         shown_defocus_angstrom=row.optional(labels.SHOWN_DEFOCUS),
-        image_shift_um=_image_shift(row),
+        image_shift_um=None if None in shift else (shift[0] or 0.0, shift[1] or 0.0),
         time_s=row.optional(labels.TIME),
         exposure_s=row.optional(labels.EXPOSURE_TIME),
         image=row.text("rlnMicrographName"),
@@ -396,11 +397,6 @@ def _quality(row: _Row) -> MovieQuality | None:
     if row.optional(labels.MEAN_COUNTS) is None:
         return None
     return MovieQuality(**{name: row.number(label, _NAN) for label, name in _QUALITY.items()})
-
-
-def _image_shift(row: _Row) -> tuple[float, float] | None:
-    x, y = row.optional(labels.IMAGE_SHIFT_X), row.optional(labels.IMAGE_SHIFT_Y)
-    return None if x is None or y is None else (x, y)
 
 
 def _frames(row: _Row) -> tuple[int, int] | None:
