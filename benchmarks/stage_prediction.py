@@ -198,11 +198,34 @@ def eleventh(count: int, stages: StageParams, seed: int) -> None:
         )
 
 
+def least_error(params: StageParams, scheme: TiltScheme, draws: int = 3000) -> float:
+    """nm: rms of y one tilt ahead, noise included, of the best linear predictor, which knows the covariance of all stages exactly."""
+    angles = scheme.angles_in_order()
+    paths = []
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        paths.append(run_series(draw_stage(rng, params), angles, rng).smooth[0, :, 1])
+    covariance = np.cov(np.array(paths).T) + 1e8  # the zero of positions is not known
+    scatter = params.noise_angstrom**2 + (POSITION / np.cos(np.deg2rad(angles))) ** 2
+    left = [
+        covariance[i, i]
+        - covariance[i, :i] @ np.linalg.solve(covariance[:i, :i] + np.diag(scatter[:i]), covariance[:i, i])
+        for i in range(TRAINING, len(angles))
+    ]
+    return float(np.sqrt(np.mean(left) + params.noise_angstrom**2)) / 10.0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--series", type=int, default=50)
     parser.add_argument("--seed", type=int, default=20_000)
+    parser.add_argument("--floor", action="store_true", help="only the least error that a linear predictor can make")
     given = parser.parse_args()
+    if given.floor:
+        for kind, params in STAGES.items():
+            for label, scheme in SCHEMES.items():
+                print(f"{kind}, {label}: y {least_error(params, scheme):.1f} nm", flush=True)
+        return
     begun = time.perf_counter()
     for kind, params in STAGES.items():
         print(f"{kind}: rms in nm, {given.series} series a row")
