@@ -1,6 +1,5 @@
 """Prediction of simulated stages, whose run-out is made otherwise than the prediction supposes."""
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -209,12 +208,3 @@ def test_a_tracking_exposure_on_the_axis_serves_the_targets():
             predictor.update(tilt, target.position_angstrom[i], target="T")
     assert ways == {"focus positions"}
     assert rms(after) < 0.5 * rms(before)
-
-
-def test_a_tilt_costs_some_milliseconds():
-    rng = np.random.default_rng(3)
-    _, measured = series(draw_stage(rng), rng)
-    model = learn_goniometer([measured])
-    begun = time.process_time()
-    replay(measured, None, model)
-    assert (time.process_time() - begun) / len(ANGLES) < 0.02

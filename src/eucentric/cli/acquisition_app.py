@@ -3,6 +3,7 @@
 from cyclopts import App, Group
 
 _COMMANDS = {
+    "learn": "Learn from aligned tilt series how they were taken, and what to do otherwise.",
     "order": "Tell the order, scheme and dose of tilt series from their mdoc files.",
     "predict": "Answer a microscope's script: where targets will be at the next tilt, and whether to track.",
 }

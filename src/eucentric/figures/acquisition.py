@@ -1,87 +1,131 @@
-"""A planned tilt series: its order, its directions, and what it will show."""
-
-from collections.abc import Mapping
+"""How a tilt series was taken: the path of the stage, focus, movement, and the field that was kept."""
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Wedge
+from matplotlib.ticker import MaxNLocator
 
-from eucentric.figures.canvas import FIRST, FREQUENCY_LABEL, GREY, TILT_AXIS_LABEL, decorate
+from eucentric.figures.canvas import FIRST, GREY, SECOND, TILT_AXIS_LABEL, decorate, draw_over_tilts, new_figure
 from eucentric.typing import FloatArray
 
-_DOSE_LABEL = "dose before the image (e/Å²)"
-_SHADES = colormaps["viridis_r"]
-_STYLES = ("-", "--", ":", "-.")
-_RESOLUTIONS = (30.0, 15.0, 10.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.5, 2.0)
+_NM, _UM = 10.0, 1e4
+_CLIP = 1.6  # of the range of what was measured: predictions before anything was learned go far
 
 
-def planned_scheme(
-    angles_deg: FloatArray,
-    pre_exposures: FloatArray,
-    doses: FloatArray,
-    *,
-    pretilt_deg: float,
-    frequency: FloatArray,
-    effective_doses: Mapping[str, FloatArray],
-    fsc: Mapping[str, FloatArray],
+def stage_path(
+    tilts_deg: FloatArray,
+    measured_angstrom: FloatArray,
+    sigma_angstrom: FloatArray,
+    predicted_angstrom: FloatArray | None = None,
+    predicted_sigma_angstrom: FloatArray | None = None,
+    geometry_angstrom: FloatArray | None = None,
 ) -> Figure:
-    """Four plots: order of the angles, directions seen from the specimen, effective dose and correlation by frequency.
+    """Where each image saw the specimen and where it was to be expected: whole by order (left), less the geometry by tilt.
 
     Parameters
     ----------
-    angles_deg, pre_exposures, doses : (tilt,), in order of acquisition
-    pretilt_deg : of the specimen
-    frequency : (frequency,), 1/A
-    effective_doses, fsc : curves (frequency,) by name; the chosen scheme first
+    tilts_deg : (n,), in the order of acquisition
+    measured_angstrom : (n, 3), x across the tilt axis, y along it, z; NaN where unknown
+    sigma_angstrom : (n, 3), one standard deviation
+    predicted_angstrom, predicted_sigma_angstrom : (n, 3), from the images before each
+    geometry_angstrom : (n, 3), of a point that turns about the axis; NaN where not fitted, then nothing is taken off
     """
-    figure = Figure(figsize=(10.5, 7.0), layout="constrained")
-    norm = Normalize(0.0, max(float(pre_exposures.max()), 1.0))
-    colors = _SHADES(norm(pre_exposures))
-    order = decorate(figure.add_subplot(2, 2, 1))
-    order.plot(np.arange(1, len(angles_deg) + 1), angles_deg, color=GREY, linewidth=0.7, zorder=1)
-    order.scatter(np.arange(1, len(angles_deg) + 1), angles_deg, c=colors, s=12 + 4 * doses, zorder=2)
-    order.set(xlabel="image", ylabel=TILT_AXIS_LABEL, title="order of acquisition")
-    _directions(figure.add_subplot(2, 2, 2), angles_deg + pretilt_deg, colors)
-    figure.colorbar(ScalarMappable(norm, _SHADES), ax=figure.axes, location="right", shrink=0.6, label=_DOSE_LABEL)
-    dose = decorate(figure.add_subplot(2, 2, 3))
-    for (name, values), style in zip(effective_doses.items(), _STYLES, strict=False):
-        dose.semilogy(frequency, values, style, color=FIRST if style == "-" else GREY, linewidth=1.2, label=name)
-    dose.set(xlabel=FREQUENCY_LABEL, ylabel="effective dose (e/Å²)", title="undamaged electrons that show as much")
-    dose.legend(frameon=False, fontsize=8)
-    _in_angstrom(dose, frequency)
-    curve = decorate(figure.add_subplot(2, 2, 4))
-    shades = colormaps["viridis"](np.linspace(0.0, 0.85, max(len(fsc), 1)))
-    for (name, values), color in zip(fsc.items(), shades, strict=False):
-        curve.plot(frequency, values, color=color, linewidth=1.2, label=name)
-    curve.axhline(0.143, color=GREY, linewidth=0.7, linestyle=":")
-    curve.set(xlabel=FREQUENCY_LABEL, ylabel="correlation of half maps", ylim=(0.0, 1.02), title="expected averages")
-    curve.legend(frameon=False, fontsize=8)
-    _in_angstrom(curve, frequency)
+    figure = Figure(figsize=(9.0, 6.6), layout="constrained")
+    grid = figure.subplots(3, 2, sharex="col")
+    number = np.arange(1, len(tilts_deg) + 1, dtype=np.float64)
+    upward = np.argsort(tilts_deg, kind="stable")
+    geometry = np.full_like(measured_angstrom, np.nan) if geometry_angstrom is None else geometry_angstrom
+    for i, name in enumerate(("x, across (nm)", "y, along (nm)", "z, height (nm)")):
+        sigma = np.nan_to_num(sigma_angstrom[:, i]) / _NM
+        columns = (
+            (number, np.arange(len(number)), np.zeros(len(number))),
+            (tilts_deg, upward, np.nan_to_num(geometry[:, i])),
+        )
+        for axes, (places, order, off) in zip(grid[i], columns, strict=True):
+            decorate(axes)
+            values = (measured_angstrom[:, i] - off) / _NM
+            if predicted_angstrom is not None:
+                spread = None if predicted_sigma_angstrom is None else predicted_sigma_angstrom[order, i] / _NM
+                _predicted(axes, places[order], (predicted_angstrom[:, i] - off)[order] / _NM, spread)
+            line = (geometry[:, i] - off)[order] / _NM
+            axes.plot(places[order], line, color=GREY, linewidth=0.9, label="geometry")
+            axes.errorbar(
+                places,
+                values,
+                yerr=sigma,
+                fmt="o",
+                color=FIRST,
+                markersize=3.5,
+                elinewidth=0.8,
+                label="measured",
+                zorder=4,
+            )
+            _limit(axes, values)
+            if not np.isfinite(values).any():
+                axes.text(0.5, 0.5, "not known", transform=axes.transAxes, ha="center", color=GREY)
+        grid[i, 0].set_ylabel(name)
+    grid[0, 0].legend(frameon=False, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    grid[0, 1].set_title("less the geometry", loc="left", fontsize=9)
+    grid[2, 0].set_xlabel("acquisition")
+    grid[2, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid[2, 1].set_xlabel(TILT_AXIS_LABEL)
     return figure
 
 
-def _directions(axes: Axes, inclinations_deg: FloatArray, colors: FloatArray) -> None:
-    """The beam as the specimen sees it, image by image: the specimen lies level, nothing is seen from the grey wedges."""
-    low, high = float(inclinations_deg.min()), float(inclinations_deg.max())
-    for turn in (0.0, 180.0):
-        # where a stage tilted by a sees the specimen from: 90 + a degrees from its plane
-        axes.add_patch(Wedge((0, 0), 1.0, turn + 90.0 + high, turn + 270.0 + low, color="0.9", zorder=0))
-    for angle, color in zip(inclinations_deg, colors, strict=True):
-        x, z = -np.sin(np.deg2rad(angle)), np.cos(np.deg2rad(angle))
-        axes.plot([-x, x], [-z, z], color=color, linewidth=1.0)
-    axes.plot([-0.75, 0.75], [0.0, 0.0], color="black", linewidth=5.0, solid_capstyle="butt", alpha=0.6)
-    axes.set(aspect="equal", xlim=(-1.05, 1.05), ylim=(-1.05, 1.05), title="beam as the specimen sees it")
-    axes.set_axis_off()
-    axes.text(0.8, -0.05, "specimen", fontsize=8, va="top", ha="center")
-    axes.text(-0.98, 0.1, "missing", fontsize=8, color="0.4", ha="left")
+def _predicted(axes: Axes, places: FloatArray, values: FloatArray, sigma: FloatArray | None) -> None:
+    if sigma is not None:
+        axes.fill_between(places, values - sigma, values + sigma, color=SECOND, alpha=0.15, linewidth=0)
+    axes.plot(
+        places, values, "-", color=SECOND, linewidth=0.9, marker="s", markersize=2.5, mfc="none", label="predicted"
+    )
 
 
-def _in_angstrom(axes: Axes, frequency: FloatArray) -> None:
-    """Frequencies also as A, along the top."""
-    shown = [r for r in _RESOLUTIONS if frequency[0] <= 1.0 / r <= frequency[-1]]
-    top = axes.secondary_xaxis("top")
-    top.set_xticks([1.0 / r for r in shown], [f"{r:g} Å" for r in shown], fontsize=7)
+def _limit(axes: Axes, values: FloatArray) -> None:
+    """The range of what was measured with some room."""
+    known = values[np.isfinite(values)]
+    if known.size == 0:
+        return
+    middle, half = (known.max() + known.min()) / 2, max((known.max() - known.min()) / 2, 1.0)
+    axes.set_ylim(middle - _CLIP * half, middle + _CLIP * half)
+
+
+def defocus_against_target(
+    tilts_deg: FloatArray, defocus_angstrom: FloatArray, sigma_angstrom: FloatArray, target_angstrom: FloatArray
+) -> Figure:
+    """Fitted defocus with one standard deviation, and what was asked for (a line); all (n,), NaN where unknown."""
+    figure, axes = new_figure(height=2.6)
+    order = np.argsort(tilts_deg, kind="stable")
+    if np.isfinite(target_angstrom).any():
+        axes.plot(tilts_deg[order], target_angstrom[order] / _UM, color=GREY, linewidth=1.0, label="asked for")
+    axes.errorbar(
+        tilts_deg,
+        defocus_angstrom / _UM,
+        yerr=np.nan_to_num(sigma_angstrom) / _UM,
+        fmt="o",
+        color=FIRST,
+        markersize=3.5,
+        elinewidth=0.8,
+        label="fitted",
+    )
+    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="underfocus (µm)")
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def movement_in_movies(
+    tilts_deg: FloatArray, early_speeds: FloatArray, late_speeds: FloatArray, harmless_speed: float
+) -> Figure:
+    """Speeds at the beginnings and ends of exposures, A/s, all (n,); dotted is what blurs no frame."""
+    figure, axes = new_figure(height=2.6)
+    draw_over_tilts(axes, tilts_deg, "speed (Å/s)", {"first third": early_speeds, "last third": late_speeds})
+    axes.axhline(harmless_speed, color=GREY, linewidth=0.9, linestyle=":")
+    axes.set_ylim(bottom=0.0)
+    return figure
+
+
+def field_against_tilt(tilts_deg: FloatArray, kept: FloatArray) -> Figure:
+    """Part of the untilted field that each image shows; both (n,), ascending."""
+    figure, axes = new_figure(height=2.4)
+    axes.plot(tilts_deg, 100.0 * kept, "o-", color=FIRST, markersize=3.5, linewidth=0.8)
+    axes.set(xlabel=TILT_AXIS_LABEL, ylabel="field kept (%)", ylim=(min(100.0 * float(kept.min()), 75.0) - 3.0, 102.0))
+    return figure

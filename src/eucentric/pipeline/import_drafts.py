@@ -65,6 +65,12 @@ class DraftTilt:
     order: int | None = None
     axis_deg: float | None = None
     target_defocus_um: float | None = None
+    defocus_um: float | None = None
+    """As the microscope showed it: underfocus negative."""
+    image_shift_um: tuple[float, float] | None = None
+    exposure_s: float | None = None
+    time_s: float | None = None
+    """Since the first image, where `date_time` does not tell."""
     shift_px: tuple[float, float] | None = None
     """(x, y) of the specimen centre, where the files give the whole alignment: then `angle_deg` and `axis_deg` are it."""
     problem: str | None = None
@@ -196,6 +202,16 @@ def _drop_doubles(draft: Draft, ranks: Sequence[int]) -> None:
                 )
 
 
+def _fill_times(draft: Draft) -> None:
+    """Seconds since the first image by the dates, where every image has one; nothing where all are the same."""
+    dates = [t.date_time for t in draft.tilts]
+    moments = [d for d in dates if d is not None]
+    if len(moments) < len(dates) or len(set(moments)) < 2:
+        return
+    for tilt, moment in zip(draft.tilts, moments, strict=True):
+        tilt.time_s = (moment - min(moments)).total_seconds()
+
+
 def _pose(draft: DraftTilt, pixel_size: float) -> TiltPose | None:
     if draft.shift_px is None:
         return None
@@ -220,6 +236,10 @@ def _tilt(draft: DraftTilt, rank: int, dose: float, before: float, options: Impo
         frame_count=draft.frame_count,
         nominal_axis_deg=axis,
         nominal_defocus_angstrom=None if defocus is None else -1e4 * defocus,
+        shown_defocus_angstrom=None if draft.defocus_um is None else -1e4 * draft.defocus_um,
+        image_shift_um=draft.image_shift_um,
+        time_s=draft.time_s,
+        exposure_s=draft.exposure_s,
         image=draft.image,
         pose=_pose(draft, pixel_size),
     )
@@ -253,6 +273,7 @@ def finish_series(draft: Draft, options: ImportOptions, before_all: float = 0.0)
     ranks = acquisition_order(draft, options)
     doses, before = _doses(draft, ranks, options, before_all)
     _drop_doubles(draft, ranks)
+    _fill_times(draft)
     usable = [i for i, t in enumerate(draft.tilts) if t.problem is None]
     if len(usable) < 2:
         raise InputError(

@@ -230,6 +230,9 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
             date_time=section.date_time,
             axis_deg=mdoc_axis(mdoc, section, tilt_axis),
             target_defocus_um=section.target_defocus_um,
+            defocus_um=section.defocus_um,
+            image_shift_um=section.image_shift_um,
+            exposure_s=section.exposure_time_s or None,
         )
         if path is None:
             tilt.problem = "its movie is named in the mdoc but is not among the frames"

@@ -146,6 +146,9 @@ def _tilts_from_mdoc(path: Path, stack: _Stack, mdoc: Mdoc) -> list[DraftTilt]:
                 date_time=section.date_time,
                 axis_deg=mdoc.tilt_axis_angle_deg,
                 target_defocus_um=section.target_defocus_um,
+                defocus_um=section.defocus_um,
+                image_shift_um=section.image_shift_um,
+                exposure_s=section.exposure_time_s or None,
             )
         )
     return tilts

@@ -287,7 +287,7 @@ def _words(schedules: Sequence[Schedule], params: ExpectationParams, expected: M
 def _draw(
     path: Path, schedules: Sequence[Schedule], proposal: Proposal, params: ExpectationParams, search: SearchParams
 ) -> None:
-    from eucentric.figures.acquisition import planned_scheme
+    from eucentric.figures.tilt_plan import planned_scheme
 
     finest = min(0.5 / params.pixel_angstrom, 1.0 / 2.5)
     frequency = np.linspace(1.0 / 60.0, finest, 160)
