@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from eucentric.errors import EucentricError
+from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
 from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.records import read_record
 from eucentric.pipeline.scene_files import read_map_species, read_species
 from eucentric.pipeline.segment_outputs import MEASURES, read_measures
+from eucentric.segmentation.threshold import otsu_level
 from eucentric.simulation.scene import Range, Scene, SceneBeads, SceneFilm, SceneMembrane, SceneSpecies
 from eucentric.simulation.species import Species
 
@@ -104,7 +107,7 @@ def _picked(
     for template in folder.settings["templates"]:
         one = _species(root, template)
         if one is None:
-            told.append(f"`{template}` is no structure or map, so its particles are not simulated.")
+            told.append(f"`{template}` is no structure or map that can be read, so its particles are not simulated.")
             continue
         own = picks.select(picks.kinds == one.name)
         count = _in_field(own, field, folder.settings.get("edge_angstrom") or one.radius_angstrom)
@@ -120,12 +123,16 @@ def _picked(
 
 
 def _species(root: Path, template: str) -> Species | None:
+    """What a template shows; of a map the part above its Otsu level. None for balls, and files that are gone or unreadable."""
     if template.startswith("sphere:"):
         return None
     path = root / template
     try:
-        found = read_species(path) if template.lower().endswith(_ATOMS) else read_map_species(path)
-    except EucentricError:
+        if template.lower().endswith(_ATOMS):
+            found = read_species(path)
+        else:
+            found = read_map_species(path, threshold=otsu_level(torch.from_numpy(np.array(read_mrc(path)[0])).float()))
+    except (EucentricError, OSError):
         return None
     return found.renamed(Path(template).name.partition(".")[0])
 
