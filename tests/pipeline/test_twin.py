@@ -41,7 +41,13 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
     Plan.load(project).save("reconstruct", {"method": "wbp", "pixel_size_angstrom": 14.0})
     Plan.load(project).save("pick", {"templates": [str(template)], **PICKING})
     assert program("run", project, "--until", "pick", "--workers", "1")[0] == 0
-    code, output, errors = program("simulate", out, "--like", project, "--run", "--series", "1", "--seed", "8", "--json")
+    picks = project / "pick" / "large" / "particles.star"
+    sampling = ("--box-size", "48", "--pixel-size-angstrom", "14", "--min-tilts", "3")
+    code, _, errors = program("average", picks, *sampling, "--output", project / "average" / "first")
+    assert code == 0, errors
+    code, output, errors = program(
+        "simulate", out, "--like", project, "--run", "--series", "1", "--seed", "8", "--json"
+    )
     assert code == 0, errors
     values = json.loads(output.splitlines()[-1])
     saved = json.loads((out / "expected.json").read_text())
@@ -56,6 +62,10 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
     figures = {row["figure"]: row for row in saved["compared"]}
     assert figures["motion within an exposure, median"]["project"] > 0
     assert "picks of macromolecule_2600kDa" in figures
+    average = saved["averages"][0]
+    assert (average["name"], average["species"]) == ("first", "macromolecule_2600kDa")
+    assert average["particles"] >= 2
+    assert (out / "project" / "average" / "first" / "map.mrc").is_file()
     # the twin is another specimen, recorded and processed alike
     twin, first = read_truth(out / "TS_01_truth.json"), read_truth(made.truth)
     assert twin.image_shape == first.image_shape
@@ -75,7 +85,9 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
 def test_a_plan_gets_a_twin_before_anything_was_recorded(program, tmp_path):
     plan, out = tmp_path / "plan.toml", tmp_path / "twin"
     scheme = TiltScheme(min_deg=-48.0, max_deg=48.0, step_deg=8.0, total_dose=117.0)
-    microscope = PlannedMicroscope(pixel_size_angstrom=7.0, image_size_px=(208, 192), frames=3, defocus_angstrom=30_000.0)
+    microscope = PlannedMicroscope(
+        pixel_size_angstrom=7.0, image_size_px=(208, 192), frames=3, defocus_angstrom=30_000.0
+    )
     write_plan(plan, AcquisitionPlan(scheme=scheme, microscope=microscope, specimen=PlannedSpecimen(pretilt_deg=4.0)))
     code, output, errors = program(
         "simulate", out, "--like", plan, "--run", "--series", "1", "--vesicles", "0", "--beads", "0",

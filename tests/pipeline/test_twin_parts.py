@@ -11,6 +11,7 @@ from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.plan import Plan
 from eucentric.pipeline.simulate_project import simulate
 from eucentric.pipeline.twin import Compared, Expected, TwinResult, as_values, compare_figures
+from eucentric.pipeline.twin_average import ExpectedAverage, ProjectAverage, averages_of_project
 from eucentric.pipeline.twin_page import lines, markdown, page
 from eucentric.pipeline.twin_plan import carried_plan, default_plan
 from eucentric.pipeline.twin_scores import OwnFigure, score_picking
@@ -96,14 +97,47 @@ def test_a_plan_is_carried_over_with_what_is_the_twins_own(picked, tmp_path):
     assert default_plan({}).until == "reconstruct"
 
 
+def test_averages_of_what_is_picked_are_repeated_and_others_are_not(tmp_path):
+    root = tmp_path / "project"
+    places = np.zeros((4, 3)) + np.arange(4.0)[:, None]
+
+    def made(name, kinds, **about):
+        folder = root / "average" / name
+        picks = ParticleSet.build("TS_01", places, rotations=np.tile(np.eye(3), (4, 1, 1)), kinds=kinds)
+        write_particles(folder / "particles.star", picks, "relion5")
+        values = {"stage": "average", "parameters": {"extract": {}, "average": {}}, "metrics": {}} | about
+        (folder / "run.json").write_text(json.dumps(values))
+
+    made("one", "enzyme", metrics={"resolution_angstrom": 12.5})
+    made("flat", "enzyme")
+    made("other", "ribosome")
+    made("mixed", ["enzyme", "enzyme", "ribosome", "enzyme"])
+    made("classes", "enzyme", stage="classify")
+    found = {one.name: one for one in averages_of_project(root, {"templates": ["../maps/enzyme.mrc"]})}
+    assert set(found) == {"one", "flat"}
+    assert (found["one"].kind, found["one"].particles, found["one"].resolution_angstrom) == ("enzyme", 4, 12.5)
+    assert math.isinf(found["flat"].resolution_angstrom)
+    assert averages_of_project(root, {}) == []
+
+
 def figure(words, value, better="low"):
     return OwnFigure(words=words, unit="A", better=better, value=value)
 
 
 def test_a_session_is_judged_by_more_than_the_scatter_of_its_twin():
     reported = {
-        "TS_01": [figure("residual", 4.0), figure("picks", 50.0, "high"), figure("thickness", 1000.0, ""), figure("x", 1.0)],
-        "TS_02": [figure("residual", 5.0), figure("picks", 50.0, "high"), figure("thickness", 1000.0, ""), figure("x", 9.0)],
+        "TS_01": [
+            figure("residual", 4.0),
+            figure("picks", 50.0, "high"),
+            figure("thickness", 1000.0, ""),
+            figure("x", 1.0),
+        ],
+        "TS_02": [
+            figure("residual", 5.0),
+            figure("picks", 50.0, "high"),
+            figure("thickness", 1000.0, ""),
+            figure("x", 9.0),
+        ],
     }
     own = [
         figure("residual", 7.0),
@@ -137,6 +171,15 @@ def result(tmp_path, **changes):
         "told": ("Like TS_07.",),
         "expected": (Expected(words="alignment rms", unit="A", values=(0.8, float("nan"))),),
         "picking": {"ribosome": f1},
+        "averages": (
+            ExpectedAverage(
+                project=ProjectAverage(
+                    name="first", kind="ribosome", settings={}, particles=95, resolution_angstrom=15.84
+                ),
+                particles=44,
+                resolution_angstrom=math.inf,
+            ),
+        ),
         "compared": (
             Compared(
                 words="residual",
@@ -169,7 +212,9 @@ def test_the_pages_say_what_to_expect_and_in_what_the_session_is_worse(tmp_path)
     values = json.loads(json.dumps(as_values(one), allow_nan=False))
     assert values["expected"]["alignment rms"] == {"mean": 0.8, "sd": None, "unit": "A", "values": [0.8, None]}
     assert values["worse_than_its_twin_in"] == ["residual"]
-    before = result(tmp_path, compared=(), picking={})
+    assert values["averages"][0]["resolution_angstrom"] is None
+    assert "of 44 particles  no agreement of the halves (the project's: 15.8 A of 95)" in text
+    before = result(tmp_path, compared=(), picking={}, averages=())
     assert "session" not in "\n".join(lines(before))
     assert "session" not in page(before)
 
@@ -191,7 +236,9 @@ def test_picks_at_the_true_places_score_one_and_mirrored_ones_do_not(tmp_path):
     from eucentric.io.truth import read_truth
 
     write_tilt_series_set(
-        root / "reconstruct" / "tilt_series.star", [read_tilt_series(data / "truth" / "tilt_series.star", "TS_01", data)], root
+        root / "reconstruct" / "tilt_series.star",
+        [read_tilt_series(data / "truth" / "tilt_series.star", "TS_01", data)],
+        root,
     )
     (root / "eucentric.toml").write_text("plan_version = 1\n")
     truth = read_truth(written.truth)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from eucentric.compute.device import resolve_device
 from eucentric.errors import EucentricError, InputError, ProcessingError
 from eucentric.evaluation.pick_errors import PickScore
 from eucentric.io.atomic import write_text_atomic
@@ -23,6 +24,7 @@ from eucentric.pipeline.runner import run_project
 from eucentric.pipeline.scoring import score_project
 from eucentric.pipeline.simulate_project import SimulatedFiles
 from eucentric.pipeline.simulated_specimen import SpecimenMade
+from eucentric.pipeline.twin_average import ExpectedAverage, average_twin, averages_of_project
 from eucentric.pipeline.twin_plan import CarriedPlan, carried_plan, default_plan, write_twin_plan
 from eucentric.pipeline.twin_scores import OwnFigure, own_figures, score_picking
 
@@ -84,6 +86,8 @@ class TwinResult:
     """Errors against the truth."""
     picking: Mapping[str, Mapping[str, Expected]]
     """By species: precision, recall and F1."""
+    averages: tuple[ExpectedAverage, ...]
+    """Those of the project, repeated."""
     compared: tuple[Compared, ...]
     """With the project itself, where there is one."""
     failures: tuple[str, ...]
@@ -157,9 +161,15 @@ def run_twin(
     picking = _picking(twin, written, carried, species)
     reported = {name: own_figures(twin, name, carried.pick) for name in names}
     compared: tuple[Compared, ...] = ()
+    averages: list[ExpectedAverage] = []
     if of.root is not None:
         own = own_figures(of.root, of.series, _as_in(of.root, twin, carried.pick))
         compared = tuple(compare_figures(own, names, reported))
+        for one in averages_of_project(of.root, carried.pick):
+            try:
+                averages.append(average_twin(twin, one, carried.pick, resolve_device(device)))
+            except (EucentricError, FileNotFoundError) as error:
+                failures += (f"average of {one.kind}: {error}",)
     result = TwinResult(
         folder=folder,
         series=names,
@@ -167,6 +177,7 @@ def run_twin(
         told=(*of.told, *carried.told),
         expected=tuple(expected),
         picking=picking,
+        averages=tuple(averages),
         compared=compared,
         failures=failures,
         seconds=time.monotonic() - began,
@@ -232,6 +243,17 @@ def as_values(result: TwinResult) -> dict[str, Any]:
         "told": list(result.told),
         "expected": {one.words: _value(one) for one in result.expected},
         "picking": {kind: {words: _value(one) for words, one in rows.items()} for kind, rows in result.picking.items()},
+        "averages": [
+            {
+                "name": one.project.name,
+                "species": one.project.kind,
+                "particles": one.particles,
+                "resolution_angstrom": _finite(one.resolution_angstrom),
+                "project_particles": one.project.particles,
+                "project_resolution_angstrom": _finite(one.project.resolution_angstrom),
+            }
+            for one in result.averages
+        ],
         "compared": [
             {
                 "figure": one.words,

@@ -45,7 +45,15 @@ def main_figures(result: TwinResult) -> list[tuple[str, str]]:
         rows.append((f"{kind}: precision", shown(scores["precision"])))
         rows.append((f"{kind}: recall", shown(scores["recall"])))
         rows.append((f"{kind}: orientation, median error", shown(scores["error of orientation, median"])))
+    for one in result.averages:
+        words = f"{one.project.kind}: average `{one.project.name}` of {one.particles} particles"
+        own = f"{_resolution(one.project.resolution_angstrom)} of {one.project.particles}"
+        rows.append((words, f"{_resolution(one.resolution_angstrom)} (the project's: {own})"))
     return rows
+
+
+def _resolution(angstrom: float) -> str:
+    return f"{angstrom:.1f} A" if math.isfinite(angstrom) else "no agreement of the halves"
 
 
 def conclusion(result: TwinResult) -> str:
