@@ -120,8 +120,8 @@ def test_averages_of_what_is_picked_are_repeated_and_others_are_not(tmp_path):
     assert averages_of_project(root, {}) == []
 
 
-def figure(words, value, better="low"):
-    return OwnFigure(words=words, unit="A", better=better, value=value)
+def figure(words, value, better="low", **more):
+    return OwnFigure(words=words, unit="A", better=better, value=value, **more)
 
 
 def test_a_session_is_judged_by_more_than_the_scatter_of_its_twin():
@@ -155,6 +155,10 @@ def test_a_session_is_judged_by_more_than_the_scatter_of_its_twin():
     }
     better = compare_figures([figure("residual", 2.0), figure("picks", 51.0, "high")], ("TS_01", "TS_02"), reported)
     assert [one.verdict for one in better] == ["better", "alike"]
+    # 66 picks beside 50: more than a quarter, but numbers of 116 in all scatter by 11
+    counted = compare_figures([figure("picks", 66.0, "high", counted=True)], ("TS_01", "TS_02"), reported)
+    assert counted[0].verdict == "alike"
+    assert compare_figures([figure("picks", 66.0, "high")], ("TS_01", "TS_02"), reported)[0].verdict == "better"
     assert found["residual"].twin.mean == 4.5
     assert found["residual"].twin.sd == pytest.approx(np.sqrt(0.5))
 

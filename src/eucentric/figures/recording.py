@@ -18,7 +18,7 @@ def spectra_figure(frequency: FloatArray, measured: FloatArray, fitted: FloatArr
     """
     figure, axes = new_figure()
     axes.semilogy(frequency, measured.mean(axis=0), color=FIRST, linewidth=1.2, label="images")
-    axes.semilogy(frequency, fitted.mean(axis=0), color=SECOND, linewidth=1.2, label="twin")
+    axes.semilogy(frequency, fitted.mean(axis=0), color=SECOND, linewidth=1.2, label="twin, as fitted")
     axes.axhline(float(floor.mean()), color=GREY, linewidth=0.8, linestyle=":", label="counting noise")
     shown = np.concatenate([measured.mean(axis=0)[2:], [float(floor.mean())]])
     axes.set(

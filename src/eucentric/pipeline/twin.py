@@ -199,7 +199,7 @@ def twin_of(
     kinds = list(read_truth(written[0].truth).settings.get("species", []))
     settings = made.params.model_dump(mode="json")
     if made.root is not None:
-        words = f"{made.series} of `{made.root.name}`"
+        words = f"{made.series} of {made.root.name}"
         of = TwinOf(words=words, told=made.told, settings=settings, root=made.root, series=made.series)
         return of, carried_plan(made.root, made.series, folder / PROJECT), kinds
     files = made.files or tuple(sorted(simulated, key=lambda path: -path.stat().st_size)[:_MOST_TEMPLATES])
@@ -214,7 +214,8 @@ def compare_figures(
 ) -> list[Compared]:
     """A project's own figures beside those of its twin's series.
 
-    A difference counts where it is larger than a quarter of the twin's figure and than twice the scatter from series to series.
+    A difference counts where it is larger than a quarter of the twin's figure and than twice the scatter from series to series, for
+    numbers of picks also than twice that of chance.
     """
     found = []
     for figure in own:
@@ -225,6 +226,8 @@ def compare_figures(
         if not math.isfinite(twin.mean):
             continue
         least = max(_NOTABLE * abs(twin.mean), _SIGMAS * (0.0 if math.isnan(twin.sd) else twin.sd))
+        if figure.counted:
+            least = max(least, _SIGMAS * math.sqrt(max(figure.value, 0.0) + max(twin.mean, 0.0)))
         above = figure.value - twin.mean
         verdict = "alike"
         if abs(above) > least:

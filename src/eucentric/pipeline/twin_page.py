@@ -2,6 +2,7 @@
 
 import base64
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,10 +31,18 @@ def shown(one: Expected) -> str:
     """Mean and scatter with as many digits as they are worth."""
     if not math.isfinite(one.mean):
         return "-"
-    text = f"{one.mean:.3g}"
+    text = _number(one.mean)
     if math.isfinite(one.sd):
-        text += f" +- {one.sd:.2g}"
+        text += f" +- {_number(one.sd, 2)}"
     return f"{text} {one.unit}".strip()
+
+
+def _number(value: float, digits: int = 3) -> str:
+    return f"{value:.0f}" if abs(value) >= 10.0**digits - 0.5 else f"{value:.{digits}g}"
+
+
+def _in_words_of_a_page(text: str) -> str:
+    return re.sub(r"(?<=[\d)]) A\b", " Å", text).replace(" +- ", " ± ")
 
 
 def main_figures(result: TwinResult) -> list[tuple[str, str]]:
@@ -76,7 +85,7 @@ def lines(result: TwinResult) -> list[str]:
         told.append("What the project reports of itself, and its twin:")
         width = max(len(one.words) for one in result.compared)
         for one in result.compared:
-            own = f"{one.project:.3g} {one.unit}".strip()
+            own = f"{_number(one.project)} {one.unit}".strip()
             told.append(f"  {one.words:<{width}}  {own:<12}  {shown(one.twin):<22}  {one.verdict}")
         told.append(conclusion(result))
     told += [f"FAILED {text}" for text in result.failures]
@@ -99,7 +108,7 @@ def markdown(result: TwinResult) -> str:
             "| --- | --- | --- | --- |",
         ]
         parts += [
-            f"| {_cell(one.words)} | {one.project:.3g} {one.unit} | {shown(one.twin)} | {one.verdict} |"
+            f"| {_cell(one.words)} | {_number(one.project)} {one.unit} | {shown(one.twin)} | {one.verdict} |"
             for one in result.compared
         ]
         parts += ["", conclusion(result)]
@@ -113,6 +122,8 @@ def page(result: TwinResult, picture: bytes | None = None) -> str:
         result=result,
         rows=main_figures(result),
         shown=shown,
+        number=_number,
+        angstrom=_in_words_of_a_page,
         conclusion=conclusion(result),
         took=duration(result.seconds),
         picture=None if picture is None else base64.b64encode(picture).decode("ascii"),
@@ -178,7 +189,7 @@ th { font-weight: 600; } tr.worse > * { background: var(--bad); } tr.better > * 
 <thead><tr><th scope="col">figure</th><th scope="col">mean{% if result.series | length > 1 %} &plusmn; scatter from series to series{%
 endif %}</th></tr></thead>
 <tbody>
-{% for name, value in rows %}<tr><th scope="row">{{ name }}</th><td>{{ value }}</td></tr>
+{% for name, value in rows %}<tr><th scope="row">{{ name }}</th><td>{{ angstrom(value) }}</td></tr>
 {% endfor %}
 </tbody></table></div>
 {% if result.compared %}
@@ -188,10 +199,11 @@ endif %}</th></tr></thead>
 <th scope="col">the session is</th></tr></thead>
 <tbody>
 {% for one in result.compared %}<tr class="{{ one.verdict }}"><th scope="row">{{ one.words }}</th>
-<td>{{ "%.3g" | format(one.project) }} {{ one.unit }}</td><td>{{ shown(one.twin) }}</td><td>{{ one.verdict }}</td></tr>
+<td>{{ angstrom(number(one.project) + " " + one.unit) }}</td><td>{{ angstrom(shown(one.twin)) }}</td><td>{{ one.verdict }}</td></tr>
 {% endfor %}
 </tbody></table></div>
-<p class="quiet">A difference counts where it is larger than a quarter of the twin's figure and than twice the scatter.</p>
+<p class="quiet">A difference counts where it is larger than a quarter of the twin's figure and than twice the scatter;
+numbers of picks also by more than chance.</p>
 {% endif %}
 {% if picture %}
 <h2>Spectra</h2>
@@ -199,7 +211,7 @@ endif %}</th></tr></thead>
 {% endif %}
 <h2>What the twin is made of</h2>
 <ul>
-{% for text in result.told %}<li>{{ text }}</li>
+{% for text in result.told %}<li>{{ angstrom(text) }}</li>
 {% endfor %}
 </ul>
 </body>

@@ -35,6 +35,8 @@ class OwnFigure:
     better: str
     """`low`, `high` or empty where neither is."""
     value: float
+    counted: bool = False
+    """A number of things that lie at random, which scatters by its root from specimen to specimen."""
 
 
 _FIGURES = (
@@ -69,7 +71,7 @@ def own_figures(root: Path, series: str, pick: Mapping[str, Any]) -> list[OwnFig
         found.append(OwnFigure(words="Thon rings fitted to, median of the tilts", unit="A", better="low", value=reach))
     if pick:
         for kind, count in pick_counts(root, series, pick).items():
-            found.append(OwnFigure(words=f"picks of {kind}", unit="", better="high", value=float(count)))
+            found.append(OwnFigure(words=f"picks of {kind}", unit="", better="high", value=float(count), counted=True))
     return found
 
 
