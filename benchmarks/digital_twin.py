@@ -1,7 +1,7 @@
 """What digital twins of a practice series say, beside what the truth says of the project they are like.
 
-Run: python benchmarks/digital_twin.py PROJECT DATA TWIN [TWIN ...]; PROJECT has picked TS_01 (30S and 20S), DATA is the folder of shared
-test data, and each TWIN was made by `eucentric simulate TWIN --like PROJECT --like-series TS_01 --run`.
+Run: python benchmarks/digital_twin.py PROJECT DATA TWIN [TWIN ...]; PROJECT has picked TS_01 (30S and 20S), DATA is the folder of
+shared test data, and each TWIN was made by `eucentric simulate TWIN --like PROJECT --like-series TS_01 --run`.
 """
 
 import argparse
