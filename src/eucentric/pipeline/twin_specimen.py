@@ -11,6 +11,7 @@ import torch
 from eucentric.errors import EucentricError
 from eucentric.io.mrc import read_mrc
 from eucentric.io.particles import read_particles
+from eucentric.io.tilt_series import read_tilt_series, tilt_series_names
 from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.records import read_record
 from eucentric.pipeline.scene_files import read_map_species, read_species
@@ -104,13 +105,14 @@ def _picked(
         return [], []
     picks = picks.select(picks.tomograms == series)
     entries, species, words = [], [], []
+    searched = _searched(root, series, field)
     for template in folder.settings["templates"]:
         one = _species(root, template)
         if one is None:
             told.append(f"`{template}` is no structure or map that can be read, so its particles are not simulated.")
             continue
         own = picks.select(picks.kinds == one.name)
-        count = _in_field(own, field, folder.settings.get("edge_angstrom") or one.radius_angstrom)
+        count = _in_field(own, field, searched, folder.settings.get("edge_angstrom") or one.radius_angstrom)
         entries.append(SceneSpecies(name=one.name, mass_kda=max(_LEAST_KDA, one.mass_kda), count=count))
         species.append(one)
         words.append(f"{count} {one.name}")
@@ -137,11 +139,23 @@ def _species(root: Path, template: str) -> Species | None:
     return found.renamed(Path(template).name.partition(".")[0])
 
 
-def _in_field(picks: ParticleSet, field: tuple[float, float], edge: float) -> int:
-    """Number in the whole field of view; a margin at its edges, where particles are not looked for, is as dense as the rest."""
-    inner = np.maximum(0.5 * np.array(field) - edge, 0.25 * np.array(field))
+def _in_field(picks: ParticleSet, field: tuple[float, float], searched: tuple[float, float], edge: float) -> int:
+    """Number in the field of view at the density of all that was searched: x, y in A, less a margin where nothing is looked for."""
+    inner = np.maximum(0.5 * np.array(searched) - edge, 0.25 * np.array(searched))
     inside = int((np.abs(picks.positions_angstrom[:, :2]) <= inner).all(axis=1).sum())
     return round(inside * field[0] * field[1] / float(4.0 * inner.prod()))
+
+
+def _searched(root: Path, series: str, field: tuple[float, float]) -> tuple[float, float]:
+    """x, y in A, of the series' tomogram, which may be wider than the field of view."""
+    table = root / "reconstruct" / "tilt_series.star"
+    if not table.is_file() or series not in tilt_series_names(table):
+        return field
+    tomogram = read_tilt_series(table, series, root).tomogram
+    if tomogram is None:
+        return field
+    _, rows, columns = tomogram.shape_zyx
+    return columns * tomogram.voxel_size_angstrom, rows * tomogram.voxel_size_angstrom
 
 
 def _membranes(root: Path, series: str, told: list[str]) -> tuple[SceneMembrane, ...]:
