@@ -127,7 +127,7 @@ class GoniometerModel:
                 int(values["harmonics"]),
             )
             left_out = tuple(str(name) for name in values.get("left_out", ()))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise InputError(f"The goniometer model is incomplete: {error}. Learn it again.") from error
         size = 2 * AXES * harmonics + AXES
         shapes = ((AXES, 2 * harmonics), (AXES,), (size, size), (AXES,), (size,))
