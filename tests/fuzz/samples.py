@@ -127,6 +127,8 @@ def movies() -> list[Sample]:
 def tilt_series() -> list[Sample]:
     from exchange_phantom import phantom_series
 
+    from eucentric.acquisition import GoniometerModel
+    from eucentric.geometry import VolumeWarp
     from eucentric.io import (
         aretomo,
         ctf_estimates,
@@ -141,10 +143,21 @@ def tilt_series() -> list[Sample]:
     )
     from eucentric.io.focus_tables import read_focus_table
     from eucentric.io.given_ctf import GivenCtf, read_given_ctf, write_given_ctf
+    from eucentric.io.goniometer_files import (
+        read_goniometer,
+        read_prediction_state,
+        write_goniometer,
+        write_prediction_state,
+    )
     from eucentric.io.imod import read_tilt_command
+    from eucentric.io.plan_files import read_plan, write_plan
+    from eucentric.models import TiltScheme
+    from eucentric.models.acquisition_plan import AcquisitionPlan
 
     phantom = phantom_series(excluded=True, warp=True)
     series = phantom.series
+    displaced = np.random.default_rng(3).normal(size=(3, 1, 2, 2, 3))
+    bent = VolumeWarp.build(displaced, [0.0, 30.0, 100.0], (500.0, 4000.0, 4000.0))
     fits = {t.acquisition: t.ctf for t in series.tilts if t.ctf is not None}
 
     def written_set(folder: Path) -> Path:
@@ -225,12 +238,32 @@ def tilt_series() -> list[Sample]:
         text_file("tilt.com", command, read_tilt_command),
         Sample(name="projections.xml", make=listed, read=pytom.read_projection_list),
         one_file("warp.npz", lambda p: warps.write_image_warp(p, field, acquisitions), lambda p: warps.read_image_warp(p, acquisitions)),
+        one_file("deformation.npz", lambda p: warps.write_image_warp(p, field, acquisitions, volume=bent), lambda p: warps.read_deformation(p, series)),
+        one_file("folded.npz", lambda p: warps.write_image_warp(p, field, acquisitions, volume=bent), lambda p: warps.read_folded_warp(p, series)),
+        one_file("bent.npz", lambda p: warps.write_image_warp(p, field, acquisitions, volume=bent), warps.read_volume_warp),
         text_file("focus.txt", "acquisition position defocus\n1 -3000 31000\n2 3000 30500\n", read_focus_table),
         text_file("focus.star", "data_focus\n\nloop_\n_eucAcquisitionIndex #1\n_eucFocusPositionAngst #2\n_rlnDefocusU #3\n_rlnDefocusV #4\n0 -3000 31000 30000\n1 3000 31000 30000\n", read_focus_table),
+        one_file("goniometer.json", lambda p: write_goniometer(p, a_goniometer().to_dict()), lambda p: GoniometerModel.from_dict(read_goniometer(p))),
+        one_file("prediction.json", lambda p: write_prediction_state(p, {"settings": {}, "lines": ["target A 0 0"]}), read_prediction_state),
+        one_file("plan.toml", lambda p: write_plan(p, AcquisitionPlan(scheme=TiltScheme(start_dose=9.0))), read_plan),
         text_file("frames.txt", "# tilt first last dose\n-3.0 1 8 3.0\n0.0 9 16 3.0\n3.0 17 24 3.0\n", frame_tables.read_frame_table),
         text_file("saved.txt", "1\n2\n5\n6\n", frame_tables.read_saved_frames),
         one_file("truth.json", lambda p: truth.write_truth(p, a_truth()), truth.read_truth),
     ]  # fmt: skip
+
+
+def a_goniometer() -> Any:
+    from eucentric.acquisition import learn_goniometer
+    from eucentric.models import StageTrack
+
+    tilts = np.arange(-30.0, 31.0, 3.0)
+    shape = np.random.default_rng(5).normal(scale=300.0, size=(len(tilts), 3))
+    known = np.full(len(tilts), 30.0)
+    track = StageTrack(
+        name="TS_1", tilts_deg=tilts, position_angstrom=shape[:, :2], height_angstrom=shape[:, 2], position_sigma_angstrom=known,
+        height_sigma_angstrom=known, times_s=30.0 * np.arange(len(tilts)),
+    )  # fmt: skip
+    return learn_goniometer([track])
 
 
 def a_truth() -> Any:

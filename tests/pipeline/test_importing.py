@@ -22,6 +22,7 @@ from eucentric.io import (
     write_mrc,
     write_tiff_movie,
 )
+from eucentric.models import Optics
 from eucentric.pipeline.importing import plan_import, write_import
 
 SHAPE = (12, 16)
@@ -126,7 +127,7 @@ def test_options_go_before_the_files(session):
         spherical_aberration=2.0,
         amplitude_contrast=0.1,
     ).series
-    assert dataclasses.astuple(one.optics) == (200.0, 2.0, 0.1)
+    assert one.optics == Optics(voltage_kv=200.0, spherical_aberration_mm=2.0, amplitude_contrast=0.1)
     assert one.pixel_size_angstrom == 1.5
     assert_allclose(one.pre_exposures, [8, 4, 0, 2, 6])
     assert {t.nominal_axis_deg for t in one.tilts} == {-10.0}

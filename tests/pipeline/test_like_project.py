@@ -126,7 +126,7 @@ def test_a_processed_project_tells_what_was_measured(root):
     assert changes["stage_jitter_angstrom"] == pytest.approx(np.sqrt(((shifts - shifts.mean(0)) ** 2).mean()))
     # frames at 1/12 ... 11/12 of a course 1 - exp(-3 t)
     assert changes["drift_angstrom"] == pytest.approx(5.0 / (np.exp(-0.25) - np.exp(-2.75)))
-    assert "what the specimen holds" in found.told[1]
+    assert "how the specimen deforms" in found.told[1]
     assert like_project(root, "cell_4").stage == "import"
 
 

@@ -126,12 +126,12 @@ def test_all_series_have_pages_and_the_failed_one_says_why(tmp_path):
     assert "Failed in align" in failed
     assert pictures(failed) == []
     page = read(tmp_path, "TS_01.html")
-    for heading in ("Motion", "Alignment", "Excluded tilts", "Contrast transfer", "Tomogram"):
+    for heading in ("Motion", "Alignment", "Excluded tilts", "Contrast transfer", "Tomogram", "Stage and acquisition"):
         assert f"<h2>{heading}</h2>" in page
     # a list of the sections leads to each
     links = re.findall(r'<a href="#(section-\d+)">([^<]*)</a>', page)
     assert links == re.findall(r'<section id="(section-\d+)">\s*<h2>([^<]*)</h2>', page)
-    assert len(links) == 5
+    assert len(links) == 6
     assert "<td>40.00°</td><td>5</td><td>dark: 1 % of the mean intensity</td>" in page
     images = pictures(page)
     assert len(images) == 13
@@ -157,7 +157,8 @@ def test_series_without_motion_and_ctf_have_pages_without_them(tmp_path):
     assert "<h2>Motion</h2>" not in page
     assert "<h2>Contrast transfer</h2>" not in page
     assert "<h2>Alignment</h2>" in page
-    assert len(pictures(page)) == 1
+    assert "<h2>Stage and acquisition</h2>" in page
+    assert len(pictures(page)) == 3  # shifts, path of the stage, field
     # A tomogram that is gone and curves that are cut short are told of, not stumbled over.
     assert len(outcome.caveats) == 2
     assert "gone.mrc" in page

@@ -29,7 +29,7 @@ def commands(language: str) -> list[str]:
 def test_every_command_of_the_page_is_understood():
     executed, real = commands("sh"), commands("")
     assert len(executed) >= 10
-    assert {line.split()[1] for line in real} == {"import", "motion", "run", "reconstruct", "pick", "average"}
+    assert {line.split()[1] for line in real} == {"import", "motion", "run", "reconstruct", "pick", "average", "refine"}
     for line in (*executed, *real):
         make_app().parse_args(shlex.split(line)[1:], exit_on_error=False, print_error=False)
     with pytest.raises(CycloptsError):

@@ -200,6 +200,7 @@ def import_files(
     amplitude_contrast: float | None = None,
     pattern: str | None = None,
     scanning: bool | None = None,
+    scheme: str | None = None,
     pre_image: _Many = [],  # noqa: B006
     pre_dose: float = 0.0,
     alignment: _Many = [],  # noqa: B006
@@ -261,6 +262,10 @@ def import_files(
         how movie names are made, such as '{series}_{order}_{tilt}'
     scanning
         the images are of scanning transmission, without contrast transfer
+    scheme
+        the order in which the images were taken, where the files do not tell or tell wrong: continuous, bidirectional
+        or dose-symmetric, and what differs from the usual: start=0 step=3 first=up group=2 with-start grow=1 beyond=20
+        every=10 one-sided=40
     pre_image
         images exposed before each series
     pre_dose
@@ -314,6 +319,7 @@ def import_files(
         amplitude_contrast=amplitude_contrast,
         pattern=pattern,
         scanning=scanning,
+        scheme=scheme,
         pre_exposure_images=pre_image,
         pre_exposure_dose=pre_dose,
         alignments=alignment,

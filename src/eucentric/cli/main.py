@@ -104,6 +104,13 @@ def make_app() -> App:
         group=project,
     )
     app.command(
+        "eucentric.cli.plan_tilts_command:plan_tilts",
+        name="plan-tilts",
+        help="Propose a tilt scheme for a goal, and write it for the microscope.",
+        group=project,
+        help_format="plaintext",
+    )
+    app.command(
         "eucentric.cli.export_command:export",
         name="export",
         help="Write the project as a folder that another program opens.",
@@ -175,6 +182,7 @@ def make_app() -> App:
         app.command(target, name=name, help=text, group=tools, help_format="plaintext")
     app.command(acquisition_app(tools))
     app.command(figure_app(tools))
+    app.command(acquisition_app(tools))
     app.command(particles_app(tools))
     app.command(geometry_app(tools))
     app.command(

@@ -3,11 +3,11 @@
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json, shown_progress
+from eucentric.cli.twin_output import TwinOptions, show_twin
 from eucentric.errors import InputError
 from eucentric.pipeline.progress import RunProgress
 from eucentric.simulation.params import SimulationParams
@@ -15,8 +15,6 @@ from eucentric.simulation.params import SimulationParams
 if TYPE_CHECKING:
     from eucentric.simulation.scene import Scene
     from eucentric.simulation.species import Species
-
-_SCHEME = {"scheme", "tilt_min_deg", "tilt_max_deg", "tilt_step_deg", "tilt_start_deg", "tilt_group"}
 
 
 def movie_counter(progress: RunProgress, what: str = "movies") -> Callable[[int, int], None]:
@@ -47,7 +45,10 @@ def simulate(
     map_mass_kda: Annotated[list[float] | None, SEVERAL] = None,
     like: Path | None = None,
     like_series: str | None = None,
-    series: int = 1,
+    run: Switch = False,
+    device: str = "auto",
+    workers: int | None = None,
+    series: int | None = None,
     mtf: Path | None = None,
     truth: Literal["poses", "volumes", "images", "all"] = "poses",
     truth_voxel_size: float = 10.0,
@@ -80,12 +81,19 @@ def simulate(
     map_mass_kda
         kDa, of the species in each of --map
     like
-        project whose pixel and image size, tilts and their order, dose, defocus, motion, pre-tilt and thickness are
-        taken over, as far as it has come
+        project whose pixel and image size, tilts and their order, dose, defocus, motion, pre-tilt, thickness, deformation, picked
+        particles and segmented membranes are taken over, as far as it has come; or a plan of `eucentric plan-tilts`
     like_series
-        which of its tilt series; the first one where not given
+        which of the project's tilt series; the first one where not given
+    run
+        with --like: also process the simulated series with the project's own plan, and say from the truth what to expect of
+        alignment, CTF and picking (expected.json, .md and .html)
+    device
+        with --run: auto, cpu, cuda or cuda:n
+    workers
+        with --run: tilt series side by side
     series
-        number of tilt series; all that is random differs from one to the next
+        number of tilt series, 1 where not given, 2 with --run; all that is random differs from one to the next
     mtf
         table of the camera's MTF (STAR, as RELION reads it), in place of --mtf-at-nyquist
     truth
@@ -108,13 +116,14 @@ def simulate(
     from eucentric.pipeline.simulate_project import TruthOptions
     from eucentric.pipeline.simulate_project import simulate as write_simulation
     from eucentric.pipeline.simulated_movies import read_camera_mtf
+    from eucentric.pipeline.simulated_specimen import SpecimenWanted, made_specimen
 
     del debug  # read by the program itself
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             f"`{folder}` holds files already; expected a new folder. Name another one, or add --overwrite."
         )
-    wanted = _Wanted(
+    wanted = SpecimenWanted(
         preset=preset,
         scene=scene,
         structures=structure,
@@ -129,21 +138,40 @@ def simulate(
         voxel_size_angstrom=truth_voxel_size,
         twice=truth_twice,
     )
-    what, params, species = _specimen(wanted, settings)
+    if run and like is None:
+        raise InputError("--run needs a project or a plan to be run like. Name it with --like.")
+    if run and boxes:
+        raise InputError(
+            "--boxes writes no movies, so there is nothing that --run could process. Leave one of them out."
+        )
+    made = made_specimen(wanted, settings)
+    for line in made.told:
+        sys.stdout.write(line + "\n")
     if boxes:
-        return _write_boxes(folder, boxes, (box_size, box_voxel_size), what, params, species, as_json=as_json)
+        return _write_boxes(
+            folder,
+            boxes,
+            (box_size, box_voxel_size),
+            made.scene,
+            made.params,
+            None if made.species is None else list(made.species),
+            as_json=as_json,
+        )
+    started = time.monotonic()
     camera = None if mtf is None else read_camera_mtf(mtf)
     with shown_progress() as progress, progress:
         written = write_simulation(
             folder,
-            params,
-            series,
-            species=species,
-            scene=what,
+            made.params,
+            (2 if run else 1) if series is None else series,
+            species=made.species,
+            scene=made.scene,
             mtf=camera,
             truth=options,
             progress=movie_counter(progress),
         )
+    if run:
+        return show_twin(folder, written, made, TwinOptions(device=device, workers=workers, as_json=as_json), started)
     count = sum(len(one.movies) for one in written)
     sys.stdout.write(f"{len(written)} tilt series with {count} movies in `{folder / 'frames'}`.\n")
     sys.stdout.write(f"The truth is in {', '.join(f'`{one.truth}`' for one in written)}.\n")
@@ -196,78 +224,3 @@ def _write_boxes(
     if as_json:
         show_json({"exit_code": 0, "boxes": [str(path) for path in written]})
     return 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
-    """Where the specimen and the settings are to come from."""
-
-    preset: str | None
-    scene: Path | None
-    structures: list[Path] | None
-    maps: list[Path] | None
-    masses: list[float] | None
-    """kDa, of what is in `maps`."""
-    like: Path | None
-    like_series: str | None
-
-    def __post_init__(self) -> None:
-        if self.preset is not None and self.scene is not None:
-            raise InputError("--preset and --scene both describe the specimen; expected one of them.")
-        for option, files in (("--structure", self.structures), ("--map", self.maps)):
-            if files is not None and not files:
-                raise InputError(f"{option} is without a file; expected one for each species.")
-            if files is not None and (self.preset is not None or self.scene is not None):
-                raise InputError(
-                    f"{option} was given with a scene, which names the files of its species itself. "
-                    "Write them into its [[species]] as `structure` or `map`."
-                )
-        maps, masses = self.maps or [], self.masses or []
-        if len(masses) != len(maps):
-            named = ", ".join(f"`{path}`" for path in maps) or "no map"
-            raise InputError(
-                f"--map-mass-kda has {len(masses)} masses for {named}; expected one for each map: it says how much of the "
-                "map is the species."
-            )
-        if self.like_series is not None and self.like is None:
-            raise InputError("--like-series names a tilt series, but no project was given with --like.")
-
-
-def _specimen(
-    wanted: _Wanted, settings: SimulationParams | None
-) -> "tuple[Scene | None, SimulationParams, list[Species] | None]":
-    """The scene where there is one, the settings, and the species where they are not built in."""
-    from eucentric.pipeline import scene_files
-    from eucentric.pipeline.like_project import like_project
-    from eucentric.pipeline.scene_settings import scene_with_settings
-    from eucentric.pipeline.steps import find_project
-
-    changes: dict[str, Any] = {}
-    if wanted.like is not None:
-        found = like_project(find_project(wanted.like), wanted.like_series)
-        changes |= found.changes
-        for line in found.told:
-            sys.stdout.write(line + "\n")
-    if settings is not None:
-        given = {name: getattr(settings, name) for name in settings.model_fields_set}
-        if _SCHEME & set(given):  # another scheme than the project's
-            changes.pop("tilt_angles_deg", None)
-        changes |= given
-    if wanted.preset is not None or wanted.scene is not None:
-        if wanted.preset is not None:
-            scene, folder = scene_files.read_preset(wanted.preset), Path()
-        else:
-            assert wanted.scene is not None
-            scene, folder = scene_files.read_scene(wanted.scene), wanted.scene.parent
-        scene, params = scene_with_settings(scene, changes)
-        return scene, params, scene_files.scene_species(scene, folder)
-    species = [scene_files.read_species(path) for path in wanted.structures or ()]
-    species += [
-        scene_files.read_map_species(path, mass_kda=mass)
-        for path, mass in zip(wanted.maps or (), wanted.masses or (), strict=True)
-    ]
-    names = [one.name for one in species]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"Two files make species called `{twice}`. Give one of them another name.")
-    return None, SimulationParams.model_validate(changes), species or None

@@ -72,6 +72,11 @@ RATING = "eucRating"
 NOTE = "eucNote"
 FACE = "eucSpecimenFace"
 TRACK_BY_HAND = "eucTrackByHand"
+SHOWN_DEFOCUS = "eucShownDefocusAngst"
+IMAGE_SHIFT_X = "eucImageShiftXUm"
+IMAGE_SHIFT_Y = "eucImageShiftYUm"
+TIME = "eucTimeSeconds"
+EXPOSURE_TIME = "eucExposureTimeSeconds"
 LABEL_NUMBER = "eucLabelNumber"
 LABEL_NAME = "eucLabelName"
 
@@ -102,6 +107,11 @@ SPECIMEN: dict[str, tuple[str, str]] = {
 MEANINGS: dict[str, str] = {
     DOSE: "dose of this image alone, e/A^2 (rlnMicrographPreExposure holds what came before it)",
     ACQUISITION: "order in which the image was taken, from 0",
+    SHOWN_DEFOCUS: "defocus that the microscope showed as the image was taken, underfocus positive, A",
+    IMAGE_SHIFT_X: "image shift that the microscope applied, x in its own frame, micrometres",
+    IMAGE_SHIFT_Y: "image shift that the microscope applied, y in its own frame, micrometres",
+    TIME: "when the image was taken, seconds since the first of the series",
+    EXPOSURE_TIME: "exposure time of the image, seconds",
     MAGNIFICATION: "how much larger than its pixel size says an image shows the specimen, about the specimen centre; 1 where absent",
     SHIFT_SIGMA: "one standard deviation of a component of rlnTomoX/YShiftAngst, A",
     DEFOCUS_SIGMA: "one standard deviation of the mean of rlnDefocusU and rlnDefocusV, A",

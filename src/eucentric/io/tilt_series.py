@@ -140,6 +140,11 @@ def _tilt_columns(tilts: Sequence[Tilt]) -> dict[str, list[Any]]:
     attribute("rlnMicrographPreExposure", "pre_exposure", always=True)
     defocus = [t.nominal_defocus_angstrom for t in tilts]
     add("rlnTomoNominalDefocus", [None if d is None else -d / _UM for d in defocus])
+    attribute(labels.SHOWN_DEFOCUS, "shown_defocus_angstrom")
+    for label, axis in ((labels.IMAGE_SHIFT_X, 0), (labels.IMAGE_SHIFT_Y, 1)):
+        add(label, [None if t.image_shift_um is None else float(t.image_shift_um[axis]) for t in tilts])
+    attribute(labels.TIME, "time_s")
+    attribute(labels.EXPOSURE_TIME, "exposure_s")
     attribute(labels.DOSE, "dose", always=True)
     attribute(labels.ACQUISITION, "acquisition", always=True)
     attribute("rlnMicrographName", "image")
@@ -358,6 +363,7 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
     defocus = row.optional("rlnTomoNominalDefocus")
     index = row.whole(labels.ACQUISITION, acquisition)
     nominal = row.optional("rlnTomoNominalStageTiltAngle")
+    shift = row.optional(labels.IMAGE_SHIFT_X), row.optional(labels.IMAGE_SHIFT_Y)
     return Tilt(
         nominal_tilt_deg=row.number("rlnTomoYTilt") if nominal is None else nominal,
         acquisition=index,
@@ -368,6 +374,10 @@ def _tilt(row: _Row, acquisition: int, dose: float, motions: dict[int, FrameShif
         frame_count=row.whole("rlnTomoTiltMovieFrameCount", 1.0),
         nominal_axis_deg=row.optional("rlnTomoNominalTiltAxisAngle"),
         nominal_defocus_angstrom=None if defocus is None else -defocus * _UM,
+        shown_defocus_angstrom=row.optional(labels.SHOWN_DEFOCUS),
+        image_shift_um=None if None in shift else (shift[0] or 0.0, shift[1] or 0.0),
+        time_s=row.optional(labels.TIME),
+        exposure_s=row.optional(labels.EXPOSURE_TIME),
         image=row.text("rlnMicrographName"),
         image_even=row.text("rlnMicrographNameEven"),
         image_odd=row.text("rlnMicrographNameOdd"),

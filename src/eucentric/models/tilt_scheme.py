@@ -34,11 +34,15 @@ class TiltScheme(Frozen):
     start_deg: float = Field(
         default=0.0, description="degrees; where the series starts: minus the pre-tilt of a lamella"
     )
-    step_deg: float = Field(default=3.0, gt=0, le=30, description="degrees")
+    step_deg: float = Field(default=3.0, gt=0, le=90, description="degrees")
     min_deg: float = Field(default=-60.0, description="degrees; lowest angle")
     max_deg: float = Field(default=60.0, description="degrees; highest angle")
     first_side: Side = Field(default="positive", description="where the series goes from its start")
     group_size: int = Field(default=1, ge=1, description="images on one side before a dose-symmetric series turns")
+    start_in_first_group: bool = Field(
+        default=False,
+        description="the first image counts in the first group, as Hagen's script has it: 0, 3, -3, -6, 6, 9 in groups of 2",
+    )
     group_growth: int = Field(default=0, ge=0, description="images by which groups grow; 0: they do not")
     group_growth_beyond_deg: float = Field(
         default=0.0, ge=0, description="degrees from the start, from which on groups are larger"
@@ -83,7 +87,8 @@ class TiltScheme(Frozen):
         if self.order == "bidirectional":
             return np.concatenate([[self.start_deg], first, second])
         sides = (first.tolist(), second.tolist())
-        return np.array([self.start_deg, *alternate(sides, self._group_size, self._is_one_sided)])
+        taken = int(self.start_in_first_group)
+        return np.array([self.start_deg, *alternate(sides, self._group_size, self._is_one_sided, taken=taken)])
 
     def doses_in_order(self) -> FloatArray:
         """(tilt,), e/A^2 of each image, in the order in which they are taken; they sum to `total_dose`."""
@@ -102,7 +107,8 @@ class TiltScheme(Frozen):
         beyond = abs(angle - self.start_deg) - self.group_growth_beyond_deg
         if not self.group_growth or beyond < -_SLACK_DEG:
             return self.group_size
-        again = math.floor((beyond + _SLACK_DEG) / self.group_growth_every_deg) if self.group_growth_every_deg else 0
+        every = max(self.group_growth_every_deg, _SLACK_DEG)
+        again = math.floor((beyond + _SLACK_DEG) / every) if self.group_growth_every_deg else 0
         return self.group_size + self.group_growth * (1 + again)
 
     def _is_one_sided(self, angle: float) -> bool:
@@ -114,6 +120,8 @@ def alternate(
     sides: tuple[Sequence[float], Sequence[float]],
     group_size: Callable[[float], int],
     is_one_sided: Callable[[float], bool] = lambda _: False,
+    *,
+    taken: int = 0,
 ) -> Iterator[float]:
     """Angles of a dose-symmetric series after its first image, in order of acquisition.
 
@@ -123,12 +131,14 @@ def alternate(
     group_size : images in a group, by the angle of its first image
     is_one_sided : whether an angle is so far out that sides alternate no more. The group that reaches it is finished,
         then its side is run to its end, then the other.
+    taken : images by which the first group is shorter
     """
     waiting = [list(sides[0]), list(sides[1])]
     side = 0
     while waiting[0] or waiting[1]:
         here = waiting[side]
-        count = group_size(here[0]) if here else 0
+        count = max(group_size(here[0]) - taken, 0) if here else 0
+        taken = 0
         if not waiting[1 - side]:
             count = len(here)
         group, waiting[side] = here[:count], here[count:]

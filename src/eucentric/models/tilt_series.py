@@ -123,6 +123,14 @@ class Tilt:
     nominal_axis_deg: float | None = None
     """Tilt axis as RELION's rlnTomoZRot: the rotation about z that takes y to the tilt axis."""
     nominal_defocus_angstrom: float | None = None
+    """What the microscope was asked for; underfocus positive."""
+    shown_defocus_angstrom: float | None = None
+    """What the microscope showed as the image was taken: how its lens was set, not what the image has."""
+    image_shift_um: tuple[float, float] | None = None
+    """As the microscope applied it, in its own frame: how that lies on the camera is not said."""
+    time_s: float | None = None
+    """Since the first image of the series."""
+    exposure_s: float | None = None
     image: str | None = None
     """Sum of frames, not dose weighted: `path.mrc` or, inside a stack, `3@path.mrc` (counted from 1)."""
     image_even: str | None = None

@@ -64,6 +64,32 @@ def interaction_parameter(voltage_kv: float) -> float:
     return 2.0 * math.pi / (wavelength * volts) * (rest + volts) / (2.0 * rest + volts)
 
 
+_PROTEIN = {"C": 4.94, "N": 1.36, "O": 1.48, "S": 0.04}
+"""Atoms of a mean residue of 110 Da, without its hydrogens."""
+_RESIDUE_DA = 110.0
+
+
+def protein_power(frequency: FloatArray, mass_da: float, diameter_angstrom: float) -> FloatArray:
+    """Expected squared transform, (V A^3)^2, of the potential of a protein of unknown structure in ice.
+
+    Atoms scatter on their own at detail finer than the particle (Wilson), and together below it (Guinier, with the radius
+    of gyration of a ball).
+
+    Parameters
+    ----------
+    frequency : 1/A
+    mass_da : Da
+    diameter_angstrom : A
+    """
+    residues = mass_da / _RESIDUE_DA
+    factors = {k: _form_factor(frequency, k, implicit=True, solvent_volts=ICE_VOLTS) for k in _PROTEIN}
+    alone = sum(count * factors[kind] ** 2 for kind, count in _PROTEIN.items())
+    together = sum(count * factors[kind] for kind, count in _PROTEIN.items())
+    squared_radius = 0.15 * diameter_angstrom**2  # of gyration: 3/5 of the radius squared
+    shape = np.exp(-((2.0 * math.pi * frequency) ** 2) * squared_radius / 3.0)
+    return np.asarray(residues * alone + (residues * together) ** 2 * shape)
+
+
 def atom_potentials(elements: Sequence[str], *, solvent_volts: float = ICE_VOLTS) -> FloatArray:
     """(atom,) integral of each atom's potential over space less that of the water in its place, in V A^3.
 

@@ -125,9 +125,26 @@ def draft_from_continuous(
     for tilt in draft.tilts:
         tilt.axis_deg = mdoc_axis(mdoc, first, options.tilt_axis_deg)
         tilt.target_defocus_um = first.target_defocus_um
+    _add_times(draft, nominal, first.exposure_time_s)
     if options.pixel_size_angstrom is None:
         mend_super_resolution(draft, mdoc)
     return draft
+
+
+def _add_times(draft: Draft, nominal: Sequence[FrameRange], exposure_s: float | None) -> None:
+    """When each tilt began, and for how long it was exposed, where the mdoc gives both frames and exposure time.
+
+    Its frames are in frame times of the whole exposure, those too that were not saved: the last one ends it.
+    """
+    spans = [r.frames for r in nominal]
+    known = [s for s in spans if s is not None]
+    if not exposure_s or len(known) < len(spans) or len(spans) != len(draft.tilts) or not spans:
+        return
+    begin, end = min(s[0] for s in known), max(s[1] for s in known)
+    for tilt in draft.tilts:
+        first, after = known[tilt.position]
+        tilt.time_s = (first - begin) * exposure_s / end
+        tilt.exposure_s = (after - first) * exposure_s / end
 
 
 def draft_from_table(path: Path, options: ImportOptions, table: FrameTable) -> Draft:

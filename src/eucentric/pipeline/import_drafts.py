@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding, Severity
 from eucentric.io.movies import movie_header
 from eucentric.models import ExcludedTilt, Optics, Tilt, TiltPose, TiltSeries
+from eucentric.pipeline.import_order import acquisition_order, counted_doses
+from eucentric.pipeline.scheme_words import SchemeWords
 
 SAME_ANGLE_DEG = 0.1
 """Closer than this, two tilts count as one taken twice: stages return to an angle within some hundredths."""
@@ -30,6 +32,8 @@ class ImportOptions:
     amplitude_contrast: float | None = None
     pattern: str | None = None
     scanning: bool | None = None
+    scheme: SchemeWords | None = None
+    """In which order the images were taken."""
 
     def __post_init__(self) -> None:
         for name, unit in (("pixel_size_angstrom", "A"), ("voltage_kv", "kV")):
@@ -61,6 +65,12 @@ class DraftTilt:
     order: int | None = None
     axis_deg: float | None = None
     target_defocus_um: float | None = None
+    defocus_um: float | None = None
+    """As the microscope showed it: underfocus negative."""
+    image_shift_um: tuple[float, float] | None = None
+    exposure_s: float | None = None
+    time_s: float | None = None
+    """Since the first image, where `date_time` does not tell."""
     shift_px: tuple[float, float] | None = None
     """(x, y) of the specimen centre, where the files give the whole alignment: then `angle_deg` and `axis_deg` are it."""
     problem: str | None = None
@@ -79,6 +89,8 @@ class Draft:
     """As the headers of the movies say, where they do."""
     voltage_kv: float | None = None
     scanning: bool = False
+    title: Mapping[str, float] = field(default_factory=dict)
+    """Words of the title that tell the order of tilts, with their start angle: `dosym`, `bidir`."""
     findings: list[Finding] = field(default_factory=list)
 
     def say(self, severity: Severity, text: str) -> None:
@@ -140,35 +152,6 @@ def _keep_one_size(draft: Draft) -> tuple[int, int]:
     return shape
 
 
-def _acquisition_order(draft: Draft, options: ImportOptions) -> list[int]:
-    """Rank of every tilt in time: by date, else by number, else by the dose before it, else as listed."""
-    tilts = draft.tilts
-    keys: list[tuple[float, ...]]
-    if all(t.date_time is not None for t in tilts):
-        moments = [t.date_time.timestamp() for t in tilts if t.date_time is not None]
-        keys = [(m, t.prior_dose or 0.0, t.position) for m, t in zip(moments, tilts, strict=True)]
-    elif all(t.order is not None for t in tilts):
-        keys = [(float(t.order or 0), t.position) for t in tilts]
-    elif len({t.prior_dose for t in tilts}) == len(tilts) and all(t.prior_dose is not None for t in tilts):
-        keys = [(t.prior_dose or 0.0, t.position) for t in tilts]
-        draft.say(
-            "note", "Not every image has a date, so they were put in order by the dose before each (PriorRecordDose)."
-        )
-    else:
-        keys = [(float(t.position),) for t in tilts]
-        if any(t.dose or options.dose_per_tilt for t in tilts):
-            draft.say(
-                "warning",
-                "Neither dates nor doses tell the order in which the images were taken; they are taken to be "
-                "listed in it. "
-                "If they are not, the accumulated doses are wrong.",
-            )
-    ranks = [0] * len(tilts)
-    for rank, index in enumerate(sorted(range(len(tilts)), key=lambda i: keys[i])):
-        ranks[index] = rank
-    return ranks
-
-
 def _is_scanning(draft: Draft, options: ImportOptions) -> bool:
     return draft.scanning if options.scanning is None else options.scanning
 
@@ -193,7 +176,7 @@ def _doses(
         total += doses[index]
     recorded = [t.prior_dose for t in draft.tilts]
     if given is None and all(p is not None for p in recorded) and any(recorded):
-        accumulated = [p or 0.0 for p in recorded]
+        accumulated = counted_doses(draft, ranks, doses)
     return doses, [a + before_all for a in accumulated]
 
 
@@ -217,6 +200,16 @@ def _drop_doubles(draft: Draft, ranks: Sequence[int]) -> None:
                     "last, is kept; "
                     f"`{tilt.label}` is left out (its dose counts).",
                 )
+
+
+def _fill_times(draft: Draft) -> None:
+    """Seconds since the first image by the dates, where every image has one; nothing where all are the same."""
+    dates = [t.date_time for t in draft.tilts]
+    moments = [d for d in dates if d is not None]
+    if len(moments) < len(dates) or len(set(moments)) < 2:
+        return
+    for tilt, moment in zip(draft.tilts, moments, strict=True):
+        tilt.time_s = (moment - min(moments)).total_seconds()
 
 
 def _pose(draft: DraftTilt, pixel_size: float) -> TiltPose | None:
@@ -243,6 +236,10 @@ def _tilt(draft: DraftTilt, rank: int, dose: float, before: float, options: Impo
         frame_count=draft.frame_count,
         nominal_axis_deg=axis,
         nominal_defocus_angstrom=None if defocus is None else -1e4 * defocus,
+        shown_defocus_angstrom=None if draft.defocus_um is None else -1e4 * draft.defocus_um,
+        image_shift_um=draft.image_shift_um,
+        time_s=draft.time_s,
+        exposure_s=draft.exposure_s,
         image=draft.image,
         pose=_pose(draft, pixel_size),
     )
@@ -273,9 +270,10 @@ def finish_series(draft: Draft, options: ImportOptions, before_all: float = 0.0)
     InputError : nothing that could be processed: no angle, fewer than two images, no pixel size
     """
     shape = _keep_one_size(draft)
-    ranks = _acquisition_order(draft, options)
+    ranks = acquisition_order(draft, options)
     doses, before = _doses(draft, ranks, options, before_all)
     _drop_doubles(draft, ranks)
+    _fill_times(draft)
     usable = [i for i, t in enumerate(draft.tilts) if t.problem is None]
     if len(usable) < 2:
         raise InputError(

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding
 from eucentric.io.frame_tables import is_frame_series
 from eucentric.io.mdoc import Mdoc, MdocSection, merge_mdocs, read_mdoc
+from eucentric.pipeline.acquisition_orders import SURE_OF_SPLIT, split_sections
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, some_of
 from eucentric.pipeline.import_files import bare_name, parse_movie_names, series_name
 
@@ -73,7 +74,28 @@ def read_mdoc_sets(paths: Sequence[Path], pattern: str | None = None) -> MdocSet
         else:
             sets.series.append(MdocSeries(name=name, mdoc=mdoc, paths=[path]))
     _join_singles(sets, singles, pattern)
+    sets.series = [part for one in sets.series for part in _split(sets, one)]
     return sets
+
+
+def _split(sets: MdocSets, source: MdocSeries) -> list[MdocSeries]:
+    """The series that one mdoc, or a folder of mdocs of single images, holds mixed."""
+    sections = [s for s in source.mdoc.sections if s.tilt_angle_deg is not None]
+    split, groups = split_sections(sections)
+    if len(groups) < 2:
+        return [source]
+    sure = f"by {split.how} ({100 * split.confidence:.0f}% sure)"
+    if split.confidence < SURE_OF_SPLIT:
+        text = f"It may hold {len(groups)} series mixed, {sure}, and is taken as one. If it does, part its mdoc."
+        sets.findings.append(Finding(severity="warning", series=source.name, text=text))
+        return [source]
+    names = [n if n.startswith(source.name) else f"{source.name}_{n}" for n in map(series_name, split.names)]
+    text = f"It holds {len(groups)} series mixed; they were told apart {sure}, as {', '.join(names)}."
+    sets.findings.append(Finding(severity="warning", series=source.name, text=text))
+    return [
+        MdocSeries(name=name, mdoc=replace(source.mdoc, sections=tuple(group)), paths=source.paths)
+        for name, group in zip(names, groups, strict=True)
+    ]
 
 
 def _join_singles(sets: MdocSets, singles: Mapping[Path, Mdoc], pattern: str | None) -> None:
@@ -173,7 +195,7 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
     InputError : no angle or no movie in any section
     """
     mdoc = source.mdoc
-    draft = Draft(name=source.name, tilts=[], voltage_kv=mdoc.voltage_kv)
+    draft = Draft(name=source.name, tilts=[], voltage_kv=mdoc.voltage_kv, title=mdoc.scheme)
     voltages = [s.voltage_kv for s in mdoc.sections if s.voltage_kv]
     draft.voltage_kv = mdoc.voltage_kv or (voltages[0] if voltages else None)
     draft.pixel_size_angstrom = mdoc_pixel_size(draft, mdoc, pixel_size)
@@ -208,6 +230,9 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
             date_time=section.date_time,
             axis_deg=mdoc_axis(mdoc, section, tilt_axis),
             target_defocus_um=section.target_defocus_um,
+            defocus_um=section.defocus_um,
+            image_shift_um=section.image_shift_um,
+            exposure_s=section.exposure_time_s or None,
         )
         if path is None:
             tilt.problem = "its movie is named in the mdoc but is not among the frames"

@@ -146,6 +146,9 @@ def _tilts_from_mdoc(path: Path, stack: _Stack, mdoc: Mdoc) -> list[DraftTilt]:
                 date_time=section.date_time,
                 axis_deg=mdoc.tilt_axis_angle_deg,
                 target_defocus_um=section.target_defocus_um,
+                defocus_um=section.defocus_um,
+                image_shift_um=section.image_shift_um,
+                exposure_s=section.exposure_time_s or None,
             )
         )
     return tilts
@@ -176,6 +179,7 @@ def draft_from_stack(
         mdoc = read_mdoc(mdoc_path)
         _check_count(path, stack, len(mdoc.sections), f"`{mdoc_path.name}`")
         draft.tilts = _tilts_from_mdoc(path, stack, mdoc)
+        draft.title = mdoc.scheme
         spacing = next((s.pixel_spacing_angstrom for s in mdoc.sections if s.pixel_spacing_angstrom), None)
         draft.pixel_size_angstrom = stack.pixel_size_angstrom or mdoc.pixel_spacing_angstrom or spacing
         draft.voltage_kv = mdoc.voltage_kv

@@ -60,6 +60,7 @@ from eucentric.pipeline.import_stacks import (
     load_stack,
     series_from_tomogram,
 )
+from eucentric.pipeline.scheme_words import SchemeWords
 from eucentric.typing import PathLike
 
 
@@ -330,6 +331,7 @@ def plan_import(
     amplitude_contrast: float | None = None,
     pattern: str | None = None,
     scanning: bool | None = None,
+    scheme: str | None = None,
     pre_exposure_images: Sequence[str | Path] = (),
     pre_exposure_dose: float = 0.0,
     alignments: Sequence[str | Path] = (),
@@ -354,6 +356,7 @@ def plan_import(
         degrees, mm, fraction; they go before what files say
     pattern : how movie names are made, such as `{series}_{order}_{tilt}`; None tries those of the usual programs
     scanning : True where contrast transfer does not apply; None asks the files
+    scheme : the order in which the images were taken, such as `dose-symmetric start=0 group=2`; None asks the files
     pre_exposure_dose : e/A2 received before each series; with `pre_exposure_images`, only by the series named in theirs
     alignments : files or folders with alignments of other programs (:mod:`eucentric.pipeline.import_alignment`)
     alignment_pixel_size : A, of the images that were aligned, where they were binned and the files do not tell
@@ -379,6 +382,7 @@ def plan_import(
         amplitude_contrast=amplitude_contrast,
         pattern=pattern,
         scanning=scanning,
+        scheme=None if scheme is None else SchemeWords.parse(scheme),
     )
     if pre_exposure_images and not pre_exposure_dose > 0:
         raise InputError(

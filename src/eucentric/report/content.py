@@ -148,6 +148,10 @@ class ProjectPage:
     pictures: tuple[Picture, ...] = ()
     """Distributions over the series."""
     tables: tuple[MetricTable, ...] = ()
+    acquisition: tuple[str, ...] = ()
+    """Advice for the next session, in words."""
+    acquisition_note: str = ""
+    """What its figures are; nothing where no series was judged."""
     averages: tuple[ResultRow, ...] = ()
     refinements: tuple[ResultRow, ...] = ()
     files: tuple[tuple[str, str], ...] = ()

@@ -104,6 +104,13 @@ _PROJECT = """{% extends "base" %}
 <h2>Distributions</h2>
 {% for picture in page.pictures %}{{ part.plot(picture) }}{% endfor %}
 {% endif %}
+{% if page.acquisition_note %}
+<h2>Stage and acquisition</h2>
+<p class="reading">{{ page.acquisition_note }}</p>
+{% if page.acquisition %}
+<ul class="outliers">{% for words in page.acquisition %}<li>{{ words }}</li>{% endfor %}</ul>
+{% endif %}
+{% endif %}
 {{ part.results(page.averages, "Averages", "average") }}
 {{ part.results(page.refinements, "Refinements", "refinement") }}
 {% if page.tables %}

@@ -29,6 +29,7 @@ from eucentric.pipeline.refine_report import (
     refined_averages,
     refinement_settings,
 )
+from eucentric.pipeline.report_acquisition import judge_histories, with_acquisition, with_session
 from eucentric.pipeline.report_project import outliers_in_words, project_metrics, project_page
 from eucentric.pipeline.restore_stage import TRUST
 from eucentric.pipeline.segment_outputs import read_segmentation
@@ -79,7 +80,7 @@ _NO_METRICS = "The stage's own figures; the page has no plots for it."
 class WriteReport(CollectiveStage):
     """Write the pages of the report."""
 
-    name, params, version, after = "report", ReportParams, 3, "reconstruct"
+    name, params, version, after = "report", ReportParams, 4, "reconstruct"
     runs_without_items = True
     shows_variants_of = ("reconstruct", *MADE, PICK)
 
@@ -103,11 +104,14 @@ class WriteReport(CollectiveStage):
         histories = series_histories(items, store)
         files = page_names([h.name for h in histories])
         outliers = outliers_in_words(histories)
+        taken = judge_histories(histories)
         thumbnails: dict[str, Picture] = {}
         problems: list[str] = []
         for index, history in enumerate(histories):
             store.progress(index / len(histories), history.name)
             page, notes, small = _series_page(history, store, params)
+            if (how := taken.get(history.name)) is not None:
+                page = with_acquisition(page, how, params)
             _write_page(store, files[history.name], replace(page, outliers=outliers.get(history.name, ())))
             problems.extend(f"{history.name}: {note}" for note in notes)
             if small is not None:
@@ -116,7 +120,7 @@ class WriteReport(CollectiveStage):
         refinements = _refinement_pages(store, params, names)
         settings = averaging_settings(store.root) | refinement_settings(store.root)
         page_of_all = replace(
-            project_page(histories, files, thumbnails, outliers, params, settings),
+            with_session(project_page(histories, files, thumbnails, outliers, params, settings), taken),
             averages=averages,
             refinements=refinements,
         )

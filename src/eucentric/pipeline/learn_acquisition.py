@@ -1,0 +1,195 @@
+"""`eucentric acquisition learn` on disk: series judged, figures and advice written, the goniometer model brought on."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eucentric.acquisition.advise import advise_session
+from eucentric.acquisition.goniometer import FEWEST_TILTS, GoniometerModel, learn_goniometer
+from eucentric.acquisition.measure_track import MeasuredTrack
+from eucentric.errors import FormatError, InputError
+from eucentric.io.atomic import make_folder, write_text_atomic
+from eucentric.io.csv_tables import write_csv_table
+from eucentric.io.goniometer_files import read_goniometer, write_goniometer
+from eucentric.models.stage_track import StageTrack
+from eucentric.pipeline.judge_acquisition import (
+    FIGURES,
+    JudgedSeries,
+    as_record,
+    figures_of_series,
+    judge_all,
+    read_aligned,
+)
+from eucentric.pipeline.lock import ProjectLock
+
+FOLDER = "acquisition"
+_LEARNED = "learned"
+"""In a goniometer file, beside the model: fingerprints of the series in it, with their names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GoniometerNews:
+    """What became of the goniometer model."""
+
+    path: Path
+    added: tuple[str, ...]
+    known: tuple[str, ...]
+    """Learned before, so not again."""
+    passed_over: Mapping[str, str]
+    """Why, by name."""
+    model: GoniometerModel | None
+
+    @property
+    def sentence(self) -> str:
+        parts = []
+        if self.added:
+            parts.append(f"{len(self.added)} series added to `{self.path}`")
+        if self.known:
+            parts.append(f"{len(self.known)} in it already")
+        if self.passed_over:
+            some = next(iter(self.passed_over.values()))
+            parts.append(f"{len(self.passed_over)} passed over ({some})")
+        count = 0 if self.model is None else self.model.series_count
+        return f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LearnedProject:
+    """What was found in one project."""
+
+    root: Path
+    series: tuple[JudgedSeries, ...]
+    session: tuple[str, ...]
+    """Advice for the session."""
+    files: tuple[Path, ...]
+
+
+def learn_from_projects(
+    roots: Sequence[Path], goniometer: Path | None = None, only: Sequence[str] = ()
+) -> tuple[list[LearnedProject], GoniometerNews | None]:
+    """Judge all aligned series of projects, write `PROJECT/acquisition/`, and add to a goniometer model.
+
+    Parameters
+    ----------
+    roots : projects
+    goniometer : JSON file of the model; made where it does not exist. None: no model
+    only : names of series, wildcards allowed; all where empty
+
+    Raises
+    ------
+    InputError : no project, nothing aligned, or no series of such a name
+    FormatError : the goniometer file is of another kind
+    """
+    if not roots:
+        raise InputError("No project was given. Name one or more: `eucentric acquisition learn PROJECT`.")
+    before = _read_model(goniometer)
+    learned = [_learn_one(root, only) for root in roots]
+    if goniometer is None:
+        return learned, None
+    return learned, _bring_on(goniometer, before, [one for project in learned for one in project.series])
+
+
+def _learn_one(root: Path, only: Sequence[str]) -> LearnedProject:
+    from eucentric.pipeline.steps import selected
+
+    series, problems = read_aligned(root)
+    names = set(selected([*(s.name for s in series), *problems], list(only)))
+    with ProjectLock(root, "acquisition learn"):
+        judged = [one for one in judge_all(series) if one.name in names]  # image shifts are found from all
+        judged += [JudgedSeries(name=name, problem=why) for name, why in problems.items() if name in names]
+        judged.sort(key=lambda one: one.name)
+        session = advise_session([one.advice for one in judged if one.judged is not None])
+        files = _write(make_folder(root / FOLDER), judged, session)
+    return LearnedProject(root=root, series=tuple(judged), session=session, files=files)
+
+
+def _write(folder: Path, judged: Sequence[JudgedSeries], session: Sequence[str]) -> tuple[Path, ...]:
+    files = []
+    for one in judged:
+        path = folder / f"{one.name}.json"
+        write_text_atomic(path, json.dumps(as_record(one), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        files.append(path)
+    columns = ["series", "tracking", "focusing"]
+    for name in FIGURES:
+        columns += [name, f"{name}_sigma"]
+    rows = [_csv_row(one) for one in judged if one.judged is not None]
+    table = folder / "series.csv"
+    write_csv_table(table, columns, rows)
+    advice = folder / "advice.txt"
+    write_text_atomic(advice, "\n".join(advice_lines(judged, session)) + "\n")
+    return (*files, table, advice)
+
+
+def _csv_row(one: JudgedSeries) -> list[Any]:
+    judged = one.judged
+    if judged is None:
+        return []
+    row: list[Any] = [one.name, judged.measured.tracking, judged.measured.focusing]
+    for figure in figures_of_series(judged).values():
+        row += [f"{v:.6g}" if math.isfinite(v) else "" for v in (figure.value, figure.sigma)]
+    return row
+
+
+def advice_lines(judged: Sequence[JudgedSeries], session: Sequence[str]) -> list[str]:
+    """Advice for the session, then for each series."""
+    lines = ["For the session:", *(f"  {words}" for words in session)] if session else []
+    if not session:
+        lines = ["For the session: nothing that half of the series share."]
+    for one in judged:
+        if one.judged is None:
+            lines.append(f"{one.name}: not judged. {one.problem}")
+        elif not one.advice:
+            lines.append(f"{one.name}: nothing to change.")
+        else:
+            lines += [f"{one.name}:", *(f"  {advice.text}" for advice in one.advice)]
+    return lines
+
+
+def _read_model(path: Path | None) -> tuple[GoniometerModel | None, dict[str, str]]:
+    if path is None or not path.exists():
+        return None, {}
+    values = read_goniometer(path)
+    learned = values.get(_LEARNED, {})
+    if not isinstance(learned, dict):
+        raise FormatError(f"`{path}` does not list the series it was learned from. Learn it again.")
+    return GoniometerModel.from_dict(values), {str(k): str(v) for k, v in learned.items()}
+
+
+def _stage_track(measured: MeasuredTrack) -> StageTrack:
+    """The path of the stage; heights that the microscope may have refocused are not the stage's."""
+    if measured.focusing in ("corrected", "none"):
+        return measured.track
+    unknown = np.full(len(measured.track), np.nan)
+    return replace(measured.track, height_angstrom=unknown, height_sigma_angstrom=unknown)
+
+
+def _bring_on(
+    path: Path, before: tuple[GoniometerModel | None, dict[str, str]], judged: Sequence[JudgedSeries]
+) -> GoniometerNews:
+    model, learned = before
+    fresh: list[JudgedSeries] = []
+    known: list[str] = []
+    over: dict[str, str] = {}
+    for one in judged:
+        if one.judged is None:
+            over[one.name] = "not judged"
+        elif one.fingerprint in learned or any(one.fingerprint == f.fingerprint for f in fresh):
+            known.append(one.name)
+        elif one.judged.measured.tracking not in ("corrected", "none"):
+            over[one.name] = "what the microscope did to follow the specimen is not known"
+        elif len(one.judged.measured.track) < FEWEST_TILTS:
+            over[one.name] = "too few tilts"
+        else:
+            fresh.append(one)
+    if fresh:
+        model = learn_goniometer([_stage_track(one.judged.measured) for one in fresh if one.judged is not None], model)
+        learned = learned | {one.fingerprint: one.name for one in fresh}
+        write_goniometer(path, {**model.to_dict(), _LEARNED: learned})
+    return GoniometerNews(
+        path=path, added=tuple(one.name for one in fresh), known=tuple(known), passed_over=over, model=model
+    )

@@ -1,0 +1,247 @@
+"""Orders of series from files: the command, and what import does where dates and doses do not tell."""
+
+import datetime as dt
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eucentric.cli.main import run
+from eucentric.errors import InputError
+from eucentric.io import Mdoc, MdocSection, write_angles, write_mdoc, write_mrc, write_tiff_movie
+from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.pipeline.acquisition_orders import recover_orders
+from eucentric.pipeline.image_facts import name_facts
+from eucentric.pipeline.importing import plan_import
+from eucentric.pipeline.scheme_words import SchemeWords
+
+SCHEME = TiltScheme(min_deg=-18, max_deg=18, group_size=2)
+START = dt.datetime(2026, 1, 1, 10)
+
+
+def sections(scheme=SCHEME, *, name="TS_01", minute=0, first=0, dose=3.0, stage="10.0 -20.0", label="4"):
+    return [
+        MdocSection(
+            label=str(i),
+            tilt_angle_deg=float(angle) + 0.01,
+            exposure_dose=dose,
+            prior_record_dose=dose * i,
+            pixel_spacing_angstrom=2.0,
+            rotation_angle_deg=175.0,
+            sub_frame_path=f"D:\\frames\\{name}_{first + i:03d}_{angle:.1f}.tif",
+            frame_count=2,
+            date_time=START + dt.timedelta(minutes=minute + i),
+            extra={"StagePosition": stage, "NavigatorLabel": label},
+        )
+        for i, angle in enumerate(scheme.angles_in_order())
+    ]
+
+
+def untold(some):
+    """As programs leave an mdoc that sort and strip it."""
+    plain = [replace(s, date_time=None, prior_record_dose=None, sub_frame_path=None, extra={}) for s in some]
+    return [replace(s, label=str(i)) for i, s in enumerate(sorted(plain, key=lambda s: s.tilt_angle_deg))]
+
+
+def write(path, some, title="Tilt axis angle = 85.0, binning = 1"):
+    write_mdoc(path, Mdoc(sections=tuple(some), titles=(title,), voltage_kv=300.0))
+    return path
+
+
+def write_stack(folder, some, title="Tilt axis angle = 85.0, binning = 1"):
+    stack = np.random.default_rng(1).normal(size=(len(some), 12, 16)).astype(np.float32)
+    write_mrc(folder / "TS_01.mrc", stack, 2.0, is_volume=False)
+    write(folder / "TS_01.mrc.mdoc", some, title)
+    return folder / "TS_01.mrc"
+
+
+def write_movies(folder, some):
+    for section in some:
+        write_tiff_movie(folder / section.movie_name, np.ones((2, 12, 16), dtype=np.uint8))
+
+
+def texts(plan, severity=None):
+    return [f.text for f in plan.findings if severity in (None, f.severity)]
+
+
+def taken(series):
+    return [round(t.nominal_tilt_deg) for t in sorted(series.tilts, key=lambda t: t.acquisition)]
+
+
+def test_the_command_tells_scheme_dose_and_evidence(tmp_path, capsys):
+    write(tmp_path / "TS_01.mdoc", sorted(sections(), key=lambda s: s.tilt_angle_deg))
+    assert run(["acquisition", "order", str(tmp_path), "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert "dose-symmetric from 0 degrees, up first, -18 to 18 in steps of 3 degrees, groups of 2" in shown
+    assert "told by dates and doses before" in shown
+    (one,) = json.loads(shown.splitlines()[-1])["series"]
+    assert one["status"] == "told"
+    assert [round(one["angles_deg"][i]) for i in one["order"]] == SCHEME.angles_in_order().tolist()
+    assert one["dose"]["before"][one["order"][-1]] == 36.0
+
+
+def test_the_command_lists_what_fits_where_nothing_tells(tmp_path, capsys):
+    write(tmp_path / "TS_01.mdoc", untold(sections()))
+    assert run(["acquisition", "order", str(tmp_path / "TS_01.mdoc")]) == 0
+    shown = capsys.readouterr().out
+    assert "unknown: the file does not tell" in shown
+    assert "more schemes that fit the angles" in shown
+    assert "--scheme" in shown
+
+
+def test_the_command_without_files_or_with_a_damaged_one(tmp_path, capsys):
+    assert run(["acquisition", "order"]) == 2
+    assert run(["acquisition", "order", str(tmp_path / "none.mdoc")]) == 2
+    (tmp_path / "bad.mdoc").write_text("[ZValue = 0]\nTiltAngle = much\n")
+    capsys.readouterr()
+    assert run(["acquisition", "order", str(tmp_path / "bad.mdoc")]) == 1
+    assert "Line 2" in capsys.readouterr().out
+
+
+def test_a_log_with_a_restarted_series(tmp_path):
+    parts = [*sections()[:6], *sections(minute=40, first=6)]
+    some = sorted((replace(s, label=str(i)) for i, s in enumerate(parts)), key=lambda s: s.tilt_angle_deg)
+    write(tmp_path / "TS_01.mdoc", some)
+    (found,) = recover_orders([tmp_path])
+    got = found.recovered
+    assert [round(found.sections[i].tilt_angle_deg) for i in got.order][:8] == [0, 3, 6, -3, -6, 9, 0, 3]
+    assert len(got.parts) == 2
+    assert len(got.replaced) == 6
+    write_movies(tmp_path, parts)
+    plan = plan_import([tmp_path / "*.tif"], [tmp_path])
+    (one,) = plan.series
+    assert len(one.tilts) == 13
+    assert len(one.excluded) == 6
+    assert taken(one) == SCHEME.angles_in_order().tolist()
+    # six images of 3 e/A2 were taken before the second beginning, where the count of the microscope began anew
+    doses = [t.pre_exposure for t in sorted(one.tilts, key=lambda t: t.acquisition)]
+    np.testing.assert_allclose(doses, 18.0 + 3.0 * np.arange(13))
+    assert any("begun again after 6 images" in t for t in texts(plan, "warning"))
+
+
+def test_two_series_mixed_in_one_mdoc(tmp_path):
+    pair = sections(name="TS_01"), sections(name="TS_02", stage="14.0 -20.0", label="7", minute=60)
+    some = [s for two in zip(*pair, strict=True) for s in two]
+    write(tmp_path / "both.mdoc", [replace(s, label=str(i)) for i, s in enumerate(some)])
+    found = recover_orders([tmp_path])
+    assert [f.name for f in found] == ["both_TS_01", "both_TS_02"]
+    for one in found:
+        assert one.recovered.status == "told"
+        assert one.recovered.scheme.group_size == 2
+        assert any(f.kind == "interleaved" and "navigator labels" in f.text for f in one.recovered.faults)
+    write_movies(tmp_path, some)
+    plan = plan_import([tmp_path / "*.tif"], [tmp_path])
+    assert [s.name for s in plan.series] == ["both_TS_01", "both_TS_02"]
+    assert [len(s.tilts) for s in plan.series] == [13, 13]
+    assert any("2 series mixed" in t for t in texts(plan, "warning"))
+
+
+def test_two_series_in_a_folder_of_mdocs_of_single_images(tmp_path):
+    for one in (sections(name="a"), sections(name="b", minute=1)):
+        for section in one:
+            write(tmp_path / f"{section.movie_name}.mdoc", [replace(section, kind="FrameSet", label="0")])
+    found = recover_orders([tmp_path])
+    assert [f.name for f in found] == ["a", "b"]
+    assert all(f.recovered.scheme.replace(total_dose=120.0) == SCHEME for f in found)
+
+
+def test_one_name_used_for_two_series(tmp_path):
+    """A folder in which a second series of the same name was recorded at another place."""
+    for tag, one in (("x", sections()), ("y", sections(stage="14.0 -20.0", label="7", minute=30))):
+        for section in one:
+            write(tmp_path / f"{tag}_{section.movie_name}.mdoc", [replace(section, kind="FrameSet", label="0")])
+    found = recover_orders([tmp_path])
+    assert [f.name for f in found] == ["TS_01_4", "TS_01_7"]
+    assert all(f.recovered.scheme.group_size == 2 for f in found)
+
+
+def test_import_guesses_by_the_title_and_says_so(tmp_path):
+    path = write_stack(tmp_path, untold(sections()), "Tilt axis angle = 85.0, binning = 1 dosym = 0.0")
+    plan = plan_import(stacks=[path])
+    order = taken(plan.series[0])
+    assert order[0] == 0
+    assert sorted(abs(a) for a in order[1:5]) in ([3, 3, 6, 6],)
+    (said,) = [t for t in texts(plan, "warning") if "guessed" in t]
+    assert "sure" in said
+    assert "It could also be" in said
+    assert "--scheme" in said
+
+
+def test_import_does_not_choose_where_nothing_tells(tmp_path):
+    path = write_stack(tmp_path, untold(sections()))
+    plan = plan_import(stacks=[path])
+    assert taken(plan.series[0]) == sorted(SCHEME.angles_in_order().tolist())
+    (said,) = [t for t in texts(plan, "warning") if "listed" in t]
+    assert "bidirectional" in said or "dose-symmetric" in said
+    assert "--scheme" in said
+
+
+def test_the_users_scheme_goes_before_all(tmp_path):
+    path = write_stack(tmp_path, untold(sections()))
+    plan = plan_import(stacks=[path], scheme="dose-symmetric group=2 first=down")
+    expected = SCHEME.replace(first_side="negative").angles_in_order()
+    assert taken(plan.series[0]) == expected.tolist()
+    assert not [t for t in texts(plan, "warning") if "order" in t]
+    path = write_stack(tmp_path, [replace(s, label=str(i)) for i, s in enumerate(sections())])
+    plan = plan_import(stacks=[path], scheme="bidirectional start=0")
+    assert taken(plan.series[0])[:3] == [0, 3, 6]
+    assert taken(plan.series[0])[7] == -3
+    assert any("another order than the scheme given" in t for t in texts(plan, "warning"))
+
+
+def test_a_scheme_by_the_command_line(tmp_path, capsys):
+    path = write_stack(tmp_path, untold(sections()))
+    arguments = ["import", str(tmp_path / "project"), "--stack", str(path), "--scheme"]
+    assert run([*arguments, "dose-symmetric start=1"]) == 2
+    assert "is no angle of the scheme" in capsys.readouterr().err
+    assert run([*arguments, "dose-symmetrical"]) == 2
+    assert "Expected continuous" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "Expected continuous"),
+        ("spiral", "Expected continuous"),
+        ("dose-symmetric groups=2", "`groups=2`, which is not known"),
+        ("dose-symmetric group=two", "`group=two`"),
+        ("dose-symmetric group=0", "group_size"),
+        ("bidirectional first=left", "`first=left`"),
+        ("continuous start=100", "outside"),
+    ],
+)
+def test_schemes_that_cannot_be(text, match):
+    with pytest.raises(InputError, match=match):
+        SchemeWords.parse(text)
+
+
+def test_a_scheme_that_lacks_the_angles():
+    words = SchemeWords.parse("dose-symmetric start=1")
+    with pytest.raises(InputError, match="is no angle of the scheme"):
+        words.order_of([-6.0, -3.0, 0.0, 3.0, 6.0])
+    with pytest.raises(InputError, match="does not go with angles"):
+        SchemeWords.parse("continuous start=12 first=down").for_angles([-89.0, 0.0, 89.0])
+    with pytest.raises(InputError, match="no common step"):
+        SchemeWords.parse("continuous").order_of(np.rad2deg(np.arcsin(np.linspace(0, 0.85, 20))).tolist())
+
+
+def test_times_in_names():
+    names = [f"s_mmm_{n:05d}_{a:.1f}_{stamp}.tif" for n, a, stamp in (
+        (993, 33.0, "Oct08_07.39.05"), (994, 36.0, "Oct08_07.39.35"), (995, 30.0, "Oct08_07.40.46"),
+    )]  # fmt: skip
+    found = name_facts(names)
+    assert [f.number for f in found] == [993, 994, 995]
+    assert {f.root for f in found} == {"s_mmm"}
+    assert np.diff([f.time_s for f in found]).tolist() == [30.0, 71.0]
+    over = name_facts(["a_001_0.0_Dec31_23.59.50.tif", "a_002_3.0_Jan01_00.00.20.tif"])
+    assert over[1].time_s - over[0].time_s == 30.0
+    assert name_facts(["a_001_0.0_Xyz31_23.59.50.tif"])[0].time_s is None
+
+
+def test_angles_from_a_list_with_an_order(tmp_path):
+    stack = np.ones((4, 12, 16), dtype=np.float32)
+    write_mrc(tmp_path / "TS_9.st", stack, 2.5, is_volume=False)
+    write_angles(tmp_path / "TS_9.rawtlt", np.array([-3.0, 0.0, 3.0, 6.0]))
+    plan = plan_import(stacks=[tmp_path], dose_per_tilt=2.0, scheme="continuous first=down")
+    assert taken(plan.series[0]) == [6, 3, 0, -3]

@@ -1,0 +1,159 @@
+"""`eucentric acquisition predict`: a conversation in lines."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eucentric
+from eucentric.acquisition import PositionPredictor, PredictionParams
+from eucentric.errors import FormatError
+from eucentric.pipeline.prediction_session import HEADER, PredictionSession
+
+START = ("target A 0 0", "target B 2 -1.5 at 3", "spot F 0 3", "measured 0 0 0 A height 0 time 0")
+
+
+def words(answer):
+    """Numbers of an answer to `predict`, by name."""
+    parts = answer.split()
+    return {
+        "shift": (float(parts[1]), float(parts[2])),
+        "focus": float(parts[4]),
+        "sigma": tuple(float(p) for p in parts[6:9]),
+        "track": parts[10],
+        "way": parts[12],
+        "target": parts[14],
+    }
+
+
+def test_answers_are_those_of_the_predictor():
+    session = PredictionSession(PredictionParams(pretilt_deg=10))
+    told = PositionPredictor(PredictionParams(pretilt_deg=10))
+    told.add_target("A")
+    told.add_target("B", (20000.0, -15000.0), seen_at_deg=3.0)
+    told.add_target("F", (0.0, 30000.0), on_axis=True)
+    told.update(0.0, (0.0, 0.0), target="A", height_angstrom=0.0, time_s=0.0)
+    told.update(3.0, (512.0, -31.0), target="A", sigma_angstrom=40.0, time_s=65.0)
+    told.update(3.0, None, target="F", height_angstrom=-900.0, height_sigma_angstrom=300.0)
+    for line in (
+        *START,
+        "measured 3 0.0512 -0.0031 A sigma 0.004 time 65",
+        "height 3 -0.09 F height-sigma 0.03",
+    ):
+        assert session.answer(line) == "ok"
+    said, expected = words(session.answer("predict 6 B time 130")), told.predict(6.0, "B", time_s=130.0)
+    assert said["shift"] == pytest.approx(expected.position_angstrom / 1e4, abs=6e-5)
+    assert said["focus"] == pytest.approx(-expected.height_angstrom / 1e4, abs=6e-5)
+    assert said["sigma"] == pytest.approx(
+        [*expected.position_sigma_angstrom / 1e4, expected.focus_sigma_angstrom / 1e4], abs=6e-5
+    )
+    assert (said["track"], said["target"]) == ("yes" if expected.track_now else "no", "B")
+    assert said["way"] == expected.way.replace(" ", "-")
+
+
+def test_a_residual_is_counted_from_the_prediction():
+    one, other = PredictionSession(), PredictionSession()
+    for session in (one, other):
+        for line in (*START, "measured 3 0.05 0.01", "measured -3 -0.06 -0.01"):
+            session.answer(line)
+    x, y = words(one.answer("predict 6"))["shift"]
+    assert one.answer("residual 0.010 -0.004 A") == "ok"
+    other.answer(f"measured 6 {x + 0.010:.6f} {y - 0.004:.6f} A")
+    assert words(one.answer("predict 9"))["shift"] == pytest.approx(words(other.answer("predict 9"))["shift"], abs=3e-4)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("turn 3", "not known"),
+        ("predict", "Expected 1 number"),
+        ("predict three", "three"),
+        ("predict 91", "beyond the stage"),
+        ("predict 3 C", "no target C"),
+        ("predict 3 A time", "not understood"),
+        ("measured 3 0.1", "Expected 3 numbers"),
+        ("measured 3 nan 0", "two numbers"),
+        ("measured 3 0 0 A weight 3", "not understood"),
+        ("measured 3 0 0 A time -9", "lies before"),
+        ("residual 0.1 0.1 B", "Say `predict` first"),
+        ("target A 1 1", "already"),
+        ("target C 1", "Expected a name"),
+        ("save", "name of a file"),
+        ("save /proc/none/x.json", "cannot be written"),
+    ],
+)
+def test_what_is_wrong_is_answered_and_nothing_changes(line, said):
+    session = PredictionSession()
+    for start in START:
+        session.answer(start)
+    before = session.answer("state"), session.answer("predict 3 A")
+    answer = session.answer(line)
+    assert answer.startswith("error ")
+    assert said in answer
+    assert "\n" not in answer
+    assert (session.answer("state"), session.answer("predict 3 A")) == before
+
+
+def test_a_wrong_peak_is_rejected_with_a_word():
+    session = PredictionSession()
+    for line in (
+        "measured 0 0 0",
+        "measured 3 0.05 0",
+        "measured -3 -0.05 0",
+        "measured 6 0.1 0",
+        "measured -6 -0.1 0",
+    ):
+        assert session.answer(line) == "ok"
+    assert session.answer("measured 9 3.15 0").startswith("rejected x is ")
+    assert session.answer("measured -9 -0.15 0") == "ok"
+
+
+def test_a_series_is_taken_up_after_a_crash(tmp_path):
+    file = tmp_path / "TS_01.json"
+    first = PredictionSession(PredictionParams(pretilt_deg=-11.0), state_file=file)
+    for line in (*START, "measured 3 0.05 0.01", "measured -3 -0.06 -0.01", "predict 6"):
+        first.answer(line)
+    first.answer("residual 0.01 0.002")
+    second = PredictionSession(state_file=file)
+    assert second.greeting == f"{HEADER}; 7 lines taken up"
+    for line in ("state", "predict 9 A", "predict 9 B"):
+        assert second.answer(line) == first.answer(line)
+    first.answer(f"save {tmp_path / 'copy.json'}")
+    assert json.loads((tmp_path / "copy.json").read_text()) == json.loads(file.read_text())
+
+
+def test_a_damaged_state_is_refused(tmp_path):
+    file = tmp_path / "TS_01.json"
+    PredictionSession(state_file=file).answer("target A 0 0")
+    stored = json.loads(file.read_text())
+    for change, said in (({"lines": ["fly 3"]}, "cannot be taken up"), ({"params": {"hand": 3}}, "not a whole state")):
+        file.write_text(json.dumps(stored | change))
+        with pytest.raises(FormatError, match=said):
+            PredictionSession(state_file=file)
+
+
+def test_the_command_answers_each_line_at_once(tmp_path):
+    """A script waits for the answer before it says more: nothing may stay in a buffer."""
+    environment = os.environ | {"PYTHONPATH": str(Path(eucentric.__file__).parents[1])}
+    with subprocess.Popen(
+        [sys.executable, "-m", "eucentric", "acquisition", "predict", "--state", str(tmp_path / "s.json")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline().decode().strip() == HEADER
+        for line, start in (
+            (b"target A 0 0", "ok"),
+            (b"\xff\xfe", "error"),
+            (b"", "ok"),
+            (b"predict 0", "shift 0.0000"),
+        ):
+            process.stdin.write(line + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline().decode().startswith(start)
+        process.stdin.write(b"quit\n")
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0

@@ -1,0 +1,210 @@
+"""Prediction of simulated stages, whose run-out is made otherwise than the prediction supposes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from eucentric.acquisition import GoniometerModel, PositionPredictor, PredictionParams, learn_goniometer, replay
+from eucentric.acquisition.goniometer import FEWEST_TILTS
+from eucentric.errors import InputError
+from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.simulation.stage import StageParams, draw_stage, measured_track, run_series
+
+ANGLES = TiltScheme().angles_in_order()
+TRAINING = 3
+STILL = StageParams(
+    run_out_angstrom=0, kink_angstrom_per_deg=0, ripple_angstrom=0, backlash_angstrom=0, play_deg=0, relaxation_angstrom=0,
+    drift_angstrom_per_s=0, drift_walk_angstrom=0, axis_error_deg=0, noise_angstrom=0,
+)  # fmt: skip
+
+
+def series(stage, rng, angles=ANGLES, height=500.0, **more):
+    true = run_series(stage, angles, rng, **more)
+    return true, measured_track(true.tracks[0], rng, position_sigma_angstrom=30.0, height_sigma_angstrom=height)
+
+
+def all_three(track):
+    return np.column_stack([track.position_angstrom, track.height_angstrom])
+
+
+def rms(values):
+    return np.sqrt(np.mean(np.square(values)))
+
+
+@pytest.fixture(scope="module")
+def ten_stages():
+    """Of each of ten stages one series: true places, and the prediction of every tilt."""
+    out = []
+    for seed in range(10):
+        rng = np.random.default_rng(900 + seed)
+        true, measured = series(draw_stage(rng), rng)
+        out.append((true, measured, replay(measured)))
+    return out
+
+
+def test_errors_one_tilt_ahead(ten_stages):
+    """The best linear prediction of such stages errs by 17 nm in a component: the stage itself misses by 10."""
+    off = np.concatenate([(all_three(t.tracks[0]) - r.predicted_angstrom)[TRAINING:] for t, _, r in ten_stages])
+    assert rms(off[:, :2]) < 210
+    assert rms(off[:, 2]) < 600
+    last = np.concatenate([all_three(m)[TRAINING:] - all_three(m)[TRAINING - 2 : -2] for _, m, _ in ten_stages])
+    assert rms(off[:, :2]) < 0.5 * rms(last[:, :2])  # the neighbour on the same side, two images ago
+
+
+def test_expected_errors_are_those_made(ten_stages):
+    off = np.concatenate([(all_three(t.tracks[0]) - r.predicted_angstrom)[TRAINING:] for t, _, r in ten_stages])
+    ratios = off / np.concatenate([r.sigma_angstrom[TRAINING:] for _, _, r in ten_stages])
+    assert 0.75 < rms(ratios[:, :2]) < 1.3
+    assert 0.7 < rms(ratios[:, 2]) < 1.4
+
+
+def test_tracking_is_asked_for_where_little_is_known(ten_stages):
+    early = np.mean([any(r.tracking[1:TRAINING]) for _, _, r in ten_stages])
+    late = np.mean([np.mean(r.tracking[TRAINING:]) for _, _, r in ten_stages])
+    assert early == 1.0
+    assert late <= 0.2
+    assert not any(any(r.rejected) for _, _, r in ten_stages)
+
+
+def test_a_stage_without_faults_is_predicted_by_its_geometry():
+    """What is left is the prior's doubt whether run-out is 0: far below the 2 um that the point moves."""
+    rng = np.random.default_rng(4)
+    stage = draw_stage(rng, STILL.replace(eucentric_angstrom=20000.0))
+    true, measured = series(stage, rng, height=50.0)
+    done = replay(measured, PredictionParams(run_out_angstrom=10.0, backlash_angstrom=10.0, stage_noise_angstrom=10.0))
+    off = (all_three(true.tracks[0]) - done.predicted_angstrom)[8:]
+    assert np.ptp(true.smooth[0][:, 0]) > 5000
+    assert np.abs(off).max() < 120  # 4 sd of a correlation at 60 degrees
+
+
+def test_ten_series_teach_the_eleventh():
+    plain, taught, rest, taught_rest = [], [], [], []
+    for seed in range(2):
+        rng = np.random.default_rng(300 + seed)
+        stage = draw_stage(rng)
+        model = learn_goniometer([series(stage, rng)[1] for _ in range(10)])
+        assert model.series_count == 10
+        assert not model.left_out
+        true, measured = series(stage, rng)
+        for said, left, given in ((plain, rest, None), (taught, taught_rest, model)):
+            said.append((true.smooth[0] - replay(measured, None, given).predicted_angstrom)[TRAINING:])
+            predictor = PositionPredictor(None, given)
+            for i in range(9):
+                predictor.update(ANGLES[i], measured.position_angstrom[i], height_angstrom=measured.height_angstrom[i])
+            far = [predictor.predict(t) for t in ANGLES[9:]]
+            left.append(true.smooth[0][9:] - [[*s.position_angstrom, s.height_angstrom] for s in far])
+    assert rms(np.concatenate(taught)) < 0.75 * rms(np.concatenate(plain))
+    assert rms(np.concatenate(taught_rest)) < 0.5 * rms(np.concatenate(rest))
+
+
+def test_the_learned_run_out_is_the_stage_s():
+    """But for what height and offset do, which is no stage's: fitted away from the truth too."""
+    rng = np.random.default_rng(77)
+    stage = draw_stage(rng)
+    model = learn_goniometer([series(stage, rng, height=300.0)[1] for _ in range(12)])
+    tilts = np.linspace(-57, 57, 39)
+    t = np.deg2rad(tilts)
+    off = (stage.run_out(tilts) - model.at(tilts)).T.ravel()
+    zero = np.zeros_like(t)
+    free = np.column_stack(
+        [
+            np.concatenate([np.cos(t), zero, -np.sin(t)]),
+            np.concatenate([np.sin(t), zero, np.cos(t)]),
+            *(np.concatenate([np.full_like(t, float(i == axis)) for i in range(3)]) for axis in range(3)),
+            np.concatenate([zero, np.cos(t), zero]),
+            np.concatenate([zero, np.sin(t), zero]),
+            *(
+                np.concatenate([np.sign(t) * (i == axis) for i in range(3)]) for axis in range(3)
+            ),  # backlash of this order
+            *(
+                np.concatenate([t * (i == axis) for i in range(3)]) for axis in range(3)
+            ),  # relaxation, in proportion to moves
+        ]
+    )
+    left = off - free @ np.linalg.lstsq(free, off, rcond=None)[0]
+    assert rms(left) < 100  # of 3000; kinks and ripples of 20 A are in no harmonic
+    back = GoniometerModel.from_dict(model.to_dict())
+    np.testing.assert_array_equal(back.at(tilts), model.at(tilts))
+    np.testing.assert_array_equal(back.sigma_at(tilts), model.sigma_at(tilts))
+
+
+def test_learning_in_two_sessions_is_learning_at_once():
+    rng = np.random.default_rng(5)
+    stage = draw_stage(rng)
+    tracks = [series(stage, rng)[1] for _ in range(6)]
+    at_once = learn_goniometer(tracks)
+    in_turn = learn_goniometer(tracks[3:], learn_goniometer(tracks[:3]))
+    assert in_turn.series_count == 6
+    tilts = np.linspace(-60, 60, 25)
+    apart = np.abs(in_turn.at(tilts) - at_once.at(tilts))
+    assert (apart < 2.0 * at_once.sigma_at(tilts) + 10.0).all()
+    assert (in_turn.sigma_at(tilts)[[0, -1]] < learn_goniometer(tracks[:2]).sigma_at(tilts)[[0, -1]]).all()
+
+
+def test_a_bad_series_is_left_out_by_name():
+    rng = np.random.default_rng(6)
+    stage = draw_stage(rng)
+    tracks = [series(stage, rng, name=f"TS_{i}")[1] for i in range(6)]
+    wrong = replace(tracks[2], position_angstrom=tracks[2].position_angstrom + rng.normal(0, 3000, (len(ANGLES), 2)))
+    model = learn_goniometer([*tracks[:2], wrong, *tracks[3:]])
+    assert model.left_out == ("TS_2",)
+    assert model.series_count == 5
+
+
+def test_too_short_series_teach_nothing():
+    rng = np.random.default_rng(6)
+    _, short = series(draw_stage(rng), rng, angles=ANGLES[: FEWEST_TILTS - 1])
+    with pytest.raises(InputError, match="fewest"):
+        learn_goniometer([short])
+
+
+def test_a_wrong_correlation_peak_is_rejected_and_a_jump_believed():
+    rng = np.random.default_rng(12)
+    _, measured = series(draw_stage(rng), rng)
+    places = measured.position_angstrom.copy()
+    places[20] += (4000.0, -3000.0)
+    places[30:] += (5000.0, 5000.0)
+    done = replay(replace(measured, position_angstrom=places))
+    assert [i for i, bad in enumerate(done.rejected) if bad] == [20, 30]
+    assert np.abs(done.error_angstrom[34:, :2]).max() < 1000
+
+
+def test_a_repeated_angle_is_the_same_place():
+    """Noise of the stage stays until it moves: a second look at the angle is predicted to the error of the first."""
+    rng = np.random.default_rng(3)
+    _, measured = series(draw_stage(rng), rng)
+    predictor = PositionPredictor()
+    for tilt, place in zip(measured.tilts_deg[:6], measured.position_angstrom[:6], strict=True):
+        predictor.update(tilt, place, sigma_angstrom=30.0)
+    again = predictor.predict(measured.tilts_deg[5])
+    assert again.position_sigma_angstrom.max() < 31
+    np.testing.assert_allclose(again.position_angstrom, measured.position_angstrom[5], atol=90)
+    assert predictor.predict(measured.tilts_deg[6]).position_sigma_angstrom.min() > 100
+
+
+def test_a_tracking_exposure_on_the_axis_serves_the_targets():
+    """What the stage missed at this angle is seen at the spot; that way is then the best and is named."""
+    places = ((0.0, 0.0), (0.0, 30000.0))
+    before, after, ways = [], [], set()
+    for seed in range(3):
+        rng = np.random.default_rng(40 + seed)
+        true = run_series(draw_stage(rng), ANGLES[:25], rng, places_angstrom=places)
+        target, spot = (
+            measured_track(t, rng, position_sigma_angstrom=30.0, height_sigma_angstrom=300.0) for t in true.tracks
+        )
+        predictor = PositionPredictor()
+        predictor.add_target("T")
+        predictor.add_target("F", places[1], on_axis=True)
+        for i, tilt in enumerate(ANGLES[:25]):
+            first = predictor.predict(tilt, "T")
+            predictor.update(tilt, spot.position_angstrom[i], target="F", height_angstrom=spot.height_angstrom[i])
+            second = predictor.predict(tilt, "T")
+            assert not second.track_now  # it has just been done
+            if i >= 10:
+                before.append(first.position_angstrom - true.tracks[0].position_angstrom[i])
+                after.append(second.position_angstrom - true.tracks[0].position_angstrom[i])
+                ways.add(second.way)
+            predictor.update(tilt, target.position_angstrom[i], target="T")
+    assert ways == {"focus positions"}
+    assert rms(after) < 0.5 * rms(before)
