@@ -27,6 +27,38 @@ def _of_usual_size(place: Path) -> Any:
     return None if large else read_ome_zarr(place)
 
 
+_ITEM = {
+    "Color": "2", "StageXYZ": "5 -3 44.5", "NumPts": "5", "Regis": "1", "Type": "2", "Note": "a map", "MapFile": "m.mrc", "MapID": "4711",
+    "MapSection": "0", "MapScaleMat": "10 0 0 -10", "MapWidthHeight": "200 100", "PtsX": "-5 15 15 -5 -5", "PtsY": "2 2 -8 -8 2",
+}  # fmt: skip
+_NAVIGATOR = "\n".join(["AdocVersion = 2.00", "", "[Item = 1-A]", *(f"{k} = {v}" for k, v in _ITEM.items()), ""])
+_NAVIGATOR_XML = (
+    '<?xml version="1.0" encoding="utf-8"?>\n<navigator>\n<PreData><AdocVersion>2.00</AdocVersion></PreData>\n<Item name="1-A">\n'
+    + "\n".join(f"<{k}>{v}</{k}>" for k, v in _ITEM.items())
+    + "\n</Item>\n</navigator>\n"
+)
+_MONTAGE = "ImageSize = 100 80\nMontage = 1\n" + "".join(
+    f"[ZValue = {i}]\nPieceCoordinates = {90 * (i // 2)} {70 * (i % 2)} 0\nStagePosition = {9 * (i // 2)} {7 * (i % 2)}\nXedgeDxy = 1.5 {i}\n"
+    for i in range(4)
+)
+
+
+def _map_of_navigator(place: Path) -> Any:
+    from eucentric.io.navigator import read_navigator
+
+    return [
+        (
+            item.kind,
+            item.points_um,
+            item.registration,
+            item.is_to_acquire,
+            item.map_section,
+            item.map_frame().corners_um,
+        )
+        for item in read_navigator(place).items
+    ]
+
+
 def volumes() -> list[Sample]:
     from eucentric.io import em, mrc, mrc_checks, ome_zarr, ome_zarr_labels, ome_zarr_writer, tiff
     from eucentric.io.movies import open_movie
@@ -135,6 +167,7 @@ def tilt_series() -> list[Sample]:
         frame_tables,
         imod,
         mdoc,
+        montage,
         pytom,
         tilt_series,
         truth,
@@ -225,6 +258,9 @@ def tilt_series() -> list[Sample]:
         one_file("a.mdoc", lambda p: mdoc.write_mdoc(p, whole), mdoc.read_mdoc),
         one_file("checked.mdoc", lambda p: mdoc.write_mdoc(p, whole), mdoc.validate_mdoc),
         one_file("frames.mdoc", lambda p: mdoc.write_mdoc(p, whole), lambda p: frame_tables.mdoc_frame_series(mdoc.read_mdoc(p), p) if frame_tables.is_frame_series(mdoc.read_mdoc(p)) else None),
+        text_file("grid.nav", _NAVIGATOR, _map_of_navigator),
+        text_file("grid_xml.nav", _NAVIGATOR_XML, _map_of_navigator),
+        text_file("montage.mdoc", _MONTAGE, montage.read_montage),
         text_file("a.aln", aln, aretomo.read_aretomo),
         text_file("ctffind.txt", ctffind, ctf_estimates.read_ctf_estimates),
         text_file("a.defocus", defocus, ctf_estimates.read_ctf_estimates),

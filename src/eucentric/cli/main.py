@@ -182,7 +182,6 @@ def make_app() -> App:
         app.command(target, name=name, help=text, group=tools, help_format="plaintext")
     app.command(acquisition_app(tools))
     app.command(figure_app(tools))
-    app.command(acquisition_app(tools))
     app.command(particles_app(tools))
     app.command(geometry_app(tools))
     app.command(

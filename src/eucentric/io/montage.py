@@ -19,6 +19,7 @@ from eucentric.io.mdoc import MdocSection, read_mdoc
 from eucentric.io.navigator import MapFrame
 from eucentric.typing import FloatArray, PathLike
 
+_MOST = 1e12  # pixels or um: more is damage
 _ALIGNED = ("AlignedPieceCoordsVS", "AlignedPieceCoords")
 _EDGES = (("XedgeDxyVS", "XedgeDxy"), ("YedgeDxyVS", "YedgeDxy"))
 
@@ -129,7 +130,7 @@ def _numbers(section: MdocSection, key: str, count: int, place: Path) -> list[fl
         values = [float(word) for word in (text or "").split()]
     except ValueError:
         values = []
-    if len(values) != count or not np.isfinite(values).all():
+    if len(values) != count or not (np.abs(values) < _MOST).all():  # also what is no number
         said = "has no such entry" if text is None else f"says `{text[:40]}`"
         raise FormatError(
             f"Section {section.label} of `{place}` (line {section.line}) should have {count} numbers as {key}; it {said}."

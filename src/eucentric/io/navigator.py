@@ -33,6 +33,7 @@ _TYPES = {"point": 0, "polygon": 1}
 _VERSIONS = ("2", "2.0", "2.00")
 _GLOBALS = "PreData"
 _FIRST_ID = 10_000
+_MOST = 1e12  # of any number in an entry: more is damage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,7 +174,7 @@ class NavigatorItem:
             values = np.array([float(word) for word in self.entries[key].split()])
         except ValueError:
             values = np.array([np.nan])
-        if not np.isfinite(values).all() or (count is not None and len(values) != count):
+        if not (np.abs(values) < _MOST).all() or (count is not None and len(values) != count):
             expected = "numbers" if count is None else f"{count} number{'s' * (count != 1)}"
             raise FormatError(f"{self._where()} says `{key} = {self.entries[key][:60]}`; expected {expected}.")
         return values
