@@ -209,7 +209,7 @@ def test_an_area_is_filled_without_conflict_and_not_sparsely() -> None:
 
 
 def test_what_stays_in_view_is_what_the_thickness_leaves() -> None:
-    thick, width = 1500.0, 6000.0
+    thick, width = 6000.0, 6000.0
     plan = place_targets(["a"], np.zeros((1, 2)), _SCHEME, _params(thickness_angstrom=thick))
     for seen, tilt in zip(plan.field_seen, np.deg2rad(plan.view.tilts_deg), strict=True):
         # a face moves by half the thickness times the sine, while the field shrinks by the cosine
@@ -221,6 +221,11 @@ def test_what_stays_in_view_is_what_the_thickness_leaves() -> None:
     )
     assert plan.field_kept == pytest.approx(1 - 4 / 3 * worst, abs=2 / 41)  # both sides of both faces
     assert plan.field_lit == 1.0
+    # a lamella seen along its normal shows all of it, however thick
+    tilted = _params(thickness_angstrom=thick, pretilt_deg=12.0, pretilt_turn_deg=0.0)
+    lamella = place_targets(["a"], np.zeros((1, 2)), TiltScheme(start_deg=-12.0, min_deg=-60, max_deg=48), tilted)
+    assert lamella.field_seen[lamella.view.tilts_deg == -12].tolist() == [1.0]
+    assert lamella.field_seen[lamella.view.tilts_deg == 12][0] < 0.9
     thin = place_targets(["a"], np.zeros((1, 2)), _SCHEME, _params(thickness_angstrom=0.0))
     assert thin.field_kept == 1.0
 
