@@ -204,8 +204,9 @@ def test_an_area_is_filled_without_conflict_and_not_sparsely() -> None:
     assert len(places) > 8
     assert not [c for c in plan.conflicts if c.kind != "no spot"]
     assert all(polygon_contains(area, plan.stage_outline(plan.view.field, place)) for place in places)
-    nearer = places[0] + (places - places[0]) * 0.97
-    assert "beam" in {c.kind for c in place_targets(names, nearer, _SCHEME, params).conflicts}
+    few = np.argsort(np.linalg.norm(places - places[0], axis=1))[:4]
+    nearer = places[0] + (places[few] - places[0]) * 0.97
+    assert "beam" in {c.kind for c in place_targets(names[:4], nearer, _SCHEME, params).conflicts}
 
 
 def test_what_stays_in_view_is_what_the_thickness_leaves() -> None:
