@@ -85,6 +85,73 @@ def test_a_scheme_as_given_is_compared_with_the_best(tmp_path, capsys):
     assert_allclose(first, second)
     later = read_mdoc(folder / "template_axis2.mdoc").sections[0]
     assert later.prior_record_dose == pytest.approx(50.0)
+    assert read_plan(folder / "plan.toml").scheme.total_dose == pytest.approx(50.0)
+
+
+def test_a_second_axis_does_not_see_the_pretilt(tmp_path, capsys):
+    code, lines, folder = planned(
+        tmp_path, capsys, "--dual-axis", "--pretilt-deg", "12", "--goal", "membranes", "--thickness-angstrom", "2000"
+    )
+    assert code == 0
+    first, second = np.loadtxt(folder / "angles_axis1.txt"), np.loadtxt(folder / "angles_axis2.txt")
+    assert (first[0], second[0]) == (-12.0, 0.0)
+    assert_allclose(second.min(), -second.max())
+    assert read_plan(folder / "plan_axis2.toml").specimen.pretilt_deg is None
+    assert json.loads(lines[-1])["expected"]["least_dose_per_image"] >= 1.999
+
+
+def test_little_dose_is_spent_on_few_images(tmp_path, capsys):
+    code, lines, folder = planned(tmp_path, capsys, "--max-total-dose", "40")
+    assert code == 0
+    assert read_plan(folder / "plan.toml").scheme.step_deg >= 4.0
+    assert any("below the 2" in line for line in lines)
+
+
+def test_a_continuous_series_starts_at_an_end(tmp_path, capsys):
+    options = ["--as-given", "--order", "continuous", "--step-deg", "7"]
+    for start, angles in (("60", (60, -59)), ("-60", (-60, 59))):
+        code, lines, folder = planned(tmp_path, capsys, *options, "--start-deg", start, "--overwrite")
+        assert code == 0
+        written = np.loadtxt(folder / "angles.txt")
+        assert (written[0], written[-1]) == angles
+        assert f"continuous from {start}" in lines[0]
+        assert f"Start at: {start}" in (folder / "serialem_dialog.txt").read_text()
+        assert f"Start angle: {start}" in (folder / "tomography5.txt").read_text()
+
+
+def test_each_side_is_aligned_to_itself(tmp_path, capsys):
+    """The script played: the image that each is aligned to is the nearest one taken before on its side of the start."""
+    code, _, folder = planned(
+        tmp_path, capsys, "--step-deg", "3", "--as-given", "--start-deg", "-9", "--group-size", "2"
+    )
+    assert code == 0
+    text = (folder / "serialem_script.txt").read_text()
+    angles = script_arrays(text)["angles"]
+    body = text[text.index("Loop") : text.index("EndLoop")]
+    sides = re.search(
+        r"ElseIf \$angles\[\$ind\] > \$angles\[1\]\n *AlignTo (\w)\n *Copy A (\w)\n *Else\n *AlignTo (\w)\n *Copy A (\w)",
+        body,
+    )
+    assert sides is not None
+    up, up_kept, down, down_kept = sides.groups()
+    assert (up, down) == (up_kept, down_kept)
+    assert re.search(rf"If \$ind == 1\n *Copy A {up}\n *Copy A {down}\n", body)
+    buffers = {up: angles[0], down: angles[0]}
+    for number, angle in enumerate(angles[1:], 1):
+        buffer = up if angle > angles[0] else down
+        assert abs(buffers[buffer] - angle) == pytest.approx(min(abs(angle - a) for a in angles[:number]))
+        buffers[buffer] = angle
+
+
+def test_nothing_of_an_older_plan_stays(tmp_path, capsys):
+    planned(tmp_path, capsys)
+    assert (tmp_path / "plan" / "serialem_dialog.txt").exists()
+    code, lines, folder = planned(tmp_path, capsys, "--overwrite", "--as-given", "--start-dose", "15")
+    assert code == 0
+    assert not (folder / "serialem_dialog.txt").exists()
+    assert "serialem_dialog" not in (folder / "plan.md").read_text()
+    frames = [s.frame_count for s in read_mdoc(folder / "template.mdoc").sections]
+    assert frames[0] > 4 * frames[1]
 
 
 def test_a_single_exposure_is_a_script_of_frames(tmp_path, capsys):
@@ -94,7 +161,13 @@ def test_a_single_exposure_is_a_script_of_frames(tmp_path, capsys):
     steps = np.array(script_arrays(text)["steps"]).reshape(-1, 3)
     assert_allclose(steps[:, 0], np.loadtxt(folder / "angles.txt"))
     assert "FrameSeriesFromVar steps 7" in text
-    assert not (folder / "serialem_dialog.txt").exists()
+    assert {p.name for p in folder.iterdir()} == {
+        "plan.toml",
+        "plan.md",
+        "plan.png",
+        "angles.txt",
+        "serialem_script.txt",
+    }
     assert any("5,000 particles reach" in line for line in lines)
 
 
@@ -123,7 +196,11 @@ def test_dialogs_of_all_orders():
         (["--total-dose", "0"], "total"),
         (["--goal", "cell"], "thickness"),
         (["--as-given", "--max-deg", "75"], "75 degrees; the stage goes to 66"),
-        (["--start-deg", "70"], "start_deg lies outside"),
+        (["--as-given", "--start-deg", "70"], "start_deg lies outside"),
+        (["--start-deg", "70"], "No scheme fits"),
+        (["--frames", "0"], "--frames"),
+        (["--pixel-size-angstrom", "5"], "two pixels"),
+        (["--as-given", "--min-deg", "0", "--max-deg", "0"], "one image"),
         (["--resolution-angstrom", "0.5"], "resolution"),
     ],
 )

@@ -39,7 +39,7 @@ class ExpectationParams(Frozen):
     )
     symmetry_order: int = Field(default=1, ge=1, description="copies of the unit in a particle: 14 for D7")
     particles: int | None = Field(
-        default=None, ge=1, description="particles in an average; those needed are told without"
+        default=None, ge=1, description="particles of an average, whose resolution is then told"
     )
     b_factor_angstrom2: float = Field(
         default=100.0, ge=0, description="A^2; fading of averages beyond damage: alignment, motion, flexibility"
@@ -67,6 +67,8 @@ class ExpectationParams(Frozen):
     def _consistent(self) -> "ExpectationParams":
         if self.dqe_at_nyquist > self.dqe_at_zero:
             raise ValueError("dqe_at_nyquist is above dqe_at_zero")
+        if self.goal == "averaging" and self.resolution_angstrom < 2.0 * self.pixel_angstrom:
+            raise ValueError("resolution_angstrom is finer than two pixels of pixel_size_angstrom show")
         return self
 
     @property

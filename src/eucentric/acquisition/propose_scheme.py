@@ -115,13 +115,13 @@ def rate(scheme: TiltScheme, params: ExpectationParams, search: SearchParams, *,
     )
 
 
-def allowed(scheme: TiltScheme, search: SearchParams) -> bool:
+def allowed(scheme: TiltScheme, search: SearchParams, *, axes: int = 1) -> bool:
     """Whether every image gets enough dose, the stage reaches every angle, and the range is as wide as is asked for."""
     angles = scheme.angles_in_order()
     reached = 2.0 * (search.stage_limit_deg - abs(scheme.start_deg))  # on both sides alike
     widest = 2.0 * scheme.step_deg * np.floor(0.5 * min(search.least_range_deg, reached) / scheme.step_deg + 1e-6)
     return bool(
-        scheme.doses_in_order().min() >= search.least_dose_per_image - 1e-9
+        scheme.doses_in_order().min() / axes >= search.least_dose_per_image - 1e-9
         and np.abs(angles).max() <= search.stage_limit_deg + 1e-6
         and np.ptp(angles) >= widest - 1e-6
     )
@@ -144,19 +144,22 @@ def propose_scheme(
             f"A tomogram of {params.goal} is planned, but the thickness of the specimen was not given. Give --thickness-angstrom, "
             "such as 2000 for a lamella of 200 nm."
         )
-    try:
-        finder, best = _best(params, search, dict(fixed or {}), axes)
-    except _NoSchemeError:  # what is fixed leaves less for each image: then that is told
+    least = search.least_dose_per_image
+    while True:
         try:
-            finder, best = _best(params, search.replace(least_dose_per_image=1e-6), dict(fixed or {}), axes)
+            finder, best = _best(params, search.replace(least_dose_per_image=least), dict(fixed or {}), axes)
+            break
         except _NoSchemeError as error:
+            if least > 1e-3 * search.least_dose_per_image:
+                least *= 0.9  # no more is left for each image: then that is told
+                continue
             raise InputError(
                 f"No scheme fits what was given within {search.stage_limit_deg:g} degrees of the stage. Give a smaller range, or "
                 "--stage-limit-deg where the stage goes further."
             ) from error
     others = sorted(finder.other_orders(best), key=lambda r: -r.value)
     return Proposal(
-        best=best, others=tuple(others), reasons=_reasons(best, others, params, search), tried=len(finder.rated)
+        best=best, others=tuple(others), reasons=_reasons(best, others, params, search, axes), tried=len(finder.rated)
     )
 
 
@@ -196,7 +199,8 @@ class _Search:
     def other_orders(self, best: RatedScheme) -> list[RatedScheme]:
         """The same angles and dose, in all orders."""
         rated = (self._rate(best.scheme, change) for change in _ORDERS)
-        return [r for r in rated if r is not None and r.scheme != best.scheme]
+        own = best.scheme.angles_in_order().tolist()
+        return [r for r in rated if r is not None and r.scheme.angles_in_order().tolist() != own]
 
     def _starts(self) -> list[TiltScheme]:
         start = self._start_angle()
@@ -230,7 +234,8 @@ class _Search:
                 for r in _REACHES
             ],
             [{"total_dose": f * self.search.max_total_dose} for f in (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)],
-            [{"dose_split": s} for s in ("even", "inverse-cosine")],
+            # of a specimen that does not lie level, the cosine of the stage's angle is not that of its own
+            [{"dose_split": s} for s in ("even", "inverse-cosine") if s == "even" or not self.params.pretilt_deg],
             [{"start_dose": None}, *({"start_dose": f * even} for f in _START_DOSES if self.search.hybrid)],
         ]
 
@@ -271,7 +276,7 @@ class _Search:
             return None
         if made not in self.rated:
             try:
-                fits = allowed(made, self.search)
+                fits = allowed(made, self.search, axes=self.axes)
                 self.rated[made] = rate(made, self.params, self.search, axes=self.axes) if fits else None
             except InputError:
                 self.rated[made] = None
@@ -283,6 +288,8 @@ def order_words(scheme: TiltScheme) -> str:
     if scheme.order != "dose-symmetric":
         return scheme.order
     words = "dose-symmetric" if scheme.group_size == 1 else f"dose-symmetric in groups of {scheme.group_size}"
+    if scheme.start_in_first_group:
+        words += ", the first image counted in the first group"
     if scheme.group_growth:
         words += f" that grow by {scheme.group_growth}"
     if scheme.one_sided_beyond_deg is not None:
@@ -291,18 +298,19 @@ def order_words(scheme: TiltScheme) -> str:
 
 
 def _reasons(
-    best: RatedScheme, others: Sequence[RatedScheme], params: ExpectationParams, search: SearchParams
+    best: RatedScheme, others: Sequence[RatedScheme], params: ExpectationParams, search: SearchParams, axes: int
 ) -> tuple[str, ...]:
     scheme = best.scheme
-    count = len(scheme.angles_in_order())
+    angles = scheme.angles_in_order()
+    count = len(angles)
     aim = (
         f"detail at {params.resolution_angstrom:g} A of particles in random directions"
         if params.goal == "averaging"
         else f"the tomogram of {params.goal} {params.thickness:g} A thick"
     )
     words = [
-        f"{count} images from {scheme.min_deg:g} to {scheme.max_deg:g} degrees by {scheme.step_deg:g}, {order_words(scheme)} from "
-        f"{scheme.start_deg:g}, show most of {aim} for {scheme.total_dose:g} e/A2."
+        f"{count} images from {angles.min():g} to {angles.max():g} degrees by {scheme.step_deg:g}, {order_words(scheme)} from "
+        f"{angles[0]:g}, show most of {aim} for {scheme.total_dose:g} e/A2."
     ]
     for other in others:
         gain = best.value / other.value - 1.0 if other.value > 0 else np.inf
@@ -311,7 +319,7 @@ def _reasons(
             words.append(f"{order_words(other.scheme).capitalize()} shows as much and takes {slower:+.0f} s.")
         elif gain > 0:
             words.append(f"{order_words(other.scheme).capitalize()} shows {100 * gain / (1 + gain):.1f}% less.")
-    if params.pretilt_deg:
+    if params.pretilt_deg and abs(scheme.start_deg + params.pretilt_deg) <= 0.5:
         words.append(
             f"It starts at {scheme.start_deg:g} degrees, where a specimen with a pre-tilt of {params.pretilt_deg:g} degrees faces the "
             "beam: the thinnest path gets the first dose, and both sides go as far from it as the stage lets them."
@@ -321,7 +329,7 @@ def _reasons(
             "Detail this fine is lost with the first dose, so that order and range matter more than the total; the rest of the dose "
             "is for finding and aligning the particles."
         )
-    each = float(scheme.doses_in_order().min())
+    each = float(scheme.doses_in_order().min()) / axes
     if each < search.least_dose_per_image - 1e-9:
         words.append(
             f"Each image gets {each:.2g} e/A2, below the {search.least_dose_per_image:g} that alignment and CTF "

@@ -14,6 +14,8 @@ from eucentric.typing import FloatArray
 class Schedule:
     """Images in the order in which they are taken; arrays (tilt,)."""
 
+    scheme: TiltScheme
+    """That it follows, with the dose of these images alone."""
     angles_deg: FloatArray
     """Of the stage."""
     doses: FloatArray
@@ -58,6 +60,8 @@ def lay_out(
 ) -> list[Schedule]:
     """The images of a series; two schedules, each with half the dose, where there are two axes.
 
+    A pre-tilt about the first axis lies along the second, so that the second series is as wide, but starts at 0.
+
     Raises
     ------
     InputError : an angle beyond the stage, or a specimen seen edge on
@@ -67,7 +71,7 @@ def lay_out(
     if len(beyond):
         raise InputError(
             f"The scheme goes to {beyond[np.argmax(np.abs(beyond))]:g} degrees; the stage goes to {stage_limit_deg:g}. "
-            "Give a smaller range, or --stage-limit where the stage goes further."
+            "Give a smaller range, or --stage-limit-deg where the stage goes further."
         )
     steepest = float(np.abs(angles + pretilt_deg).max())
     if steepest > 80.0:
@@ -75,15 +79,24 @@ def lay_out(
             f"With a pre-tilt of {pretilt_deg:g} degrees the specimen would be tilted by {steepest:g} degrees, and beams pass it "
             "along its length. Give a range that ends before 80 degrees from the specimen's own plane."
         )
-    doses = scheme.doses_in_order() / axes
-    before = np.concatenate([[0.0], np.cumsum(doses)[:-1]])
-    return [
-        Schedule(
-            angles_deg=angles,
-            doses=doses,
-            pre_exposures=before + axis * doses.sum(),
-            inclinations_deg=angles + (pretilt_deg if axis == 0 else 0.0),
-            second_axis=axis > 0,
+    share = {"total_dose": scheme.total_dose / axes}
+    if scheme.start_dose is not None:
+        share["start_dose"] = scheme.start_dose / axes
+    schemes = [scheme.replace(**share) if axes > 1 else scheme]
+    if axes > 1:
+        reach = min(0.5 * (scheme.max_deg - scheme.min_deg), stage_limit_deg)
+        schemes.append(schemes[0].replace(start_deg=0.0, min_deg=-reach, max_deg=reach))
+    schedules: list[Schedule] = []
+    for number, one in enumerate(schemes):
+        doses, stage = one.doses_in_order(), one.angles_in_order()
+        schedules.append(
+            Schedule(
+                scheme=one,
+                angles_deg=stage,
+                doses=doses,
+                pre_exposures=np.cumsum(doses) - doses + number * one.total_dose,
+                inclinations_deg=stage + (0.0 if number else pretilt_deg),
+                second_axis=number > 0,
+            )
         )
-        for axis in range(axes)
-    ]
+    return schedules

@@ -4,11 +4,21 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import model_validator
+
 from eucentric.acquisition.plan_params import ExpectationParams
 from eucentric.acquisition.propose_scheme import SearchParams
-from eucentric.cli.options import SETTINGS, AsJson, Debug, Switch, show_json
+from eucentric.cli.options import SETTINGS, AsJson, Debug, Switch, option_name, show_json
 from eucentric.models.acquisition_plan import PlannedMicroscope
 from eucentric.models.tilt_scheme import TiltScheme
+
+
+class GivenTilts(TiltScheme):
+    """Settings of a scheme that are given, of which the others are not known yet: whether they fit together shows later."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "GivenTilts":
+        return self
 
 
 def plan_tilts(
@@ -18,7 +28,7 @@ def plan_tilts(
     as_given: Switch = False,
     dual_axis: Switch = False,
     single_exposure: Switch = False,
-    scheme: Annotated[TiltScheme | None, SETTINGS] = None,
+    scheme: Annotated[GivenTilts | None, SETTINGS] = None,
     expectation: Annotated[ExpectationParams | None, SETTINGS] = None,
     search: Annotated[SearchParams | None, SETTINGS] = None,
     image_size_px: tuple[int, int] | None = None,
@@ -55,26 +65,35 @@ def plan_tilts(
     defocus_spread_angstrom
         A, one standard deviation of the targets from series to series
     tilt_axis_deg
-        degrees, from the image's y axis; of the mdoc
+        degrees, the turn that takes the image's y axis onto the tilt axis, as `Tilt axis angle` of SerialEM's mdoc files
     overwrite
         replace a plan that is there
     """
     del debug  # read by the program itself
+    from pydantic import ValidationError
+
+    from eucentric.pipeline.explain import explain_validation_error
     from eucentric.pipeline.plan_tilts import plan_tilts as plan  # here, so that --help does not load torch
 
+    try:
+        microscope = PlannedMicroscope(
+            image_size_px=image_size_px,
+            frames=frames,
+            defocus_angstrom=defocus_angstrom,
+            defocus_spread_angstrom=defocus_spread_angstrom,
+            tilt_axis_deg=tilt_axis_deg,
+        )
+    except ValidationError as error:
+        raise explain_validation_error(
+            error, PlannedMicroscope, "the command", shown_as=lambda name: f"--{option_name(name)}"
+        ) from error
     given = {} if scheme is None else {name: getattr(scheme, name) for name in scheme.model_fields_set}
     made = plan(
         folder,
         expectation or ExpectationParams(),
         search or SearchParams(),
         scheme=given,
-        microscope=PlannedMicroscope(
-            image_size_px=image_size_px,
-            frames=frames,
-            defocus_angstrom=defocus_angstrom,
-            defocus_spread_angstrom=defocus_spread_angstrom,
-            tilt_axis_deg=tilt_axis_deg,
-        ),
+        microscope=microscope,
         as_given=as_given,
         axes=2 if dual_axis else 1,
         single_exposure=single_exposure,

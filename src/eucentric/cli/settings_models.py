@@ -11,6 +11,12 @@ def model_of(command: str) -> type[BaseModel] | None:
         from eucentric.simulation.params import SimulationParams
 
         return SimulationParams
+    if command == "plan-tilts":
+        from eucentric.acquisition.plan_params import ExpectationParams
+        from eucentric.acquisition.propose_scheme import SearchParams
+        from eucentric.models.tilt_scheme import TiltScheme
+
+        return create_model("Planning", __base__=(TiltScheme, ExpectationParams, SearchParams))
     if command == "live":
         from eucentric.pipeline.live_params import LiveParams
 

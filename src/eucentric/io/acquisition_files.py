@@ -37,15 +37,15 @@ def serialem_dialog(scheme: TiltScheme, *, exposure_s: float) -> str | None:
     scheme : of the series
     exposure_s : of an image that is not the first
     """
-    if scheme.start_dose is not None:
+    if scheme.start_dose is not None or (scheme.order == "dose-symmetric" and scheme.start_in_first_group):
         return None
-    first, second = scheme.max_deg, scheme.min_deg
+    angles = scheme.angles_in_order()
+    first, second = float(angles.max()), float(angles.min())
     if scheme.first_side == "negative":
         first, second = second, first
     lines = ["Tilt Series Setup"]
     if scheme.order == "continuous":
-        ends = (second, first)
-        lines += [f"  Start at: {ends[0]:g}", f"  End at: {ends[1]:g}", f"  Base increment: {scheme.step_deg:g}"]
+        lines += [f"  Start at: {angles[0]:g}", f"  End at: {angles[-1]:g}", f"  Base increment: {scheme.step_deg:g}"]
     else:
         symmetric = scheme.order == "dose-symmetric"
         lines += [
@@ -58,10 +58,10 @@ def serialem_dialog(scheme: TiltScheme, *, exposure_s: float) -> str | None:
     lines += ["  Increment proportional to cosine of angle: off"]
     if scheme.dose_split == "inverse-cosine":
         lines += ["  Beam Intensity Control: vary with 1/cos of the tilt angle, by exposure time"]
-    lines += [f"  Record exposure at {scheme.start_deg:g} degrees: {exposure_s:.2f} s"]
+    lines += [f"  Record exposure at {angles[0]:g} degrees: {exposure_s:.2f} s"]
     if scheme.order == "dose-symmetric":
         grows, stops = scheme.group_growth > 0, scheme.one_sided_beyond_deg is not None
-        again = scheme.group_growth_every_deg
+        again = scheme.group_growth_every_deg or 180.0  # beyond the range: once
         lines += ["", "Dose Symmetric Tilt Series Parameters", f"  Initial group size: {scheme.group_size}"]
         lines += [
             f"  Increase group size beyond: {f'on, {scheme.group_growth_beyond_deg:g}' if grows else 'off'}",
@@ -75,6 +75,8 @@ def serialem_dialog(scheme: TiltScheme, *, exposure_s: float) -> str | None:
 def serialem_script(angles_deg: FloatArray, exposures_s: FloatArray, *, settle_s: float) -> str:
     """A SerialEM script that records a scheme image by image, following the specimen by the images themselves.
 
+    Each image is aligned to the one before it on its side of the first.
+
     Parameters
     ----------
     angles_deg : (tilt,), in order of acquisition
@@ -85,6 +87,7 @@ def serialem_script(angles_deg: FloatArray, exposures_s: FloatArray, *, settle_s
         [
             "ScriptName TiltSeries",
             "# Low Dose on, the target in the middle of a Record, an output file open, beam and focus set.",
+            "# There is no autofocus and no backlash step where the stage turns: add what your stage needs.",
             "Require arrays",
             *_array("angles", angles_deg, "{:.2f}"),
             *_array("times", exposures_s, "{:.3f}"),
@@ -94,8 +97,15 @@ def serialem_script(angles_deg: FloatArray, exposures_s: FloatArray, *, settle_s
             "  SetExposure R $times[$ind]",
             "  Record",
             "  Save",
-            "  If $ind > 1",
-            "    AlignTo B",
+            "  If $ind == 1",
+            "    Copy A M",
+            "    Copy A N",
+            "  ElseIf $angles[$ind] > $angles[1]",
+            "    AlignTo M",
+            "    Copy A M",
+            "  Else",
+            "    AlignTo N",
+            "    Copy A N",
             "  EndIf",
             "EndLoop",
             "RestoreCameraSet R",
@@ -150,6 +160,7 @@ def pacetomo_settings(scheme: TiltScheme, *, defocus_um: Sequence[float], exposu
         for what, here in (
             (f"a {scheme.order} order", scheme.order != "dose-symmetric"),
             ("groups that grow", scheme.group_growth > 0),
+            ("first group that the first image belongs to", scheme.start_in_first_group and scheme.group_size > 1),
             ("a part without alternation", scheme.one_sided_beyond_deg is not None),
             ("dose that varies with angle", scheme.dose_split != "even"),
             ("the negative side first", scheme.first_side == "negative"),
@@ -201,6 +212,8 @@ def mdoc_template(
     if scheme.order in words:
         title += f" {words[scheme.order]} = {scheme.start_deg:.1f}"
     defocus = microscope.defocus_angstrom
+    frames = microscope.frames
+    usual = float(np.median(doses))
     sections = [
         MdocSection(
             label=str(number),
@@ -211,7 +224,7 @@ def mdoc_template(
             target_defocus_um=None if defocus is None else -1e-4 * defocus,
             rotation_angle_deg=None if axis is None else axis + 90.0,
             sub_frame_path=f"{name}_{number:03d}_{angle:.1f}.tif",
-            frame_count=microscope.frames,
+            frame_count=None if frames is None else max(frames, round(frames * float(dose) / usual)),
         )
         for number, (angle, dose, before) in enumerate(zip(scheme.angles_in_order(), doses, pre_exposures, strict=True))
     ]

@@ -18,7 +18,10 @@ class PlannedMicroscope(Frozen):
         default=None, ge=0, description="A, one standard deviation about the target"
     )
     tilt_axis_deg: float | None = Field(
-        default=None, ge=-360, le=360, description="degrees; rlnTomoZRot, from the image's x axis"
+        default=None,
+        ge=-360,
+        le=360,
+        description="degrees; rlnTomoZRot, the turn that takes the image's y axis onto the tilt axis",
     )
 
     @model_validator(mode="after")

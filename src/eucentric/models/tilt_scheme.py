@@ -32,7 +32,8 @@ class TiltScheme(Frozen):
         "one end, then to the other; dose-symmetric: side by side, so that low tilts come first",
     )
     start_deg: float = Field(
-        default=0.0, description="degrees; where the series starts: minus the pre-tilt of a lamella"
+        default=0.0,
+        description="degrees; where the series starts: minus the pre-tilt of a lamella; a continuous one starts at an end",
     )
     step_deg: float = Field(default=3.0, gt=0, le=90, description="degrees")
     min_deg: float = Field(default=-60.0, description="degrees; lowest angle")
@@ -61,7 +62,7 @@ class TiltScheme(Frozen):
     )
     dose_split: Literal["even", "inverse-cosine"] = Field(
         default="even",
-        description="inverse-cosine: more dose at high tilt, where the path through the specimen is longer",
+        description="inverse-cosine: dose by 1/cos of the stage's angle, for a longer path through a level specimen",
     )
 
     @model_validator(mode="after")
@@ -83,7 +84,10 @@ class TiltScheme(Frozen):
         above, below = self.start_deg + self.step_deg * up, self.start_deg - self.step_deg * down
         first, second = (above, below) if self.first_side == "positive" else (below, above)
         if self.order == "continuous":
-            return np.concatenate([second[::-1], [self.start_deg], first])
+            rising = self.first_side == "positive"
+            if not len(above) or not len(below):  # a start at an end says which
+                rising = not len(below)
+            return np.concatenate([below[::-1], [self.start_deg], above])[:: 1 if rising else -1]
         if self.order == "bidirectional":
             return np.concatenate([[self.start_deg], first, second])
         sides = (first.tolist(), second.tolist())

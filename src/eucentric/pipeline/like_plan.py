@@ -20,6 +20,8 @@ _MICROSCOPE = {
     "tilt_axis_deg": ("tilt axis", "tilt_axis_deg"),
 }
 """Field of the plan -> what it is, setting of the simulator."""
+_OF_THE_PLANNER = ("purpose", "expected")
+"""Tables that tell what a plan was made for; a simulation needs them not."""
 
 
 def like_plan(path: Path) -> Likeness:
@@ -69,7 +71,7 @@ def like_plan(path: Path) -> Likeness:
         told.append(
             f"The plan's images get {doses.min():.2f} to {doses.max():.2f} e/A2; simulated ones all get the mean, {doses.mean():.2f}."
         )
-    unread = unread_tables(path)
+    unread = [name for name in unread_tables(path) if name not in _OF_THE_PLANNER]
     if unread:
         told.append(f"Not looked at in the plan: {', '.join(f'[{name}]' for name in unread)}.")
     return Likeness(series="", stage="plan", changes=changes, told=tuple(told))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from eucentric.acquisition.information import (
     crowther_angstrom,
@@ -41,10 +42,21 @@ from eucentric.io.mdoc import write_mdoc
 from eucentric.io.plan_files import write_plan
 from eucentric.models.acquisition_plan import AcquisitionPlan, PlannedMicroscope, PlannedSpecimen
 from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.pipeline.explain import explain_validation_error
 from eucentric.typing import FloatArray
 
 PLAN = "plan.toml"
 WORDS = "plan.md"
+_SECOND_PLAN = "plan_axis2.toml"
+_ENDS = ("", "_axis1", "_axis2")
+_FILES = (
+    *(f"{name}{end}{kind}" for end in _ENDS for name, kind in (
+        ("angles", ".txt"), ("serialem_script", ".txt"), ("serialem_dialog", ".txt"), ("pacetomo_settings", ".txt"),
+        ("tomography5", ".txt"), ("template", ".mdoc"),
+    )),
+    _SECOND_PLAN,
+)  # fmt: skip
+"""All that may be written beside plan, words and picture."""
 _SETTLE_S = 2.0
 _FRAME_DOSE = 0.5  # e/A^2; enough to align frames by, little enough to follow motion
 _PARTICLES = (100, 1000, 10000)
@@ -94,15 +106,16 @@ def plan_tilts(
     proposal = _given(params, search, scheme, axes) if as_given else propose_scheme(params, search, scheme, axes=axes)
     chosen = proposal.best.scheme
     schedules = lay_out(chosen, pretilt_deg=params.pretilt_deg, stage_limit_deg=search.stage_limit_deg, axes=axes)
+    if len(schedules[0]) < 2:
+        raise InputError(
+            "The scheme has one image; a tilt series needs two at least. Give a wider range, or a smaller step."
+        )
     known = _microscope(microscope, params, schedules[0])
     folder.mkdir(parents=True, exist_ok=True)
-    notes = _write_files(folder, chosen, schedules, params, search, known, single_exposure=single_exposure)
+    for name in _FILES:
+        (folder / name).unlink(missing_ok=True)  # of a plan before
+    notes = _write_files(folder, schedules, params, search, known, single_exposure=single_exposure)
     expected = _expected(schedules, params, proposal.best)
-    plan = AcquisitionPlan(
-        scheme=chosen,
-        microscope=known,
-        specimen=PlannedSpecimen(thickness_angstrom=params.thickness_angstrom, pretilt_deg=params.pretilt_deg),
-    )
     more: dict[str, dict[str, Any]] = {
         "purpose": {
             "goal": params.goal,
@@ -110,22 +123,33 @@ def plan_tilts(
             "axes": axes,
             "single_exposure": single_exposure,
         },
-        "expected": {k: float(f"{v:.4g}") for k, v in expected.items() if math.isfinite(v)},
+        "expected": {k: v if isinstance(v, int) else float(f"{v:.4g}") for k, v in expected.items() if v is not None},
     }
-    write_plan(folder / PLAN, plan, more)
+    for schedule in schedules:
+        specimen = PlannedSpecimen(
+            thickness_angstrom=params.thickness_angstrom,
+            pretilt_deg=None if schedule.second_axis else params.pretilt_deg,
+        )
+        plan = AcquisitionPlan(scheme=schedule.scheme, microscope=known, specimen=specimen)
+        write_plan(folder / (_SECOND_PLAN if schedule.second_axis else PLAN), plan, more)
     _draw(folder / "plan.png", schedules, proposal, params, search)
     lines = [*proposal.reasons, *_words(schedules, params, expected), *notes]
-    write_text_atomic(folder / WORDS, _page(schedules, lines))
+    names = [PLAN, *(name for name in _FILES if (folder / name).exists())]
+    write_text_atomic(folder / WORDS, _page(schedules, lines, names))
     return PlannedSeries(folder=folder, scheme=chosen, lines=tuple(lines), figures=expected)
 
 
 def _given(params: ExpectationParams, search: SearchParams, scheme: Mapping[str, Any], axes: int) -> Proposal:
     """The user's own scheme, beside the one that would be proposed for it."""
-    own = rate(TiltScheme.model_validate(dict(scheme)), params, search, axes=axes)
-    total = len(own.scheme.angles_in_order())
+    try:
+        given = TiltScheme.model_validate(dict(scheme))
+    except ValidationError as error:
+        raise explain_validation_error(error, TiltScheme, "the scheme given") from error
+    own = rate(given, params, search, axes=axes)
+    angles = own.scheme.angles_in_order()
     words = [
-        f"{total} images from {own.scheme.min_deg:g} to {own.scheme.max_deg:g} degrees by {own.scheme.step_deg:g}, "
-        f"{order_words(own.scheme)} from {own.scheme.start_deg:g}, {own.scheme.total_dose:g} e/A2, as given."
+        f"{len(angles)} images from {angles.min():g} to {angles.max():g} degrees by {own.scheme.step_deg:g}, "
+        f"{order_words(own.scheme)} from {angles[0]:g}, {own.scheme.total_dose:g} e/A2, as given."
     ]
     if params.goal != "averaging" and params.thickness_angstrom is None:
         return Proposal(best=own, others=(), reasons=tuple(words), tried=1)
@@ -135,13 +159,18 @@ def _given(params: ExpectationParams, search: SearchParams, scheme: Mapping[str,
     except InputError:  # what was given lies outside what is proposed, such as a dose too small for many images
         return Proposal(best=own, others=(), reasons=tuple(words), tried=1)
     gain = better.value / own.value - 1.0 if own.value > 0 else math.inf
+    if own.finding < 0.9 * better.finding:
+        words.append(
+            f"Its tomograms hold {100 * (1 - own.finding / better.finding):.0f}% less at 20 to 50 A, by which particles are found, "
+            "than those of the best scheme of the same dose."
+        )
     if gain > 0.01:
         words.append(
             f"For the same dose {len(better.scheme.angles_in_order())} images from {better.scheme.min_deg:g} to "
             f"{better.scheme.max_deg:g} degrees, {order_words(better.scheme)} from {better.scheme.start_deg:g}, would show "
             f"{100 * gain:.0f}% more."
         )
-    else:
+    elif own.finding >= 0.9 * better.finding:
         words.append("No scheme of the same dose that was tried shows 1% more.")
     return Proposal(best=own, others=(better,), reasons=tuple(words), tried=2)
 
@@ -165,7 +194,6 @@ def _defocus_um(known: PlannedMicroscope) -> tuple[float, float, float]:
 
 def _write_files(
     folder: Path,
-    scheme: TiltScheme,
     schedules: Sequence[Schedule],
     params: ExpectationParams,
     search: SearchParams,
@@ -174,50 +202,71 @@ def _write_files(
     single_exposure: bool,
 ) -> list[str]:
     """All files but the plan; what could not be written, in words."""
-    notes = []
+    notes: list[str] = []
     for number, schedule in enumerate(schedules, 1):
         end = "" if len(schedules) == 1 else f"_axis{number}"
         times = schedule.doses / search.dose_rate
         write_angle_list(folder / f"angles{end}.txt", schedule.angles_deg)
-        script = serialem_script(schedule.angles_deg, times, settle_s=_SETTLE_S)
         if single_exposure:
             script = serialem_single_exposure_script(schedule.angles_deg, times, settle_s=_SETTLE_S)
+            write_text_atomic(folder / f"serialem_script{end}.txt", script)
+            continue
+        script = serialem_script(schedule.angles_deg, times, settle_s=_SETTLE_S)
         write_text_atomic(folder / f"serialem_script{end}.txt", script)
-        mdoc = mdoc_template(f"TS_01{end}", scheme, known, doses=schedule.doses, pre_exposures=schedule.pre_exposures)
+        mdoc = mdoc_template(
+            f"TS_01{end}", schedule.scheme, known, doses=schedule.doses, pre_exposures=schedule.pre_exposures
+        )
         write_mdoc(folder / f"template{end}.mdoc", mdoc)
-    first = schedules[0]
-    dialog = serialem_dialog(scheme, exposure_s=float(first.doses[-1]) / search.dose_rate)
+        notes += _write_settings(folder, end, schedule, params, search, known)
     if single_exposure:
-        notes.append("SerialEM's Tilt Series dialog records image by image; a single exposure needs the script.")
-    elif dialog is None:
-        notes.append("SerialEM's dialogs cannot give the first image another dose; use the script, or PACEtomo.")
+        notes.append(
+            "SerialEM's Tilt Series dialog, PACEtomo and Tomography 5 record image by image, each a movie of its own; a single "
+            "exposure needs the script, and has no mdoc of its own to plan."
+        )
+    return list(dict.fromkeys(notes))
+
+
+def _write_settings(
+    folder: Path,
+    end: str,
+    schedule: Schedule,
+    params: ExpectationParams,
+    search: SearchParams,
+    known: PlannedMicroscope,
+) -> list[str]:
+    """What is entered into dialogs; what these cannot hold, in words."""
+    notes, scheme = [], schedule.scheme
+    dialog = serialem_dialog(scheme, exposure_s=float(schedule.doses[0]) / search.dose_rate)
+    if dialog is None:
+        what = "another dose" if scheme.start_dose is not None else "a place in the first group"
+        notes.append(f"SerialEM's dialogs cannot give the first image {what}; use the script.")
     else:
-        write_text_atomic(folder / "serialem_dialog.txt", dialog)
+        write_text_atomic(folder / f"serialem_dialog{end}.txt", dialog)
     try:
         lines = pacetomo_settings(
             scheme,
             defocus_um=_defocus_um(known),
-            exposure_s=float(first.doses[0]) / search.dose_rate,
-            pretilt_deg=params.pretilt_deg,
+            exposure_s=float(schedule.doses[0]) / search.dose_rate,
+            pretilt_deg=0.0 if schedule.second_axis else params.pretilt_deg,
         )
-        write_text_atomic(folder / "pacetomo_settings.txt", lines)
+        write_text_atomic(folder / f"pacetomo_settings{end}.txt", lines)
     except InputError as error:
         notes.append(str(error))
-    write_text_atomic(folder / "tomography5.txt", _tomography5(scheme, first, known))
+    write_text_atomic(folder / f"tomography5{end}.txt", _tomography5(scheme, schedule, known))
     return notes
 
 
 def _tomography5(scheme: TiltScheme, schedule: Schedule, known: PlannedMicroscope) -> str:
     """What to enter by hand: Tomography 5 reads no file of a scheme."""
     least, most, step = _defocus_um(known)
+    hybrid = f", the first {schedule.doses[0]:.2f}" if scheme.start_dose is not None else ""
     lines = [
         f"Tilt scheme: {scheme.order}",
-        f"Start angle: {scheme.start_deg:g}",
-        f"Maximum positive angle: {scheme.max_deg:g}",
-        f"Maximum negative angle: {scheme.min_deg:g}",
+        f"Start angle: {schedule.angles_deg[0]:g}",
+        f"Maximum positive angle: {schedule.angles_deg.max():g}",
+        f"Maximum negative angle: {schedule.angles_deg.min():g}",
         f"Tilt step: {scheme.step_deg:g}",
-        f"Dose for each image: {schedule.doses[-1]:.2f} e/A2"
-        + (f", the first {schedule.doses[0]:.2f}" if scheme.start_dose is not None else ""),
+        f"Dose for each image: {schedule.doses[-1]:.2f} e/A2{hybrid}",
         f"Total dose: {schedule.doses.sum():.1f} e/A2",
         f"Fractions: {known.frames}",
         f"Defocus: {least:g} to {most:g} um by {step:g}",
@@ -245,7 +294,7 @@ def _expected(schedules: Sequence[Schedule], params: ExpectationParams, best: Ra
         figures["particles_needed"] = particles_needed(schedules, params.resolution_angstrom, params)
         if params.particles is not None:
             figures["expected_resolution_angstrom"] = expected_resolution(schedules, params.particles, params)
-    return figures
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
 
 
 def _size(params: ExpectationParams) -> float:
@@ -273,14 +322,16 @@ def _words(schedules: Sequence[Schedule], params: ExpectationParams, expected: M
         return lines
     needed = expected["particles_needed"]
     shown = "no number of"
-    if math.isfinite(needed):
+    if needed is not None:
         shown = f"about {round(needed, 1 - math.floor(math.log10(max(needed, 1.0)))):,.0f}"
     lines.append(
         f"Half maps of {params.particle_kda:g} kDa particles reach {params.resolution_angstrom:g} A with {shown} particles, at a B "
         f"factor of {params.b_factor_angstrom2:g} A2."
     )
     if "expected_resolution_angstrom" in expected:
-        lines.append(f"{params.particles:,} particles reach {expected['expected_resolution_angstrom']:.1f} A.")
+        reached = expected["expected_resolution_angstrom"]
+        told = f"reach {reached:.1f} A" if reached is not None else "are too few for any resolution"
+        lines.append(f"{params.particles:,} particles {told}.")
     return lines
 
 
@@ -321,9 +372,9 @@ def _draw(
         figure.savefig(place, format="png", dpi=120)
 
 
-def _page(schedules: Sequence[Schedule], lines: Sequence[str]) -> str:
+def _page(schedules: Sequence[Schedule], lines: Sequence[str], names: Sequence[str]) -> str:
     rows = [
-        f"| {number} | {angle:.2f} | {dose:.2f} | {before:.2f} |"
+        f"| {'second axis, ' if schedule.second_axis else ''}{number} | {angle:.2f} | {dose:.2f} | {before:.2f} |"
         for schedule in schedules
         for number, (angle, dose, before) in enumerate(
             zip(schedule.angles_deg, schedule.doses, schedule.pre_exposures, strict=True), 1
@@ -336,8 +387,8 @@ def _page(schedules: Sequence[Schedule], lines: Sequence[str]) -> str:
         "",
         "![order, directions and expectations](plan.png)",
         "",
-        "Files: `plan.toml` (for `eucentric simulate --like`), `angles.txt` (degrees, in order of acquisition), "
-        "`serialem_dialog.txt`, `serialem_script.txt`, `pacetomo_settings.txt`, `tomography5.txt`, `template.mdoc`.",
+        f"Files: {', '.join(f'`{name}`' for name in names)}. "
+        "`plan.toml` is for `eucentric simulate --like`; angles are in degrees, in order of acquisition.",
         "",
         "| image | angle (degrees) | dose (e/A2) | dose before |",
         "|---|---|---|---|",

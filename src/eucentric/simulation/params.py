@@ -55,7 +55,9 @@ class SimulationParams(Frozen):
     tilt_angles_deg: tuple[float, ...] = Field(
         default=(), description="degrees, in order of acquisition; goes before scheme, range and step"
     )
-    tilt_axis_deg: float = Field(default=84.0, description="degrees; rlnTomoZRot, from the image's x axis")
+    tilt_axis_deg: float = Field(
+        default=84.0, description="degrees; rlnTomoZRot, the turn that takes the image's y axis onto the tilt axis"
+    )
     tilt_axis_error_deg: float = Field(default=0.8, description="degrees; what the mdoc says in excess of the truth")
     tilt_offset_deg: float = Field(default=0.0, description="degrees; pre-tilt of the specimen about the tilt axis")
     x_tilt_deg: float = Field(default=0.0, description="degrees; pre-tilt of the specimen across the tilt axis")
