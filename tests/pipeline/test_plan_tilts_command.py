@@ -146,7 +146,7 @@ def test_each_side_is_aligned_to_itself(tmp_path, capsys):
 def test_nothing_of_an_older_plan_stays(tmp_path, capsys):
     planned(tmp_path, capsys)
     assert (tmp_path / "plan" / "serialem_dialog.txt").exists()
-    code, lines, folder = planned(tmp_path, capsys, "--overwrite", "--as-given", "--start-dose", "15")
+    code, _, folder = planned(tmp_path, capsys, "--overwrite", "--as-given", "--start-dose", "15")
     assert code == 0
     assert not (folder / "serialem_dialog.txt").exists()
     assert "serialem_dialog" not in (folder / "plan.md").read_text()
