@@ -125,6 +125,30 @@ def test_a_series_is_taken_up_after_a_crash(tmp_path):
     assert json.loads((tmp_path / "copy.json").read_text()) == json.loads(file.read_text())
 
 
+def test_predictions_and_wrong_lines_leave_no_target_behind(tmp_path):
+    """What is not saved may change nothing: the series taken up would differ."""
+    file = tmp_path / "TS_01.json"
+    first = PredictionSession(state_file=file)
+    assert first.answer("predict 95").startswith("error")
+    assert first.answer("predict 0").endswith("target target")
+    assert first.answer("measured 95 0 0").startswith("error")
+    assert first.answer("state").endswith("targets none")
+    for line in ("target A 1 0", "measured 0 1 0", "measured 3 1.05 0"):
+        assert first.answer(line) == "ok"
+    assert first.answer("state").endswith("targets A")
+    second = PredictionSession(state_file=file)
+    for line in ("state", "predict 6"):
+        assert second.answer(line) == first.answer(line)
+
+
+def test_without_a_target_the_first_prediction_can_be_followed(tmp_path):
+    file = tmp_path / "TS_01.json"
+    first = PredictionSession(state_file=file)
+    first.answer("predict 0")
+    assert first.answer("residual 0.01 0.002") == "ok"
+    assert PredictionSession(state_file=file).answer("predict 3") == first.answer("predict 3")
+
+
 def test_a_damaged_state_is_refused(tmp_path):
     file = tmp_path / "TS_01.json"
     PredictionSession(state_file=file).answer("target A 0 0")

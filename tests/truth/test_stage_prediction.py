@@ -173,7 +173,7 @@ def test_a_wrong_correlation_peak_is_rejected_and_a_jump_believed():
 def test_a_step_in_height_takes_nothing_from_positions():
     """A refocus shifts every later height: the first is not believed, the second is, and positions go on throughout."""
     rng = np.random.default_rng(12)
-    true, measured = series(draw_stage(rng), rng)
+    _, measured = series(draw_stage(rng), rng)
     plain = replay(measured)
     heights = measured.height_angstrom.copy()
     heights[5:] += 30000.0
@@ -214,12 +214,24 @@ def test_a_rejected_tracking_exposure_is_asked_for_again():
     for i in range(5):
         place = measured.position_angstrom[i]
         predictor.update(ANGLES[i], place, target="T")
-        predictor.update(ANGLES[i], place + (0.0, 30000.0), target="F")
+        predictor.update(ANGLES[i], place + np.array([0.0, 30000.0]), target="F")
     spot = predictor.predict(ANGLES[5], "F").position_angstrom
-    assert not predictor.update(ANGLES[5], spot + (20000.0, 0.0), target="F").accepted
+    assert not predictor.update(ANGLES[5], spot + np.array([20000.0, 0.0]), target="F").accepted
     assert predictor.predict(ANGLES[5], "T").track_now
     assert predictor.update(ANGLES[5], spot, target="F").accepted
     assert not predictor.predict(ANGLES[5], "T").track_now
+
+
+def test_a_prediction_or_a_wrong_measurement_makes_no_target():
+    predictor = PositionPredictor()
+    assert predictor.predict(3.0).target == "target"
+    assert predictor.predict(3.0).position_angstrom == pytest.approx([0.0, 0.0])
+    for wrong in ({"tilt_deg": 95.0, "position_angstrom": (0, 0)}, {"tilt_deg": 0.0}):
+        with pytest.raises(InputError):
+            predictor.update(**wrong)
+    assert predictor.targets == ()
+    predictor.update(0.0, (0.0, 0.0))
+    assert predictor.targets == ("target",)
 
 
 def test_a_repeated_angle_is_the_same_place():

@@ -5,6 +5,7 @@ images of the targets; these and positions on the axis; these and what earlier s
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,13 +179,17 @@ class PositionPredictor:
         Parameters
         ----------
         tilt_deg : the angle to which the stage goes next, or at which it is
-        target : its name; the first target if not given
+        target : its name; the first target if not given, and one at the centre where there is none
         time_s : when the image will be taken, since the first
 
         Raises
         ------
         InputError : an angle beyond the stage, no such target, or a time before the last image
         """
+        if target is None and not self._targets:
+            other = deepcopy(self)
+            other.add_target(DEFAULT_TARGET)
+            return other.predict(tilt_deg, time_s=time_s)
         name, track = self._track(target)
         stop = self._next_stop(tilt_deg, time_s)
         is_new = stop is not self._stop
@@ -207,7 +212,6 @@ class PositionPredictor:
             focus_sigma_angstrom=float(sigmas[2]),
             track_now=bool(beyond and (is_new or not self._tracked)),
             way=way,
-            ways={a[0]: float(a[2][:2].max()) for a in asked},
         )
 
     def update(
@@ -227,7 +231,7 @@ class PositionPredictor:
         ----------
         tilt_deg : the angle at which the stage is
         position_angstrom : (2,), x and y as an uncorrected camera would see the target: image shift applied is added
-        target : its name; the first target if not given
+        target : its name; the first target if not given; where there is none, `DEFAULT_TARGET` is added at the centre
         sigma_angstrom : 1 sd of a component
         height_angstrom : where it was measured: ``(defocus - defocus of the first image) / hand``
         height_sigma_angstrom : 1 sd
@@ -237,9 +241,11 @@ class PositionPredictor:
         ------
         InputError : neither position nor height, a value that is no number, an angle beyond the stage, or a time before the last image
         """
-        _, track = self._track(target)
         place = _checked_measurement(position_angstrom, height_angstrom, sigma_angstrom, height_sigma_angstrom)
         stop = self._next_stop(tilt_deg, time_s)
+        if target is None and not self._targets:
+            self.add_target(DEFAULT_TARGET)  # after the checks: what is wrong changes nothing
+        _, track = self._track(target)
         first = self._stop is None
         if stop is not self._stop:
             if not first:
@@ -328,8 +334,6 @@ class PositionPredictor:
         one.state.measure(rows[known], values[known], variance[known])
 
     def _track(self, name: str | None) -> tuple[str, _Track]:
-        if name is None and not self._targets:
-            self.add_target(DEFAULT_TARGET)
         name = name if name is not None else next(iter(self._targets))
         if name not in self._targets:
             raise InputError(f"There is no target {name}. Known are: {', '.join(self._targets) or 'none'}.")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from eucentric.acquisition.goniometer import GoniometerModel
 from eucentric.acquisition.params import PredictionParams
-from eucentric.acquisition.predict_position import PositionPredictor
+from eucentric.acquisition.predict_position import DEFAULT_TARGET, PositionPredictor
 from eucentric.acquisition.results import Prediction
 from eucentric.errors import EucentricError, FormatError, InputError
 from eucentric.io.goniometer_files import read_prediction_state, write_prediction_state
@@ -116,7 +116,7 @@ class PredictionSession:
 
     def _residual(self, words: list[str]) -> str:
         (dx, dy), name, options = _parsed(words, 2, "residual 0.012 -0.003")
-        said = self._said.get(name or next(iter(self._predictor.targets), ""))
+        said = self._said.get(name or next(iter(self._predictor.targets), DEFAULT_TARGET))
         if said is None:
             raise InputError("A residual is counted from a prediction, and none was asked for. Say `predict` first.")
         x, y = said.position_angstrom / _UM + (dx, dy)
