@@ -320,7 +320,7 @@ class PositionPredictor:
         rows: FloatArray,
         values: FloatArray,
         variance: FloatArray,
-        known: FloatArray,
+        known: NDArray[np.bool_],
         *,
         scored: NDArray[np.bool_],
     ) -> None:
