@@ -152,6 +152,20 @@ def test_a_bad_series_is_left_out_by_name():
     assert model.series_count == 5
 
 
+def test_series_beyond_the_stage_stop_no_others():
+    """One beyond the limit of predictions teaches too; one beyond 90 degrees is left out by name."""
+    rng = np.random.default_rng(6)
+    stage = draw_stage(rng)
+    angles = np.arange(0.0, 61.0, 5.0)
+    tracks = [series(stage, rng, angles=angles, name=f"TS_{i}")[1] for i in range(4)]
+    steep = replace(tracks[1], tilts_deg=tracks[1].tilts_deg * 82.0 / 60.0)
+    wrong = replace(tracks[2], tilts_deg=tracks[2].tilts_deg * 182.0 / 60.0)
+    model = learn_goniometer([tracks[0], steep, wrong], params=PredictionParams(harmonics=3))
+    assert (model.left_out, model.series_count) == (("TS_2",), 2)
+    with pytest.raises(InputError, match="within 90 degrees"):
+        learn_goniometer([wrong])
+
+
 def test_too_short_series_teach_nothing():
     rng = np.random.default_rng(6)
     _, short = series(draw_stage(rng), rng, angles=ANGLES[: FEWEST_TILTS - 1])
