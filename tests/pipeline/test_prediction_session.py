@@ -4,16 +4,27 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import eucentric
-from eucentric.acquisition import PositionPredictor, PredictionParams
-from eucentric.errors import FormatError
+from eucentric.acquisition import PositionPredictor, PredictionParams, learn_goniometer
+from eucentric.errors import FormatError, InputError
+from eucentric.models.tilt_scheme import TiltScheme
 from eucentric.pipeline.prediction_session import HEADER, PredictionSession
+from eucentric.simulation.stage import draw_stage, run_series
 
 START = ("target A 0 0", "target B 2 -1.5 at 3", "spot F 0 3", "measured 0 0 0 A height 0 time 0")
+
+
+@pytest.fixture(scope="module")
+def goniometer():
+    rng = np.random.default_rng(1)
+    tracks = run_series(draw_stage(rng), TiltScheme(step_deg=10).angles_in_order(), rng).tracks
+    return learn_goniometer(tracks, params=PredictionParams(harmonics=3))
 
 
 def words(answer):
@@ -74,8 +85,20 @@ def test_a_residual_is_counted_from_the_prediction():
         ("predict 91", "beyond the stage"),
         ("predict 3 C", "no target C"),
         ("predict 3 A time", "not understood"),
+        ("predict 3 A sigma 5", "of: time"),
+        ("predict 3 A time 65 time 70", "each once"),
+        ("target D 0 0 sigma 5 height 3", "of: at"),
+        ("target time 0 0", "another name"),
+        ("measured 3 0.05 0 A at 60", "not understood"),
+        ("measured 3 0.05 0 A height-sigma 0.1", "there is no `height`"),
+        ("height 3 0.1 A sigma 0.1", "of: time, height-sigma"),
+        ("state A", "Nothing is expected"),
+        ("measured 3 0.1 inf", "`inf` is not a number"),
+        ("measured 3 0.1 0 A time 1e300", "not a number that can be used"),
+        ("measured 3 0.1 12000", "1.2e+04 um is longer"),
+        ("measured 3 0.1 0 A sigma 5e4", "5e+04 um is longer"),
         ("measured 3 0.1", "Expected 3 numbers"),
-        ("measured 3 nan 0", "two numbers"),
+        ("measured 3 nan 0", "`nan` is not a number"),
         ("measured 3 0 0 A weight 3", "not understood"),
         ("measured 3 0 0 A time -9", "lies before"),
         ("residual 0.1 0.1 B", "Say `predict` first"),
@@ -118,11 +141,101 @@ def test_a_series_is_taken_up_after_a_crash(tmp_path):
         first.answer(line)
     first.answer("residual 0.01 0.002")
     second = PredictionSession(state_file=file)
-    assert second.greeting == f"{HEADER}; 7 lines taken up"
+    assert second.greeting == f"{HEADER}; 7 lines taken up, with the settings saved with them and no goniometer"
     for line in ("state", "predict 9 A", "predict 9 B"):
         assert second.answer(line) == first.answer(line)
     first.answer(f"save {tmp_path / 'copy.json'}")
     assert json.loads((tmp_path / "copy.json").read_text()) == json.loads(file.read_text())
+
+
+def test_predictions_and_wrong_lines_leave_no_target_behind(tmp_path):
+    """What is not saved may change nothing: the series taken up would differ."""
+    file = tmp_path / "TS_01.json"
+    first = PredictionSession(state_file=file)
+    assert first.answer("predict 95").startswith("error")
+    assert first.answer("predict 0").endswith("target target")
+    assert first.answer("measured 95 0 0").startswith("error")
+    assert first.answer("state").endswith("targets none")
+    for line in ("target A 1 0", "measured 0 1 0", "measured 3 1.05 0"):
+        assert first.answer(line) == "ok"
+    assert first.answer("state").endswith("targets A")
+    second = PredictionSession(state_file=file)
+    for line in ("state", "predict 6"):
+        assert second.answer(line) == first.answer(line)
+
+
+def test_without_a_target_the_first_prediction_can_be_followed(tmp_path):
+    file = tmp_path / "TS_01.json"
+    first = PredictionSession(state_file=file)
+    first.answer("predict 0")
+    assert first.answer("residual 0.01 0.002") == "ok"
+    assert PredictionSession(state_file=file).answer("predict 3") == first.answer("predict 3")
+
+
+def test_a_residual_does_not_move_the_stage_back():
+    session = PredictionSession()
+    for line in (*START, "predict 6 A", "measured 9 0.05 0 A"):
+        session.answer(line)
+    before = session.answer("state")
+    assert "since the stage moved" in session.answer("residual 0.001 0.001 A")
+    session.answer("predict 12 A")
+    session.answer("predict 15 B")
+    assert session.answer("residual 0.001 0.001 A").startswith("error")  # the stage goes to 15 next
+    assert session.answer("state") == before
+    session.answer("predict 9 A")
+    session.answer("predict 12 B")
+    assert session.answer("residual 0.001 0.001 A") == "ok"  # of the present angle
+
+
+def test_a_state_file_that_cannot_be_written_is_told_at_the_start(tmp_path):
+    for file in ("/proc/nothing/s.json", tmp_path):
+        with pytest.raises((InputError, FormatError)) as caught:
+            PredictionSession(state_file=file)
+        assert "output" not in str(caught.value)
+    with pytest.raises(InputError, match=r"takes no new files there. Give another file with --state"):
+        PredictionSession(state_file="/proc/nothing/s.json")
+
+
+def test_what_is_taken_but_not_saved_is_said(tmp_path):
+    file = tmp_path / "folder" / "s.json"
+    session = PredictionSession(state_file=file)
+    assert session.answer("target A 0 0") == "ok"
+    file.unlink()
+    file.parent.rmdir()
+    file.parent.write_text("a file where the folder was")
+    answer = session.answer("measured 0 0 0")
+    assert answer.startswith(f"ok not saved: `{file}` cannot be written: ")
+    assert session.answer("state").startswith("state tilt 0.00")
+    file.parent.unlink()
+    assert session.answer("measured 3 0.05 0") == "ok"
+    assert json.loads(file.read_text())["lines"] == ["target A 0 0", "measured 0 0 0", "measured 3 0.05 0"]
+
+
+def test_other_settings_than_those_saved_are_refused(tmp_path, goniometer):
+    file = tmp_path / "s.json"
+    PredictionSession(PredictionParams(pretilt_deg=3), state_file=file)  # nothing was said to it yet
+    first = PredictionSession(PredictionParams(pretilt_deg=10), goniometer, file)
+    assert first.greeting == HEADER
+    first.answer("measured 0 0 0")
+    again = PredictionSession(PredictionParams(pretilt_deg=10), goniometer, file)
+    assert again.greeting.endswith("1 lines taken up, with the settings saved with them and a goniometer")
+    assert (
+        again.answer("predict 3") == PredictionSession(state_file=file).answer("predict 3") == first.answer("predict 3")
+    )
+    with pytest.raises(InputError, match=r"pretilt_deg 10.0 is saved, 12.0 given"):
+        PredictionSession(PredictionParams(pretilt_deg=12), state_file=file)
+    with pytest.raises(InputError, match="another goniometer is saved"):
+        PredictionSession(None, replace(goniometer, series_count=9), file)
+
+
+def test_a_damaged_goniometer_in_a_state_names_its_file(tmp_path, goniometer):
+    file = tmp_path / "s.json"
+    PredictionSession(None, goniometer, file).answer("measured 0 0 0")
+    stored = json.loads(file.read_text())
+    for model in (stored["goniometer"] | {"covariance": [[1.0]]}, {}, [], "krios"):
+        file.write_text(json.dumps(stored | {"goniometer": model}))
+        with pytest.raises(FormatError, match=r"The goniometer in `.*s\.json` is damaged .*Begin anew"):
+            PredictionSession(state_file=file)
 
 
 def test_a_damaged_state_is_refused(tmp_path):

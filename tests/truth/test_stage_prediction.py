@@ -152,6 +152,20 @@ def test_a_bad_series_is_left_out_by_name():
     assert model.series_count == 5
 
 
+def test_series_beyond_the_stage_stop_no_others():
+    """One beyond the limit of predictions teaches too; one beyond 90 degrees is left out by name."""
+    rng = np.random.default_rng(6)
+    stage = draw_stage(rng)
+    angles = np.arange(0.0, 61.0, 5.0)
+    tracks = [series(stage, rng, angles=angles, name=f"TS_{i}")[1] for i in range(4)]
+    steep = replace(tracks[1], tilts_deg=tracks[1].tilts_deg * 82.0 / 60.0)
+    wrong = replace(tracks[2], tilts_deg=tracks[2].tilts_deg * 182.0 / 60.0)
+    model = learn_goniometer([tracks[0], steep, wrong], params=PredictionParams(harmonics=3))
+    assert (model.left_out, model.series_count) == (("TS_2",), 2)
+    with pytest.raises(InputError, match="within 90 degrees"):
+        learn_goniometer([wrong])
+
+
 def test_too_short_series_teach_nothing():
     rng = np.random.default_rng(6)
     _, short = series(draw_stage(rng), rng, angles=ANGLES[: FEWEST_TILTS - 1])
@@ -168,6 +182,70 @@ def test_a_wrong_correlation_peak_is_rejected_and_a_jump_believed():
     done = replay(replace(measured, position_angstrom=places))
     assert [i for i, bad in enumerate(done.rejected) if bad] == [20, 30]
     assert np.abs(done.error_angstrom[34:, :2]).max() < 1000
+
+
+def test_a_step_in_height_takes_nothing_from_positions():
+    """A refocus shifts every later height: the first is not believed, the second is, and positions go on throughout."""
+    rng = np.random.default_rng(12)
+    _, measured = series(draw_stage(rng), rng)
+    plain = replay(measured)
+    heights = measured.height_angstrom.copy()
+    heights[5:] += 30000.0
+    done = replay(replace(measured, height_angstrom=heights))
+    assert not any(done.rejected)
+    assert rms(done.error_angstrom[7:, :2]) < 1.3 * rms(plain.error_angstrom[7:, :2])
+    assert rms(done.error_angstrom[9:, 2]) < 2.0 * rms(plain.error_angstrom[9:, 2])
+    predictor = PositionPredictor()
+    said = [
+        predictor.update(tilt, place, height_angstrom=height).word
+        for tilt, place, height in zip(measured.tilts_deg, measured.position_angstrom, heights, strict=True)
+    ]
+    assert "taken for a wrong height" in said[5]
+    assert "heights start anew" in said[6]
+    assert not any(said[:5] + said[7:])
+
+
+def test_a_wrong_peak_leaves_the_height_of_its_focus():
+    rng = np.random.default_rng(12)
+    _, measured = series(draw_stage(rng), rng)
+    predictor = PositionPredictor()
+    for i in range(6):
+        predictor.update(ANGLES[i], measured.position_angstrom[i], height_angstrom=measured.height_angstrom[i])
+    before = predictor.predict(ANGLES[6])
+    wrong = measured.position_angstrom[6] + (9000.0, 0.0)
+    assert not predictor.update(ANGLES[6], wrong, height_angstrom=measured.height_angstrom[6]).accepted
+    after = predictor.predict(ANGLES[6])
+    assert after.focus_sigma_angstrom < before.focus_sigma_angstrom
+    assert np.abs(after.position_angstrom - before.position_angstrom).max() < 100
+
+
+def test_a_rejected_tracking_exposure_is_asked_for_again():
+    rng = np.random.default_rng(3)
+    _, measured = series(draw_stage(rng), rng)
+    predictor = PositionPredictor(PredictionParams(position_tolerance_angstrom=1.0))
+    predictor.add_target("T")
+    predictor.add_target("F", (0.0, 30000.0), on_axis=True)
+    for i in range(5):
+        place = measured.position_angstrom[i]
+        predictor.update(ANGLES[i], place, target="T")
+        predictor.update(ANGLES[i], place + np.array([0.0, 30000.0]), target="F")
+    spot = predictor.predict(ANGLES[5], "F").position_angstrom
+    assert not predictor.update(ANGLES[5], spot + np.array([20000.0, 0.0]), target="F").accepted
+    assert predictor.predict(ANGLES[5], "T").track_now
+    assert predictor.update(ANGLES[5], spot, target="F").accepted
+    assert not predictor.predict(ANGLES[5], "T").track_now
+
+
+def test_a_prediction_or_a_wrong_measurement_makes_no_target():
+    predictor = PositionPredictor()
+    assert predictor.predict(3.0).target == "target"
+    assert predictor.predict(3.0).position_angstrom == pytest.approx([0.0, 0.0])
+    for wrong in ({"tilt_deg": 95.0, "position_angstrom": (0, 0)}, {"tilt_deg": 0.0}):
+        with pytest.raises(InputError):
+            predictor.update(**wrong)
+    assert predictor.targets == ()
+    predictor.update(0.0, (0.0, 0.0))
+    assert predictor.targets == ("target",)
 
 
 def test_a_repeated_angle_is_the_same_place():

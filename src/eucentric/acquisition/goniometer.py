@@ -14,7 +14,6 @@ from eucentric.acquisition.params import PredictionParams
 from eucentric.acquisition.stage_model import (
     AXES,
     Layout,
-    checked_tilt,
     design,
     filled_times,
     first_sigma,
@@ -28,6 +27,7 @@ from eucentric.models.stage_track import StageTrack
 from eucentric.typing import FloatArray
 
 FEWEST_TILTS = 8
+_STEEPEST_DEG = 90.0
 _REPEAT = 0.1
 """Share of the expected run-out that differs from series to series, before series tell it."""
 _REPEAT_WEIGHT = 3.0
@@ -157,6 +157,16 @@ class _Series:
         return np.asarray(np.diag(scatter) + self.own_covariance + (self.shared * repeat) @ self.shared.T)
 
 
+def unfit(track: StageTrack) -> str:
+    """Why nothing can be learned from a series; empty where it can."""
+    if len(track) < FEWEST_TILTS:
+        return "too few tilts"
+    # finished series may go beyond what a prediction allows its stage
+    if not (np.abs(track.tilts_deg) <= _STEEPEST_DEG).all():
+        return f"an angle beyond {_STEEPEST_DEG:g} degrees"
+    return ""
+
+
 def learn_goniometer(
     tracks: Sequence[StageTrack], before: GoniometerModel | None = None, params: PredictionParams | None = None
 ) -> GoniometerModel:
@@ -164,7 +174,7 @@ def learn_goniometer(
 
     Parameters
     ----------
-    tracks : of finished series, each in the order of acquisition; those of fewer than 8 tilts are left out
+    tracks : of finished series, each in the order of acquisition; those that `unfit` names a reason for are left out
     before : what earlier series taught; it is not changed
     params : what is expected of a stage and of series
 
@@ -174,25 +184,26 @@ def learn_goniometer(
 
     Raises
     ------
-    InputError : no series is long enough, or `before` has other harmonics than `params`
+    InputError : no series is fit to learn from, or `before` has other harmonics than `params`
     """
     params = params or PredictionParams(harmonics=before.harmonics if before else 10)
     if before is not None and before.harmonics != params.harmonics:
         raise InputError(
             f"The goniometer model has {before.harmonics} harmonics, the settings {params.harmonics}. Use the same number."
         )
-    short = tuple(track.name for track in tracks if len(track) < FEWEST_TILTS)
-    series = [_equations(track, params) for track in tracks if len(track) >= FEWEST_TILTS]
+    out = tuple(track.name for track in tracks if unfit(track))
+    series = [_equations(track, params) for track in tracks if not unfit(track)]
     if not series:
         raise InputError(
-            f"None of {len(tracks)} series has {FEWEST_TILTS} tilts, the fewest that tell a stage's run-out from its offset."
+            f"None of {len(tracks)} series has {FEWEST_TILTS} tilts, the fewest that tell a stage's run-out from its offset, "
+            f"all of them within {_STEEPEST_DEG:g} degrees."
         )
     start = before or _empty(params)
     model, series = _fitted(series, start)
     bad = _disagreeing(series, start, model)
     if bad:
         model, _ = _fitted([s for s in series if s.name not in bad], start)
-    return replace(model, left_out=start.left_out + short + tuple(sorted(bad)))
+    return replace(model, left_out=start.left_out + out + tuple(sorted(bad)))
 
 
 def _empty(params: PredictionParams) -> GoniometerModel:
@@ -210,7 +221,7 @@ def _empty(params: PredictionParams) -> GoniometerModel:
 
 def _equations(track: StageTrack, params: PredictionParams) -> _Series:
     layout = Layout(params.harmonics)
-    tilts = np.array([checked_tilt(t, params) for t in track.tilts_deg])
+    tilts = track.tilts_deg
     directions, moved = moves(tilts, params.first_approach)
     rows = np.concatenate([design(layout, t, s, m) for t, s, m in zip(tilts, directions, moved, strict=True)])
     times = filled_times(track.times_s, params)

@@ -5,10 +5,12 @@ images of the targets; these and positions on the axis; these and what earlier s
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eucentric.acquisition.goniometer import GoniometerModel
 from eucentric.acquisition.kalman import Gaussian
@@ -34,6 +36,8 @@ _SCALE_RANGE = (0.7, 5.0)
 _JUMP_ANGSTROM = 1e5
 _ZERO_SIGMA_ANGSTROM = 1.0
 _FEWEST_TO_REJECT = 3
+_PARTS = (slice(0, 2), slice(2, 3))
+"""Position and height, which are judged apart: a refocus or a wrong hand shifts heights alone."""
 DEFAULT_TARGET = "target"
 
 
@@ -114,7 +118,7 @@ class PositionPredictor:
         self._height_known = False
         self._tracked = False
         self._accepted = 0
-        self._suspect: FloatArray | None = None
+        self._suspects: dict[int, FloatArray | None] = {axes.start: None for axes in _PARTS}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -175,13 +179,17 @@ class PositionPredictor:
         Parameters
         ----------
         tilt_deg : the angle to which the stage goes next, or at which it is
-        target : its name; the first target if not given
+        target : its name; the first target if not given, and one at the centre where there is none
         time_s : when the image will be taken, since the first
 
         Raises
         ------
         InputError : an angle beyond the stage, no such target, or a time before the last image
         """
+        if target is None and not self._targets:
+            other = deepcopy(self)
+            other.add_target(DEFAULT_TARGET)
+            return other.predict(tilt_deg, time_s=time_s)
         name, track = self._track(target)
         stop = self._next_stop(tilt_deg, time_s)
         is_new = stop is not self._stop
@@ -204,7 +212,6 @@ class PositionPredictor:
             focus_sigma_angstrom=float(sigmas[2]),
             track_now=bool(beyond and (is_new or not self._tracked)),
             way=way,
-            ways={a[0]: float(a[2][:2].max()) for a in asked},
         )
 
     def update(
@@ -224,7 +231,7 @@ class PositionPredictor:
         ----------
         tilt_deg : the angle at which the stage is
         position_angstrom : (2,), x and y as an uncorrected camera would see the target: image shift applied is added
-        target : its name; the first target if not given
+        target : its name; the first target if not given; where there is none, `DEFAULT_TARGET` is added at the centre
         sigma_angstrom : 1 sd of a component
         height_angstrom : where it was measured: ``(defocus - defocus of the first image) / hand``
         height_sigma_angstrom : 1 sd
@@ -234,9 +241,11 @@ class PositionPredictor:
         ------
         InputError : neither position nor height, a value that is no number, an angle beyond the stage, or a time before the last image
         """
-        _, track = self._track(target)
         place = _checked_measurement(position_angstrom, height_angstrom, sigma_angstrom, height_sigma_angstrom)
         stop = self._next_stop(tilt_deg, time_s)
+        if target is None and not self._targets:
+            self.add_target(DEFAULT_TARGET)  # after the checks: what is wrong changes nothing
+        _, track = self._track(target)
         first = self._stop is None
         if stop is not self._stop:
             if not first:
@@ -254,7 +263,6 @@ class PositionPredictor:
             height_sigma_angstrom or p.height_sigma_angstrom,
         )
         variance = np.array([sigma, sigma, height_sigma]) ** 2
-        self._tracked |= track.on_axis
         return self._learn(track, stop, place - known_part(stop.tilt_deg, track.place), variance)
 
     def _learn(self, track: _Track, stop: _Stop, values: FloatArray, variance: FloatArray) -> Reception:
@@ -267,26 +275,44 @@ class PositionPredictor:
         mean, covariance = judge.state.seen(rows)
         off = np.where(known, values - mean, 0.0)
         allowed = self.params.outlier_sigma * np.sqrt(np.diag(covariance) * judge.scales()[[0, 0, 1]] ** 2 + variance)
-        word = ""
-        if self._accepted >= _FEWEST_TO_REJECT and (np.abs(off) > allowed).any():
-            axis = int(np.argmax(np.abs(off) / allowed))
-            jumped = self._suspect is not None and (np.abs(off - self._suspect) <= allowed)[:2].all() and axis < 2
-            if not jumped:
-                self._suspect = off if axis < 2 else None
-                return Reception(
-                    accepted=False,
-                    word=f"{'xyz'[axis]} is {abs(off[axis]) / 10:.0f} nm from its prediction, where {allowed[axis] / 10:.0f} nm "
-                    "are believed: taken for a wrong correlation peak",
-                )
-            word = "the specimen or the stage has jumped; positions start anew from here"
-            for one in self._filters:
-                one.state.add(slice(self._layout.drift.start, self._layout.drift.start + 2), _JUMP_ANGSTROM**2)
-        self._suspect = None
-        self._accepted += 1
+        taken, jumped, words = known.copy(), np.zeros(AXES, dtype=bool), []
+        for axes in _PARTS:
+            if known[axes].all():
+                taken[axes], jumped[axes], word = self._judged(axes, off, allowed)
+                words += [word] if word else []
+        if taken.any():
+            self._accepted += 1
+            self._suspects.update({axes.start: None for axes in _PARTS if taken[axes].all()})
         for one in self._filters:
-            if one.hears_of(track):
-                self._measured(one, self._rows(one.state, stop, track), values, variance, known, scored=not word)
-        return Reception(accepted=True, word=word)
+            drift = self._layout.drift.start + np.flatnonzero(jumped)
+            one.state.covariance[drift, drift] += _JUMP_ANGSTROM**2
+            if taken.any() and one.hears_of(track):
+                seen = self._rows(one.state, stop, track)
+                self._measured(one, seen, values, variance, taken, scored=~jumped)
+        # where the position is not believed the image was not the one that was meant, whatever its height
+        accepted = bool(taken[0] if known[0] else taken[2])
+        self._tracked |= track.on_axis and bool((taken == known).all())
+        return Reception(accepted=accepted, word="; ".join(words))
+
+    def _judged(self, axes: slice, off: FloatArray, allowed: FloatArray) -> tuple[bool, bool, str]:
+        """Whether a position or a height is believed, whether it has jumped, and the word for it."""
+        if self._accepted < _FEWEST_TO_REJECT or (np.abs(off) <= allowed)[axes].all():
+            return True, False, ""
+        what, whole, kind = (
+            ("the height or the focus", "heights", "a wrong height")
+            if axes.start
+            else ("the specimen or the stage", "positions", "a wrong correlation peak")
+        )
+        suspect = self._suspects[axes.start]
+        if suspect is not None and (np.abs(off[axes] - suspect) <= allowed[axes]).all():
+            return True, True, f"{what} has jumped; {whole} start anew from here"
+        self._suspects[axes.start] = off[axes].copy()
+        worst = axes.start + int(np.argmax((np.abs(off) / allowed)[axes]))
+        word = (
+            f"{('x', 'y', 'height')[worst]} is {abs(off[worst]) / 10:.4g} nm from its prediction, "
+            f"where {allowed[worst] / 10:.4g} nm are believed: taken for {kind}"
+        )
+        return False, False, word
 
     def _measured(
         self,
@@ -294,21 +320,20 @@ class PositionPredictor:
         rows: FloatArray,
         values: FloatArray,
         variance: FloatArray,
-        known: FloatArray,
+        known: NDArray[np.bool_],
         *,
-        scored: bool,
+        scored: NDArray[np.bool_],
     ) -> None:
         mean, covariance = one.state.seen(rows)
-        if scored and self._accepted > _FEWEST_TO_REJECT:
+        if self._accepted > _FEWEST_TO_REJECT:
             ratio = (values - mean) ** 2 / (np.diag(covariance) + variance)
-            for i, axes in enumerate((slice(0, 2), slice(2, 3))):
-                one.squares[i] += ratio[axes][known[axes]].sum()
-                one.counts[i] += known[axes].sum()
+            for i, axes in enumerate(_PARTS):
+                counted = (known & scored)[axes]
+                one.squares[i] += ratio[axes][counted].sum()
+                one.counts[i] += counted.sum()
         one.state.measure(rows[known], values[known], variance[known])
 
     def _track(self, name: str | None) -> tuple[str, _Track]:
-        if name is None and not self._targets:
-            self.add_target(DEFAULT_TARGET)
         name = name if name is not None else next(iter(self._targets))
         if name not in self._targets:
             raise InputError(f"There is no target {name}. Known are: {', '.join(self._targets) or 'none'}.")

@@ -6,7 +6,6 @@ from typing import Literal
 from eucentric.typing import FloatArray
 
 Way = Literal["previous tilts", "focus positions", "goniometer"]
-WAYS: tuple[Way, ...] = ("previous tilts", "focus positions", "goniometer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,8 +28,6 @@ class Prediction:
     """Whether the error to be expected is beyond what is tolerated, so that a tracking exposure is worth its dose."""
     way: Way
     """Which of the ways promised the least error and was taken."""
-    ways: dict[Way, float]
-    """Error that each way expects: A, 1 sd of the larger component."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eucentric.acquisition.advise import advise_session
-from eucentric.acquisition.goniometer import FEWEST_TILTS, GoniometerModel, learn_goniometer
+from eucentric.acquisition.goniometer import GoniometerModel, learn_goniometer, unfit
 from eucentric.acquisition.measure_track import MeasuredTrack
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import make_folder, write_text_atomic
@@ -182,8 +182,8 @@ def _bring_on(
             known.append(one.name)
         elif one.judged.measured.tracking not in ("corrected", "none"):
             over[one.name] = "what the microscope did to follow the specimen is not known"
-        elif len(one.judged.measured.track) < FEWEST_TILTS:
-            over[one.name] = "too few tilts"
+        elif reason := unfit(one.judged.measured.track):
+            over[one.name] = reason
         else:
             fresh.append(one)
     if fresh:
