@@ -228,6 +228,35 @@ def test_advice_says_how_far_above_and_what_to_do():
     assert other.remedy.startswith("Raise the stage")
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_axis_is_set_by_its_own_offset_not_by_the_distance_of_the_target(monkeypatch, sign):
+    monkeypatch.setitem(globals(), "Z0", 0.0)
+    monkeypatch.setitem(globals(), "X0", 30000.0 * sign)
+    monkeypatch.setitem(globals(), "AXIS", 0.0)
+    told = {a.topic: a for a in advise_series(judge_series(a_series(follow="none", focus="fixed")))}
+    assert "tilt axis" not in told
+    assert told["off-axis target"].found.startswith("The target lay 3.0 um")
+    assert not any("offset of the tilt axis" in a.text for a in told.values())
+    monkeypatch.setitem(globals(), "AXIS", -30000.0 * sign)  # now the axis is off, and the target seen at the centre
+    told = {a.topic: a for a in advise_series(judge_series(a_series(follow="none", focus="fixed")))}
+    assert "off-axis target" not in told
+    assert told["tilt axis"].remedy.startswith(
+        f"Set the offset of the tilt axis on the microscope to {-3.0 * sign:+.1f} um"
+    )
+    assert told["tilt axis"].value == pytest.approx(-30000.0 * sign, abs=300.0)
+    # the same with a constant image shift as long as it: the camera may have been moved, not the axis
+    still = a_series(follow="none", focus="fixed")
+    moved = still.with_tilts([replace(t, image_shift_um=(3.0, 0.0)) for t in still.tilts])
+    assert "off-axis target" in {a.topic for a in advise_series(judge_series(moved))}
+    assert "tilt axis" not in {a.topic for a in advise_series(judge_series(moved))}
+
+
+def test_nothing_is_said_of_an_axis_that_only_heights_tell_of():
+    topics = {a.topic for a in advise_series(judge_series(a_series(follow="rough", focus="lens")))}
+    assert "off-axis target" in topics
+    assert "tilt axis" not in topics
+
+
 def test_a_good_series_gets_no_advice(monkeypatch):
     for name in ("X0", "Z0", "AXIS", "Y0"):
         monkeypatch.setitem(globals(), name, 0.0)

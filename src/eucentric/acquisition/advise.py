@@ -22,11 +22,12 @@ from eucentric.acquisition.fit_eucentric import Figure
 from eucentric.acquisition.judge_series import SeriesJudgement
 
 Topic = Literal[
-    "eucentric height", "tilt axis", "field", "backlash", "settling", "movement", "defocus", "focus slope",
+    "eucentric height", "tilt axis", "off-axis target", "field", "backlash", "settling", "movement", "defocus", "focus slope",
     "focus scatter", "start angle", "inclination across", "dose order", "blocked tilts", "steep tilts",
 ]  # fmt: skip
 _FIELD_PART = 0.05
 _HEIGHT = 1000.0
+_UM = 1e4
 _DEFOCUS_PART = 0.1
 _TILT_DEG = 3.0
 _ACROSS_DEG = 5.0
@@ -58,7 +59,7 @@ class Advice:
 def advise_series(judged: SeriesJudgement) -> tuple[Advice, ...]:
     """What to do otherwise, most important first: what loses images, then what loses quality."""
     every = (
-        _field(judged), *_height(judged), _axis(judged), *_backlash(judged), *_movement(judged), *_defocus(judged),
+        _field(judged), *_height(judged), *_axis(judged), *_backlash(judged), *_movement(judged), *_defocus(judged),
         _start(judged), _across(judged), _order(judged), _blocked(judged), _steep(judged),
     )  # fmt: skip
     return tuple(one for one in every if one is not None)
@@ -104,6 +105,10 @@ def length(value_angstrom: float) -> str:
     if abs(value_angstrom) >= 1000.0:
         return f"{value_angstrom / 1e4:.1f} um"
     return f"{value_angstrom / 10.0:.{0 if abs(value_angstrom) >= 100 else 1}f} nm"
+
+
+def _signed(value_angstrom: float) -> str:
+    return f"{'+' if value_angstrom > 0 else ''}{length(value_angstrom)}"
 
 
 def _give(figure: Figure) -> str:
@@ -180,22 +185,60 @@ def _height(judged: SeriesJudgement) -> list[Advice]:
     ]
 
 
-def _axis(judged: SeriesJudgement) -> Advice | None:
-    fit = judged.eucentric
-    if not (fit.by_height or judged.measured.tracking in ("corrected", "none")):
-        return None
+def _axis(judged: SeriesJudgement) -> list[Advice]:
+    """The offset of the axis where it is known and large, else the distance of the target."""
+    fit, tracking = judged.eucentric, judged.measured.tracking
+    if not (fit.by_height or tracking in ("corrected", "none")):
+        return []
     side = math.sin(_reach(judged))
-    if not fit.distance.beyond(2.0 * _HEIGHT / max(2.0 * side, 1e-3)):
-        return None
+    limit = 2.0 * _HEIGHT / max(2.0 * side, 1e-3)
+    offset = _sure_offset(judged)
+    if offset.beyond(limit):
+        slope = abs(offset.value) * math.radians(1.0)
+        sigma = f" +- {length(offset.sigma)}" if math.isfinite(offset.sigma) else ""
+        return [
+            Advice(
+                topic="tilt axis",
+                found=(
+                    f"The camera sees the tilt axis {_signed(offset.value)}{sigma} from its centre (x across the axis, as in the "
+                    "aligned images)"
+                ),
+                cost=(
+                    f"The height of what is at the centre changes by {length(slope)} a degree, "
+                    f"{length(2 * abs(offset.value) * side)} over the range"
+                ),
+                remedy=(
+                    f"Set the offset of the tilt axis on the microscope to {_signed(offset.value)}; if the microscope counts x the "
+                    "other way, to the opposite"
+                ),
+                value=offset.value,
+                unit="A",
+            )
+        ]
+    if not fit.distance.beyond(limit):
+        return []
     slope = abs(fit.distance.value) * math.radians(1.0)
-    return Advice(
-        topic="tilt axis",
-        found=f"The specimen lay {_give(fit.distance)} from the tilt axis, across it",
-        cost=f"Its height changed by {length(slope)} a degree, {length(2 * abs(fit.distance.value) * side)} over the range",
-        remedy="Set the offset of the tilt axis on the microscope to it, so that the centre of the camera is on the axis",
-        value=fit.distance.value,
-        unit="A",
-    )
+    return [
+        Advice(
+            topic="off-axis target",
+            found=f"The target lay {_give(fit.distance)} from the tilt axis, across it",
+            cost=f"Its height changed by {length(slope)} a degree, {length(2 * abs(fit.distance.value) * side)} over the range",
+            remedy="Choose targets nearer to the axis, or let the focus follow the height by `eucentric acquisition predict`",
+            value=fit.distance.value,
+            unit="A",
+        )
+    ]
+
+
+def _sure_offset(judged: SeriesJudgement) -> Figure:
+    """Of the tilt axis; an image shift that was not taken out may be as much of it as its own length."""
+    offset, tracking = judged.eucentric.axis_offset, judged.measured.tracking
+    if tracking == "corrected" or not offset.is_known:
+        return offset
+    if tracking != "none":
+        return Figure()
+    kept = _UM * float(np.linalg.norm(judged.recording.image_shift_um.mean(axis=0)))
+    return Figure(offset.value, float(np.hypot(np.nan_to_num(offset.sigma), kept)))
 
 
 def _backlash(judged: SeriesJudgement) -> list[Advice]:

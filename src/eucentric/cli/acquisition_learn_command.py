@@ -47,7 +47,8 @@ def learn(
 
 _COLUMNS = (
     ("height um", "eucentric_height_angstrom", 1e-4, "{:+.2f}"),
-    ("axis um", "axis_distance_angstrom", 1e-4, "{:+.2f}"),
+    ("target um", "axis_distance_angstrom", 1e-4, "{:+.2f}"),
+    ("axis um", "axis_offset_angstrom", 1e-4, "{:+.2f}"),
     ("backlash nm", "backlash_across_angstrom", 0.1, "{:+.0f}"),
     ("step nm", "step_angstrom", 0.1, "{:.0f}"),
     ("defocus um", "defocus_error_angstrom", 1e-4, "{:+.2f}"),
