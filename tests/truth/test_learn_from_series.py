@@ -415,6 +415,30 @@ def test_a_session_shares_its_advice():
     assert "Lower the stage" in height
 
 
+def session_of(monkeypatch, topic, heights=None, levels=None):
+    """What a session of these heights (A), or inclinations (degrees), is told of a topic."""
+    monkeypatch.setitem(globals(), "X0", 0.0)
+    advice = []
+    for i, value in enumerate(heights or levels):
+        monkeypatch.setitem(globals(), "Z0", value if heights else 0.0)
+        level = None if heights else Specimen(pre_tilt_y_deg=-value, pre_tilt_y_sigma_deg=0.3)
+        advice.append(advise_series(judge_series(a_series(follow="none", focus="fixed", seed=i, specimen=level))))
+    (words,) = [w for w in advise_session(advice) if w.startswith(topic)]
+    return words
+
+
+def test_a_session_gets_a_direction_only_where_most_series_share_it(monkeypatch):
+    words = session_of(monkeypatch, "Eucentric height", heights=[15000.0, -14000.0, 16000.0, -15500.0])
+    assert "(4 of 4 series" in words
+    assert words.endswith("It varies from series to series. Run the eucentric routine at each target.")
+    words = session_of(monkeypatch, "Eucentric height", heights=[-15000.0, -14000.0, -16000.0, 4000.0])
+    assert "Raise the stage by 1." in words
+    words = session_of(monkeypatch, "Eucentric height", heights=[15000.0, 14000.0, 10.0, 0.0])  # the others lie well
+    assert "It varies" in words
+    assert session_of(monkeypatch, "Start angle", levels=[-9.0, 12.0]).endswith("Choose a start for each target.")
+    assert "Start at -9 degrees" in session_of(monkeypatch, "Start angle", levels=[-9.0, -9.0])
+
+
 def test_blocked_tilts_are_named():
     series = a_series(follow="none")
     gone = series.replace(

@@ -36,6 +36,7 @@ _KEPT_BY_MOST = 0.95
 _LEAST_WAIT_S = 0.5
 _SURE_BACKLASH = 3.0  # sd; in dose-symmetric series the side and the direction are nearly one
 _ANGLES_NAMED = 4
+_TO_SIGMA = 1.4826  # of a normal distribution, over its median absolute deviation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,10 @@ class Advice:
     value: float
     """That stands for it, in `unit`; signed."""
     unit: Literal["A", "s", "degrees", "parts", "A/s", "A/degree", "images"]
+    toward: float = math.nan
+    """Signed, what the remedy turns on; NaN where the remedy has no direction."""
+    varied: str = ""
+    """The remedy of a session in which `toward` differs from series to series."""
 
     @property
     def text(self) -> str:
@@ -85,9 +90,22 @@ def advise_session(advice: Sequence[Sequence[Advice]]) -> tuple[str, ...]:
         values = [one.value for one in found]
         spread = f"{_amount(float(np.median(values)), typical.unit)}, {_amount(min(values), typical.unit)} to "
         spread += _amount(max(values), typical.unit)
-        words = f"{topic.capitalize()} ({len(found)} of {len(advice)} series; median {spread}): {typical.remedy}."
+        remedy = typical.remedy
+        directed = [one for one in found if math.isfinite(one.toward)]
+        if directed and not _agree([one.toward for one in directed], len(advice)):
+            remedy = f"It varies from series to series. {directed[0].varied}"
+        words = f"{topic.capitalize()} ({len(found)} of {len(advice)} series; median {spread}): {remedy}."
         told.append((len(found), words))
     return tuple(words for _, words in sorted(told, key=lambda one: -one[0]))
+
+
+def _agree(directions: Sequence[float], series: int) -> bool:
+    """Whether most series share a direction, by more than their scatter."""
+    values = np.array(directions)
+    middle = float(np.median(values))
+    scatter = _TO_SIGMA * float(np.median(np.abs(values - middle)))
+    shared = int(np.sum(np.sign(values) == np.sign(middle)))
+    return 2 * shared > series and (abs(middle) > scatter or float(np.ptp(values)) == 0.0)
 
 
 def _amount(value: float, unit: str) -> str:
@@ -181,6 +199,8 @@ def _height(judged: SeriesJudgement) -> list[Advice]:
             remedy=f"{'Lower' if above else 'Raise'} the stage by {length(size)}, or run the eucentric routine at the target itself",
             value=size if above else -size,
             unit="A",
+            toward=size if above else -size,
+            varied="Run the eucentric routine at each target",
         )
     ]
 
@@ -213,6 +233,8 @@ def _axis(judged: SeriesJudgement) -> list[Advice]:
                 ),
                 value=offset.value,
                 unit="A",
+                toward=offset.value,
+                varied="Measure the offset of the tilt axis again before it is set",
             )
         ]
     if not fit.distance.beyond(limit):
@@ -311,6 +333,8 @@ def _defocus(judged: SeriesJudgement) -> list[Advice]:
                 remedy=f"Correct the focus offset by {length(abs(error.mean.value))}",
                 value=error.mean.value,
                 unit="A",
+                toward=error.mean.value,
+                varied="Focus anew before each series",
             )
         )
     if error.slope_per_deg.beyond(max(harmless, _HEIGHT) / max(span, 1.0)):
@@ -361,6 +385,8 @@ def _start(judged: SeriesJudgement) -> Advice | None:
         remedy=f"Start at {start:.0f} degrees, and tilt from {start - half:.0f} to {start + half:.0f} as far as the stage goes",
         value=start,
         unit="degrees",
+        toward=start,
+        varied="Choose a start for each target",
     )
 
 
@@ -393,6 +419,8 @@ def _order(judged: SeriesJudgement) -> Advice | None:
         remedy=f"Take a dose-symmetric series from {judged.start_tilt_deg:.0f} degrees",
         value=1.0 - order.part_left,
         unit="parts",
+        toward=judged.start_tilt_deg,
+        varied="Take dose-symmetric series, each from where its specimen lies level",
     )
 
 
@@ -435,4 +463,6 @@ def _steep(judged: SeriesJudgement) -> Advice | None:
         remedy=f"End at {max(low, tilts.min()):.0f} and {min(high, tilts.max()):.0f} degrees, or mill thinner",
         value=float(beyond.size),
         unit="images",
+        toward=0.5 * (low + high),
+        varied="End each series where its own specimen becomes too thick, or mill thinner",
     )
