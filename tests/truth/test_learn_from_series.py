@@ -358,6 +358,16 @@ def test_defocus_error_and_its_slope():
     assert "focus slope" not in {a.topic for a in advise_series(judge_series(a_series(follow="none", focus="lens")))}
 
 
+@pytest.mark.parametrize(("height", "words"), [(9000.0, "farther from"), (-9000.0, "nearer to")])
+def test_focus_is_to_be_moved_the_right_way(monkeypatch, height, words):
+    for name, value in (("X0", 0.0), ("Z0", height)):
+        monkeypatch.setitem(globals(), name, value)
+    judged = judge_series(a_series(follow="none", focus="fixed"))  # of hand -1: the higher, the less underfocus
+    (advice,) = [a for a in advise_series(judged) if a.topic == "defocus"]
+    mean = 0.9 * np.cos(np.deg2rad(judged.recording.tilts_deg)).mean()
+    assert advice.remedy == f"Focus {mean:.1f} um {words} focus"
+
+
 def test_low_tilts_late_cost_information():
     climbing = judge_series(a_series(np.arange(-60, 61, 3.0), follow="none"))
     assert climbing.dose_order.level_dose == 60.0

@@ -325,12 +325,13 @@ def _defocus(judged: SeriesJudgement) -> list[Advice]:
     out = []
     if error.mean.beyond(harmless):
         more = "more" if error.mean.value > 0 else "less"
+        too_far = error.mean.value * error.target > 0
         out.append(
             Advice(
                 topic="defocus",
                 found=f"Underfocus was {_give(error.mean)} {more} than the {length(error.target)} asked for",
                 cost="Contrast and the first zero of the CTF are not those planned",
-                remedy=f"Correct the focus offset by {length(abs(error.mean.value))}",
+                remedy=f"Focus {length(abs(error.mean.value))} {'nearer to' if too_far else 'farther from'} focus",
                 value=error.mean.value,
                 unit="A",
                 toward=error.mean.value,
