@@ -280,6 +280,37 @@ def test_a_lamella_wants_another_start():
     assert "start angle" not in {a.topic for a in advise_series(judge_series(a_series(follow="none", specimen=unsure)))}
 
 
+def test_a_range_about_level_is_right_wherever_it_starts():
+    level = Specimen(pre_tilt_y_deg=9.0, pre_tilt_y_sigma_deg=0.3)
+
+    def told(tilts):
+        advice = advise_series(judge_series(a_series(np.array(tilts), follow="none", specimen=level)))
+        return {a.topic: a for a in advice if a.topic in ("start angle", "tilt range")}
+
+    assert told(np.arange(-69, 52, 3.0)) == {}
+    assert told([*np.arange(-9, 52, 3.0), *np.arange(-12, -70, -3.0)]) == {}
+    assert told([*np.arange(0, 52, 3.0), *np.arange(-3, -70, -3.0)]) == {}  # bidirectional
+    assert told(grouped() - 9.0) == {}
+    about_zero = told(np.arange(-60, 61, 3.0))
+    assert about_zero.keys() == {"tilt range"}
+    assert about_zero["tilt range"].remedy == "Tilt from -69 to 51 as far as the stage goes"
+    assert about_zero["tilt range"].found.endswith("the series ran over -60 to 60")
+    assert "2.8 thicknesses, not 2.0" in about_zero["tilt range"].cost  # 1 / cos 69, 1 / cos 60
+    late = told([0.0, *(grouped() - 9.0)[(grouped() != 9.0)]])  # the right range, by turns, from 0 on
+    assert late.keys() == {"start angle"}
+    assert "thicknesses" not in late["start angle"].cost
+
+
+def test_inclination_is_told_in_the_sense_of_the_stage():
+    level = Specimen(pre_tilt_y_deg=9.0, pre_tilt_y_sigma_deg=0.3)
+    plain = a_series(follow="none", specimen=level)
+    turned = plain.with_tilts([replace(t, pose=replace(t.pose, y_tilt_deg=-t.pose.y_tilt_deg)) for t in plain.tilts])
+    for one, inclined, start in ((plain, "+9.0", "-9"), (turned, "-9.0", "9")):
+        (advice,) = [a for a in advise_series(judge_series(one)) if a.topic == "start angle"]
+        assert advice.found.startswith(f"The specimen is inclined by {inclined} ")
+        assert advice.remedy.startswith(f"Start at {start} degrees")
+
+
 def test_field_kept_is_that_of_the_shifts():
     tilts = np.array([-40.0, -20.0, 0.0, 20.0, 40.0])
     made = [

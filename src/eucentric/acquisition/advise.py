@@ -18,12 +18,12 @@ from typing import Literal
 
 import numpy as np
 
-from eucentric.acquisition.fit_eucentric import Figure
+from eucentric.acquisition.fit_eucentric import LEAST_TURNS, Figure
 from eucentric.acquisition.judge_series import SeriesJudgement
 
 Topic = Literal[
     "eucentric height", "tilt axis", "off-axis target", "field", "backlash", "settling", "movement", "defocus", "focus slope",
-    "focus scatter", "start angle", "inclination across", "dose order", "blocked tilts", "steep tilts",
+    "focus scatter", "start angle", "tilt range", "inclination across", "dose order", "blocked tilts", "steep tilts",
 ]  # fmt: skip
 _FIELD_PART = 0.05
 _HEIGHT = 1000.0
@@ -365,29 +365,38 @@ def _defocus(judged: SeriesJudgement) -> list[Advice]:
 
 
 def _start(judged: SeriesJudgement) -> Advice | None:
-    first = float(judged.recording.tilts_deg[0])
-    start = judged.start_tilt_deg
-    if not judged.pre_tilt.beyond(_TILT_DEG) or abs(first - start) <= max(_TILT_DEG, 2 * judged.pre_tilt.sigma):
+    """Of series that go to and fro, where they start; of others, where the middle of their range lies."""
+    tilts, start = judged.recording.tilts_deg, judged.start_tilt_deg
+    direction = judged.recording.direction
+    every = np.array([*tilts, *(angle for angle, _ in judged.blocked)])
+    low, high = float(every.min()), float(every.max())
+    symmetric = int(np.sum(direction[1:] * direction[:-1] < 0)) >= LEAST_TURNS
+    taken = float(tilts[0]) if symmetric else 0.5 * (low + high)
+    if not judged.pre_tilt.beyond(_TILT_DEG) or abs(taken - start) <= max(_TILT_DEG, 2 * judged.pre_tilt.sigma):
         return None
-    tilts = judged.recording.tilts_deg
-    off = float(np.abs(tilts - start).max())
-    half = 0.5 * float(np.ptp([*tilts, *(angle for angle, _ in judged.blocked)]))
-    if off < 90.0 > half:
-        thick = f" and is seen through {1 / math.cos(math.radians(off)):.1f} thicknesses, not {1 / math.cos(math.radians(half)):.1f}"
+    off, half = float(np.abs(tilts - start).max()), 0.5 * (high - low)
+    if off > half + 1.0:
+        cost = f"The steepest image lies {off:.0f} degrees from level"
+        if off < 90.0 > half:
+            thick = [1 / math.cos(math.radians(angle)) for angle in (off, half)]
+            cost += f" and is seen through {thick[0]:.1f} thicknesses, not {thick[1]:.1f}"
     else:
-        thick = ""
+        cost = f"The first dose is spent {abs(taken - start):.0f} degrees from level, where images show less"
+    ran = f"{low:.0f} to {high:.0f}"
+    wanted = f"{start - half:.0f} to {start + half:.0f} as far as the stage goes"
     return Advice(
-        topic="start angle",
+        topic="start angle" if symmetric else "tilt range",
         found=(
-            f"The specimen is inclined by {judged.pre_tilt.value:+.1f} +- {judged.pre_tilt.sigma:.1f} degrees about the tilt axis; "
-            f"the series started at {first:.0f}"
+            # in the sense of the stage, as the angles beside it
+            f"The specimen is inclined by {-start:+.1f} +- {judged.pre_tilt.sigma:.1f} degrees about the tilt axis; "
+            f"the series {f'started at {taken:.0f}' if symmetric else f'ran over {ran}'}"
         ),
-        cost=f"The steepest image lies {off:.0f} degrees from level{thick}",
-        remedy=f"Start at {start:.0f} degrees, and tilt from {start - half:.0f} to {start + half:.0f} as far as the stage goes",
+        cost=cost,
+        remedy=f"Start at {start:.0f} degrees, and tilt from {wanted}" if symmetric else f"Tilt from {wanted}",
         value=start,
         unit="degrees",
         toward=start,
-        varied="Choose a start for each target",
+        varied=f"Choose a {'start' if symmetric else 'range'} for each target",
     )
 
 
