@@ -111,6 +111,38 @@ def test_a_series_is_learned_once(tmp_path):
     assert "1 series added" in second.sentence
 
 
+def test_series_that_disagree_are_not_added(tmp_path):
+    good = [a_series(f"TS_{i}", seed=i) for i in range(5)]
+    odd = a_series("TS_9", seed=9)  # wrong places: jumps of a micrometre at every tilt
+    jumps = 10000.0 * np.random.default_rng(1).standard_normal(len(odd.tilts))
+    wild = [
+        replace(t, pose=replace(t.pose, x_shift_angstrom=t.pose.x_shift_angstrom + d))
+        for t, d in zip(odd.tilts, jumps, strict=True)
+    ]
+    root = a_project(tmp_path / "p", [*good, odd.with_tilts(wild)])
+    model = tmp_path / "stage.json"
+    _, news = learn_from_projects([root], model)
+    assert news.added == tuple(one.name for one in good)
+    assert dict(news.passed_over) == {"TS_9": "does not agree with the others"}
+    assert news.model.left_out == ("TS_9",)
+    values = json.loads(model.read_text())
+    assert values["learned"].keys() == {recording_fingerprint(one) for one in good}
+    assert "5 series added" in news.sentence
+    assert "1 passed over (TS_9: does not agree with the others). It knows 5 series." in news.sentence
+    a_project(root, [odd])  # aligned well at last
+    _, news = learn_from_projects([root], model)
+    assert (news.added, news.model.left_out) == (("TS_9",), ())
+
+
+def test_a_series_beyond_the_stage_does_not_stop_the_model(tmp_path):
+    steep = a_series("TS_02", seed=1)
+    steep = steep.with_tilts([replace(t, nominal_tilt_deg=t.nominal_tilt_deg * 1.4) for t in steep.tilts])
+    root = a_project(tmp_path / "p", [a_series("TS_01"), steep])
+    _, news = learn_from_projects([root], tmp_path / "stage.json")
+    assert (news.added, dict(news.passed_over)) == (("TS_01",), {"TS_02": "tilted beyond 80 degrees"})
+    assert "TS_02: tilted beyond 80 degrees" in news.sentence
+
+
 def test_refusals_in_words(tmp_path, capsys):
     with pytest.raises(InputError, match="There is no project"):
         learn_from_projects([tmp_path / "none"])

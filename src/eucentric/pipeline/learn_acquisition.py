@@ -12,6 +12,7 @@ import numpy as np
 from eucentric.acquisition.advise import advise_session
 from eucentric.acquisition.goniometer import FEWEST_TILTS, GoniometerModel, learn_goniometer
 from eucentric.acquisition.measure_track import MeasuredTrack
+from eucentric.acquisition.params import PredictionParams
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import make_folder, write_text_atomic
 from eucentric.io.csv_tables import write_csv_table
@@ -30,6 +31,8 @@ from eucentric.pipeline.lock import ProjectLock
 FOLDER = "acquisition"
 _LEARNED = "learned"
 """In a goniometer file, beside the model: fingerprints of the series in it, with their names."""
+_NAMED = 4
+_DISAGREES = "does not agree with the others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,10 +55,18 @@ class GoniometerNews:
         if self.known:
             parts.append(f"{len(self.known)} in it already")
         if self.passed_over:
-            some = next(iter(self.passed_over.values()))
+            why: dict[str, list[str]] = {}
+            for name, words in self.passed_over.items():
+                why.setdefault(words, []).append(name)
+            some = "; ".join(f"{_named(names)}: {words}" for words, names in why.items())
             parts.append(f"{len(self.passed_over)} passed over ({some})")
         count = 0 if self.model is None else self.model.series_count
         return f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -175,6 +186,7 @@ def _bring_on(
     fresh: list[JudgedSeries] = []
     known: list[str] = []
     over: dict[str, str] = {}
+    steepest = PredictionParams().max_tilt_deg
     for one in judged:
         if one.judged is None:
             over[one.name] = "not judged"
@@ -184,12 +196,30 @@ def _bring_on(
             over[one.name] = "what the microscope did to follow the specimen is not known"
         elif len(one.judged.measured.track) < FEWEST_TILTS:
             over[one.name] = "too few tilts"
+        elif float(np.abs(one.judged.measured.track.tilts_deg).max()) > steepest:
+            over[one.name] = f"tilted beyond {steepest:g} degrees"
         else:
             fresh.append(one)
+    added = fresh
     if fresh:
-        model = learn_goniometer([_stage_track(one.judged.measured) for one in fresh if one.judged is not None], model)
-        learned = learned | {one.fingerprint: one.name for one in fresh}
+        model, odd = _learn_fresh(fresh, model)
+        over |= dict.fromkeys((one.name for one in fresh if one.fingerprint in odd), _DISAGREES)
+        added = [one for one in fresh if one.fingerprint not in odd]
+        learned = learned | {one.fingerprint: one.name for one in added}
         write_goniometer(path, {**model.to_dict(), _LEARNED: learned})
     return GoniometerNews(
-        path=path, added=tuple(one.name for one in fresh), known=tuple(known), passed_over=over, model=model
+        path=path, added=tuple(one.name for one in added), known=tuple(known), passed_over=over, model=model
     )
+
+
+def _learn_fresh(fresh: Sequence[JudgedSeries], before: GoniometerModel | None) -> tuple[GoniometerModel, set[str]]:
+    """The model with fresh series, and fingerprints of those that it left out; series of projects may share their names."""
+    names = {one.fingerprint: one.name for one in fresh}
+    tracks = [
+        replace(_stage_track(one.judged.measured), name=one.fingerprint) for one in fresh if one.judged is not None
+    ]
+    model = learn_goniometer(tracks, before)
+    odd = set(model.left_out) & names.keys()
+    agreed = {name for fingerprint, name in names.items() if fingerprint not in odd}
+    every = dict.fromkeys(name for key in model.left_out if (name := names.get(key, key)) not in agreed)
+    return replace(model, left_out=tuple(every)), odd
