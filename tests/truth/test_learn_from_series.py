@@ -241,7 +241,7 @@ def test_the_axis_is_set_by_its_own_offset_not_by_the_distance_of_the_target(mon
     told = {a.topic: a for a in advise_series(judge_series(a_series(follow="none", focus="fixed")))}
     assert "off-axis target" not in told
     assert told["tilt axis"].remedy.startswith(
-        f"Set the offset of the tilt axis on the microscope to {-3.0 * sign:+.1f} um"
+        f"Set the offset of the tilt axis on the microscope to {-3.0 * sign:+.2f} um"
     )
     assert told["tilt axis"].value == pytest.approx(-30000.0 * sign, abs=300.0)
     # the same with a constant image shift as long as it: the camera may have been moved, not the axis
@@ -475,7 +475,7 @@ def test_a_session_gets_a_direction_only_where_most_series_share_it(monkeypatch)
     words = session_of(monkeypatch, "Eucentric height", heights=[-15000.0, -14000.0, -16000.0, 4000.0])
     assert "Raise the stage by 1." in words
     words = session_of(monkeypatch, "Eucentric height", heights=[15000.0, 14000.0, 10.0, 0.0])  # the others lie well
-    assert "It varies" in words
+    assert "Not most series share it. Run the eucentric" in words
     assert session_of(monkeypatch, "Start angle", levels=[-9.0, 12.0]).endswith("Choose a start for each target.")
     assert "Start at -9 degrees" in session_of(monkeypatch, "Start angle", levels=[-9.0, -9.0])
 

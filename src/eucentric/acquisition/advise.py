@@ -93,7 +93,9 @@ def advise_session(advice: Sequence[Sequence[Advice]]) -> tuple[str, ...]:
         remedy = typical.remedy
         directed = [one for one in found if math.isfinite(one.toward)]
         if directed and not _agree([one.toward for one in directed], len(advice)):
-            remedy = f"It varies from series to series. {directed[0].varied}"
+            signs = {math.copysign(1.0, one.toward) for one in directed}
+            why = "It varies from series to series" if len(signs) > 1 else "Not most series share it"
+            remedy = f"{why}. {directed[0].varied}"
         words = f"{topic.capitalize()} ({len(found)} of {len(advice)} series; median {spread}): {remedy}."
         told.append((len(found), words))
     return tuple(words for _, words in sorted(told, key=lambda one: -one[0]))
@@ -126,7 +128,7 @@ def length(value_angstrom: float) -> str:
 
 
 def _signed(value_angstrom: float) -> str:
-    return f"{'+' if value_angstrom > 0 else ''}{length(value_angstrom)}"
+    return f"{value_angstrom / 1e4:+.2f} um"
 
 
 def _give(figure: Figure) -> str:

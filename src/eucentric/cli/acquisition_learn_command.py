@@ -55,6 +55,9 @@ _COLUMNS = (
     ("late A/s", "late_speed_angstrom_per_s", 1.0, "{:.1f}"),
     ("field %", "field_kept_by_most", 100.0, "{:.0f}"),
     ("level deg", "start_tilt_deg", 1.0, "{:+.1f}"),
+    ("predicted x", "prediction_error_across_angstrom", 0.1, "{:.0f}"),
+    ("y", "prediction_error_along_angstrom", 0.1, "{:5.0f}"),
+    ("z nm", "prediction_error_height_angstrom", 0.1, "{:.0f}"),
 )
 
 
@@ -67,7 +70,7 @@ def _show(project: "LearnedProject") -> None:
     for one in project.series:
         if one.judged is None:
             continue
-        figures = figures_of_series(one.judged)
+        figures = figures_of_series(one.judged, one.prediction)
         cells = []
         for head, name, factor, form in _COLUMNS:
             figure = figures[name]
