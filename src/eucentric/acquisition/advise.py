@@ -27,7 +27,6 @@ Topic = Literal[
 ]  # fmt: skip
 _FIELD_PART = 0.05
 _HEIGHT = 1000.0
-_UM = 1e4
 _DEFOCUS_PART = 0.1
 _TILT_DEG = 3.0
 _ACROSS_DEG = 5.0
@@ -214,7 +213,7 @@ def _axis(judged: SeriesJudgement) -> list[Advice]:
         return []
     side = math.sin(_reach(judged))
     limit = 2.0 * _HEIGHT / max(2.0 * side, 1e-3)
-    offset = _sure_offset(judged)
+    offset = judged.axis_offset
     if offset.beyond(limit):
         slope = abs(offset.value) * math.radians(1.0)
         sigma = f" +- {length(offset.sigma)}" if math.isfinite(offset.sigma) else ""
@@ -252,17 +251,6 @@ def _axis(judged: SeriesJudgement) -> list[Advice]:
             unit="A",
         )
     ]
-
-
-def _sure_offset(judged: SeriesJudgement) -> Figure:
-    """Of the tilt axis; an image shift that was not taken out may be as much of it as its own length."""
-    offset, tracking = judged.eucentric.axis_offset, judged.measured.tracking
-    if tracking == "corrected" or not offset.is_known:
-        return offset
-    if tracking != "none":
-        return Figure()
-    kept = _UM * float(np.linalg.norm(judged.recording.image_shift_um.mean(axis=0)))
-    return Figure(offset.value, float(np.hypot(np.nan_to_num(offset.sigma), kept)))
 
 
 def _backlash(judged: SeriesJudgement) -> list[Advice]:

@@ -185,7 +185,7 @@ def figures_of_series(judged: SeriesJudgement, prediction: PredictionErrors | No
         "tilts": Figure(float(judged.tilt_count), 0.0),
         "eucentric_height_angstrom": fit.height if real else none,
         "axis_distance_angstrom": fit.distance if real else none,
-        "axis_offset_angstrom": fit.axis_offset if judged.measured.tracking in ("corrected", "none") else none,
+        "axis_offset_angstrom": judged.axis_offset,
         "backlash_across_angstrom": fit.backlash_across,
         "backlash_along_angstrom": fit.backlash_along,
         "drift_across_angstrom_per_minute": judged.drift_per_minute[0],
