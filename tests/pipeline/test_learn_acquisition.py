@@ -111,6 +111,87 @@ def test_a_series_is_learned_once(tmp_path):
     assert "1 series added" in second.sentence
 
 
+def table_of(root):
+    return {r["series"]: r for r in csv.DictReader((root / "acquisition/series.csv").read_text().splitlines())}
+
+
+def test_one_series_learned_anew_keeps_the_others_in_the_tables(tmp_path):
+    root = a_project(tmp_path / "p", [a_series("TS_01"), a_series("TS_02", seed=1), a_series("TS_03", seed=2)])
+    learn_from_projects([root], only=["TS_01"])
+    assert table_of(root).keys() == {"TS_01"}
+    first = table_of(root)["TS_01"]
+    (project,), _ = learn_from_projects([root], only=["TS_02"])
+    assert [one.name for one in project.series] == ["TS_02"]
+    assert table_of(root).keys() == {"TS_01", "TS_02"}
+    assert table_of(root)["TS_01"] == first
+    advice = (root / "acquisition/advice.txt").read_text()
+    assert "(2 of 2 series" in advice
+    assert "\nTS_01:\n" in advice
+    assert "\nTS_02:\n" in advice
+    assert "TS_03" not in advice
+
+
+def test_predictions_are_judged_by_the_model_from_before_the_series(tmp_path):
+    from eucentric.acquisition.measure_track import measure_track, record_series
+    from eucentric.acquisition.replay_track import replay
+
+    root = a_project(tmp_path / "p", [a_series("TS_01")])
+    model = tmp_path / "stage.json"
+    _, news = learn_from_projects([root], model)
+    alone = table_of(root)["TS_01"]
+    assert alone["prediction_series"] == "0"
+    assert alone["prediction_error_height_angstrom"] == ""  # no defocus was fitted
+    second = a_series("TS_02", seed=1)
+    a_project(root, [second, a_series("TS_04", shift=None)])
+    learn_from_projects([root], model)
+    helped = table_of(root)["TS_02"]
+    again = replay(measure_track(record_series(second)).track, goniometer=news.model)
+    error = (again.measured_angstrom - again.predicted_angstrom)[4:, :2]
+    for name, expected in zip(("across", "along"), np.sqrt((error**2).mean(axis=0)), strict=True):
+        assert float(helped[f"prediction_error_{name}_angstrom"]) == pytest.approx(expected, rel=1e-4)
+        assert 15 < expected < 200  # noise of 30 A, and what prediction adds
+    assert helped["prediction_series"] == "1"
+    assert table_of(root)["TS_01"] == alone  # known to the model by now
+    assert table_of(root)["TS_04"]["prediction_error_across_angstrom"] == ""  # places are not those of the stage
+    learn_from_projects([root], model)
+    assert table_of(root)["TS_02"] == helped
+    (root / "acquisition/TS_02.json").write_text("{")
+    learn_from_projects([root], model)  # what was found then is lost: without a model, which knows the series
+    assert table_of(root)["TS_02"]["prediction_series"] == "0"
+
+
+def test_series_that_disagree_are_not_added(tmp_path):
+    good = [a_series(f"TS_{i}", seed=i) for i in range(5)]
+    odd = a_series("TS_9", seed=9)  # wrong places: jumps of a micrometre at every tilt
+    jumps = 10000.0 * np.random.default_rng(1).standard_normal(len(odd.tilts))
+    wild = [
+        replace(t, pose=replace(t.pose, x_shift_angstrom=t.pose.x_shift_angstrom + d))
+        for t, d in zip(odd.tilts, jumps, strict=True)
+    ]
+    root = a_project(tmp_path / "p", [*good, odd.with_tilts(wild)])
+    model = tmp_path / "stage.json"
+    _, news = learn_from_projects([root], model)
+    assert news.added == tuple(one.name for one in good)
+    assert dict(news.passed_over) == {"TS_9": "does not agree with the others"}
+    assert news.model.left_out == ("TS_9",)
+    values = json.loads(model.read_text())
+    assert values["learned"].keys() == {recording_fingerprint(one) for one in good}
+    assert "5 series added" in news.sentence
+    assert "1 passed over (TS_9: does not agree with the others). It knows 5 series." in news.sentence
+    a_project(root, [odd])  # aligned well at last
+    _, news = learn_from_projects([root], model)
+    assert (news.added, news.model.left_out) == (("TS_9",), ())
+
+
+def test_a_series_beyond_the_stage_does_not_stop_the_model(tmp_path):
+    steep = a_series("TS_02", seed=1)
+    steep = steep.with_tilts([replace(t, nominal_tilt_deg=t.nominal_tilt_deg * 1.4) for t in steep.tilts])
+    root = a_project(tmp_path / "p", [a_series("TS_01"), steep])
+    _, news = learn_from_projects([root], tmp_path / "stage.json")
+    assert (news.added, dict(news.passed_over)) == (("TS_01",), {"TS_02": "tilted beyond 80 degrees"})
+    assert "TS_02: tilted beyond 80 degrees" in news.sentence
+
+
 def test_refusals_in_words(tmp_path, capsys):
     with pytest.raises(InputError, match="There is no project"):
         learn_from_projects([tmp_path / "none"])

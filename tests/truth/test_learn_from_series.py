@@ -228,6 +228,35 @@ def test_advice_says_how_far_above_and_what_to_do():
     assert other.remedy.startswith("Raise the stage")
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_axis_is_set_by_its_own_offset_not_by_the_distance_of_the_target(monkeypatch, sign):
+    monkeypatch.setitem(globals(), "Z0", 0.0)
+    monkeypatch.setitem(globals(), "X0", 30000.0 * sign)
+    monkeypatch.setitem(globals(), "AXIS", 0.0)
+    told = {a.topic: a for a in advise_series(judge_series(a_series(follow="none", focus="fixed")))}
+    assert "tilt axis" not in told
+    assert told["off-axis target"].found.startswith("The target lay 3.0 um")
+    assert not any("offset of the tilt axis" in a.text for a in told.values())
+    monkeypatch.setitem(globals(), "AXIS", -30000.0 * sign)  # now the axis is off, and the target seen at the centre
+    told = {a.topic: a for a in advise_series(judge_series(a_series(follow="none", focus="fixed")))}
+    assert "off-axis target" not in told
+    assert told["tilt axis"].remedy.startswith(
+        f"Set the offset of the tilt axis on the microscope to {-3.0 * sign:+.2f} um"
+    )
+    assert told["tilt axis"].value == pytest.approx(-30000.0 * sign, abs=300.0)
+    # the same with a constant image shift as long as it: the camera may have been moved, not the axis
+    still = a_series(follow="none", focus="fixed")
+    moved = still.with_tilts([replace(t, image_shift_um=(3.0, 0.0)) for t in still.tilts])
+    assert "off-axis target" in {a.topic for a in advise_series(judge_series(moved))}
+    assert "tilt axis" not in {a.topic for a in advise_series(judge_series(moved))}
+
+
+def test_nothing_is_said_of_an_axis_that_only_heights_tell_of():
+    topics = {a.topic for a in advise_series(judge_series(a_series(follow="rough", focus="lens")))}
+    assert "off-axis target" in topics
+    assert "tilt axis" not in topics
+
+
 def test_a_good_series_gets_no_advice(monkeypatch):
     for name in ("X0", "Z0", "AXIS", "Y0"):
         monkeypatch.setitem(globals(), name, 0.0)
@@ -249,6 +278,37 @@ def test_a_lamella_wants_another_start():
     assert steep.value == 2  # 57 and 60
     unsure = Specimen(pre_tilt_y_deg=9.0, pre_tilt_y_sigma_deg=6.0)
     assert "start angle" not in {a.topic for a in advise_series(judge_series(a_series(follow="none", specimen=unsure)))}
+
+
+def test_a_range_about_level_is_right_wherever_it_starts():
+    level = Specimen(pre_tilt_y_deg=9.0, pre_tilt_y_sigma_deg=0.3)
+
+    def told(tilts):
+        advice = advise_series(judge_series(a_series(np.array(tilts), follow="none", specimen=level)))
+        return {a.topic: a for a in advice if a.topic in ("start angle", "tilt range")}
+
+    assert told(np.arange(-69, 52, 3.0)) == {}
+    assert told([*np.arange(-9, 52, 3.0), *np.arange(-12, -70, -3.0)]) == {}
+    assert told([*np.arange(0, 52, 3.0), *np.arange(-3, -70, -3.0)]) == {}  # bidirectional
+    assert told(grouped() - 9.0) == {}
+    about_zero = told(np.arange(-60, 61, 3.0))
+    assert about_zero.keys() == {"tilt range"}
+    assert about_zero["tilt range"].remedy == "Tilt from -69 to 51 as far as the stage goes"
+    assert about_zero["tilt range"].found.endswith("the series ran over -60 to 60")
+    assert "2.8 thicknesses, not 2.0" in about_zero["tilt range"].cost  # 1 / cos 69, 1 / cos 60
+    late = told([0.0, *(grouped() - 9.0)[(grouped() != 9.0)]])  # the right range, by turns, from 0 on
+    assert late.keys() == {"start angle"}
+    assert "thicknesses" not in late["start angle"].cost
+
+
+def test_inclination_is_told_in_the_sense_of_the_stage():
+    level = Specimen(pre_tilt_y_deg=9.0, pre_tilt_y_sigma_deg=0.3)
+    plain = a_series(follow="none", specimen=level)
+    turned = plain.with_tilts([replace(t, pose=replace(t.pose, y_tilt_deg=-t.pose.y_tilt_deg)) for t in plain.tilts])
+    for one, inclined, start in ((plain, "+9.0", "-9"), (turned, "-9.0", "9")):
+        (advice,) = [a for a in advise_series(judge_series(one)) if a.topic == "start angle"]
+        assert advice.found.startswith(f"The specimen is inclined by {inclined} ")
+        assert advice.remedy.startswith(f"Start at {start} degrees")
 
 
 def test_field_kept_is_that_of_the_shifts():
@@ -329,6 +389,16 @@ def test_defocus_error_and_its_slope():
     assert "focus slope" not in {a.topic for a in advise_series(judge_series(a_series(follow="none", focus="lens")))}
 
 
+@pytest.mark.parametrize(("height", "words"), [(9000.0, "farther from"), (-9000.0, "nearer to")])
+def test_focus_is_to_be_moved_the_right_way(monkeypatch, height, words):
+    for name, value in (("X0", 0.0), ("Z0", height)):
+        monkeypatch.setitem(globals(), name, value)
+    judged = judge_series(a_series(follow="none", focus="fixed"))  # of hand -1: the higher, the less underfocus
+    (advice,) = [a for a in advise_series(judged) if a.topic == "defocus"]
+    mean = 0.9 * np.cos(np.deg2rad(judged.recording.tilts_deg)).mean()
+    assert advice.remedy == f"Focus {mean:.1f} um {words} focus"
+
+
 def test_low_tilts_late_cost_information():
     climbing = judge_series(a_series(np.arange(-60, 61, 3.0), follow="none"))
     assert climbing.dose_order.level_dose == 60.0
@@ -384,6 +454,30 @@ def test_a_session_shares_its_advice():
     (height,) = [w for w in words if w.startswith("Eucentric height")]
     assert "(3 of 3 series; median 1.4 um" in height
     assert "Lower the stage" in height
+
+
+def session_of(monkeypatch, topic, heights=None, levels=None):
+    """What a session of these heights (A), or inclinations (degrees), is told of a topic."""
+    monkeypatch.setitem(globals(), "X0", 0.0)
+    advice = []
+    for i, value in enumerate(heights or levels):
+        monkeypatch.setitem(globals(), "Z0", value if heights else 0.0)
+        level = None if heights else Specimen(pre_tilt_y_deg=-value, pre_tilt_y_sigma_deg=0.3)
+        advice.append(advise_series(judge_series(a_series(follow="none", focus="fixed", seed=i, specimen=level))))
+    (words,) = [w for w in advise_session(advice) if w.startswith(topic)]
+    return words
+
+
+def test_a_session_gets_a_direction_only_where_most_series_share_it(monkeypatch):
+    words = session_of(monkeypatch, "Eucentric height", heights=[15000.0, -14000.0, 16000.0, -15500.0])
+    assert "(4 of 4 series" in words
+    assert words.endswith("It varies from series to series. Run the eucentric routine at each target.")
+    words = session_of(monkeypatch, "Eucentric height", heights=[-15000.0, -14000.0, -16000.0, 4000.0])
+    assert "Raise the stage by 1." in words
+    words = session_of(monkeypatch, "Eucentric height", heights=[15000.0, 14000.0, 10.0, 0.0])  # the others lie well
+    assert "Not most series share it. Run the eucentric" in words
+    assert session_of(monkeypatch, "Start angle", levels=[-9.0, 12.0]).endswith("Choose a start for each target.")
+    assert "Start at -9 degrees" in session_of(monkeypatch, "Start angle", levels=[-9.0, -9.0])
 
 
 def test_blocked_tilts_are_named():

@@ -18,12 +18,12 @@ from typing import Literal
 
 import numpy as np
 
-from eucentric.acquisition.fit_eucentric import Figure
+from eucentric.acquisition.fit_eucentric import LEAST_TURNS, Figure
 from eucentric.acquisition.judge_series import SeriesJudgement
 
 Topic = Literal[
-    "eucentric height", "tilt axis", "field", "backlash", "settling", "movement", "defocus", "focus slope",
-    "focus scatter", "start angle", "inclination across", "dose order", "blocked tilts", "steep tilts",
+    "eucentric height", "tilt axis", "off-axis target", "field", "backlash", "settling", "movement", "defocus", "focus slope",
+    "focus scatter", "start angle", "tilt range", "inclination across", "dose order", "blocked tilts", "steep tilts",
 ]  # fmt: skip
 _FIELD_PART = 0.05
 _HEIGHT = 1000.0
@@ -35,6 +35,7 @@ _KEPT_BY_MOST = 0.95
 _LEAST_WAIT_S = 0.5
 _SURE_BACKLASH = 3.0  # sd; in dose-symmetric series the side and the direction are nearly one
 _ANGLES_NAMED = 4
+_TO_SIGMA = 1.4826  # of a normal distribution, over its median absolute deviation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +50,10 @@ class Advice:
     value: float
     """That stands for it, in `unit`; signed."""
     unit: Literal["A", "s", "degrees", "parts", "A/s", "A/degree", "images"]
+    toward: float = math.nan
+    """Signed, what the remedy turns on; NaN where the remedy has no direction."""
+    varied: str = ""
+    """The remedy of a session in which `toward` differs from series to series."""
 
     @property
     def text(self) -> str:
@@ -58,7 +63,7 @@ class Advice:
 def advise_series(judged: SeriesJudgement) -> tuple[Advice, ...]:
     """What to do otherwise, most important first: what loses images, then what loses quality."""
     every = (
-        _field(judged), *_height(judged), _axis(judged), *_backlash(judged), *_movement(judged), *_defocus(judged),
+        _field(judged), *_height(judged), *_axis(judged), *_backlash(judged), *_movement(judged), *_defocus(judged),
         _start(judged), _across(judged), _order(judged), _blocked(judged), _steep(judged),
     )  # fmt: skip
     return tuple(one for one in every if one is not None)
@@ -84,9 +89,24 @@ def advise_session(advice: Sequence[Sequence[Advice]]) -> tuple[str, ...]:
         values = [one.value for one in found]
         spread = f"{_amount(float(np.median(values)), typical.unit)}, {_amount(min(values), typical.unit)} to "
         spread += _amount(max(values), typical.unit)
-        words = f"{topic.capitalize()} ({len(found)} of {len(advice)} series; median {spread}): {typical.remedy}."
+        remedy = typical.remedy
+        directed = [one for one in found if math.isfinite(one.toward)]
+        if directed and not _agree([one.toward for one in directed], len(advice)):
+            signs = {math.copysign(1.0, one.toward) for one in directed}
+            why = "It varies from series to series" if len(signs) > 1 else "Not most series share it"
+            remedy = f"{why}. {directed[0].varied}"
+        words = f"{topic.capitalize()} ({len(found)} of {len(advice)} series; median {spread}): {remedy}."
         told.append((len(found), words))
     return tuple(words for _, words in sorted(told, key=lambda one: -one[0]))
+
+
+def _agree(directions: Sequence[float], series: int) -> bool:
+    """Whether most series share a direction, by more than their scatter."""
+    values = np.array(directions)
+    middle = float(np.median(values))
+    scatter = _TO_SIGMA * float(np.median(np.abs(values - middle)))
+    shared = int(np.sum(np.sign(values) == np.sign(middle)))
+    return 2 * shared > series and (abs(middle) > scatter or float(np.ptp(values)) == 0.0)
 
 
 def _amount(value: float, unit: str) -> str:
@@ -104,6 +124,10 @@ def length(value_angstrom: float) -> str:
     if abs(value_angstrom) >= 1000.0:
         return f"{value_angstrom / 1e4:.1f} um"
     return f"{value_angstrom / 10.0:.{0 if abs(value_angstrom) >= 100 else 1}f} nm"
+
+
+def _signed(value_angstrom: float) -> str:
+    return f"{value_angstrom / 1e4:+.2f} um"
 
 
 def _give(figure: Figure) -> str:
@@ -176,26 +200,57 @@ def _height(judged: SeriesJudgement) -> list[Advice]:
             remedy=f"{'Lower' if above else 'Raise'} the stage by {length(size)}, or run the eucentric routine at the target itself",
             value=size if above else -size,
             unit="A",
+            toward=size if above else -size,
+            varied="Run the eucentric routine at each target",
         )
     ]
 
 
-def _axis(judged: SeriesJudgement) -> Advice | None:
-    fit = judged.eucentric
-    if not (fit.by_height or judged.measured.tracking in ("corrected", "none")):
-        return None
+def _axis(judged: SeriesJudgement) -> list[Advice]:
+    """The offset of the axis where it is known and large, else the distance of the target."""
+    fit, tracking = judged.eucentric, judged.measured.tracking
+    if not (fit.by_height or tracking in ("corrected", "none")):
+        return []
     side = math.sin(_reach(judged))
-    if not fit.distance.beyond(2.0 * _HEIGHT / max(2.0 * side, 1e-3)):
-        return None
+    limit = 2.0 * _HEIGHT / max(2.0 * side, 1e-3)
+    offset = judged.axis_offset
+    if offset.beyond(limit):
+        slope = abs(offset.value) * math.radians(1.0)
+        sigma = f" +- {length(offset.sigma)}" if math.isfinite(offset.sigma) else ""
+        return [
+            Advice(
+                topic="tilt axis",
+                found=(
+                    f"The camera sees the tilt axis {_signed(offset.value)}{sigma} from its centre (x across the axis, as in the "
+                    "aligned images)"
+                ),
+                cost=(
+                    f"The height of what is at the centre changes by {length(slope)} a degree, "
+                    f"{length(2 * abs(offset.value) * side)} over the range"
+                ),
+                remedy=(
+                    f"Set the offset of the tilt axis on the microscope to {_signed(offset.value)}; if the microscope counts x the "
+                    "other way, to the opposite"
+                ),
+                value=offset.value,
+                unit="A",
+                toward=offset.value,
+                varied="Measure the offset of the tilt axis again before it is set",
+            )
+        ]
+    if not fit.distance.beyond(limit):
+        return []
     slope = abs(fit.distance.value) * math.radians(1.0)
-    return Advice(
-        topic="tilt axis",
-        found=f"The specimen lay {_give(fit.distance)} from the tilt axis, across it",
-        cost=f"Its height changed by {length(slope)} a degree, {length(2 * abs(fit.distance.value) * side)} over the range",
-        remedy="Set the offset of the tilt axis on the microscope to it, so that the centre of the camera is on the axis",
-        value=fit.distance.value,
-        unit="A",
-    )
+    return [
+        Advice(
+            topic="off-axis target",
+            found=f"The target lay {_give(fit.distance)} from the tilt axis, across it",
+            cost=f"Its height changed by {length(slope)} a degree, {length(2 * abs(fit.distance.value) * side)} over the range",
+            remedy="Choose targets nearer to the axis, or let the focus follow the height by `eucentric acquisition predict`",
+            value=fit.distance.value,
+            unit="A",
+        )
+    ]
 
 
 def _backlash(judged: SeriesJudgement) -> list[Advice]:
@@ -260,14 +315,17 @@ def _defocus(judged: SeriesJudgement) -> list[Advice]:
     out = []
     if error.mean.beyond(harmless):
         more = "more" if error.mean.value > 0 else "less"
+        too_far = error.mean.value * error.target > 0
         out.append(
             Advice(
                 topic="defocus",
                 found=f"Underfocus was {_give(error.mean)} {more} than the {length(error.target)} asked for",
                 cost="Contrast and the first zero of the CTF are not those planned",
-                remedy=f"Correct the focus offset by {length(abs(error.mean.value))}",
+                remedy=f"Focus {length(abs(error.mean.value))} {'nearer to' if too_far else 'farther from'} focus",
                 value=error.mean.value,
                 unit="A",
+                toward=error.mean.value,
+                varied="Focus anew before each series",
             )
         )
     if error.slope_per_deg.beyond(max(harmless, _HEIGHT) / max(span, 1.0)):
@@ -297,27 +355,38 @@ def _defocus(judged: SeriesJudgement) -> list[Advice]:
 
 
 def _start(judged: SeriesJudgement) -> Advice | None:
-    first = float(judged.recording.tilts_deg[0])
-    start = judged.start_tilt_deg
-    if not judged.pre_tilt.beyond(_TILT_DEG) or abs(first - start) <= max(_TILT_DEG, 2 * judged.pre_tilt.sigma):
+    """Of series that go to and fro, where they start; of others, where the middle of their range lies."""
+    tilts, start = judged.recording.tilts_deg, judged.start_tilt_deg
+    direction = judged.recording.direction
+    every = np.array([*tilts, *(angle for angle, _ in judged.blocked)])
+    low, high = float(every.min()), float(every.max())
+    symmetric = int(np.sum(direction[1:] * direction[:-1] < 0)) >= LEAST_TURNS
+    taken = float(tilts[0]) if symmetric else 0.5 * (low + high)
+    if not judged.pre_tilt.beyond(_TILT_DEG) or abs(taken - start) <= max(_TILT_DEG, 2 * judged.pre_tilt.sigma):
         return None
-    tilts = judged.recording.tilts_deg
-    off = float(np.abs(tilts - start).max())
-    half = 0.5 * float(np.ptp([*tilts, *(angle for angle, _ in judged.blocked)]))
-    if off < 90.0 > half:
-        thick = f" and is seen through {1 / math.cos(math.radians(off)):.1f} thicknesses, not {1 / math.cos(math.radians(half)):.1f}"
+    off, half = float(np.abs(tilts - start).max()), 0.5 * (high - low)
+    if off > half + 1.0:
+        cost = f"The steepest image lies {off:.0f} degrees from level"
+        if off < 90.0 > half:
+            thick = [1 / math.cos(math.radians(angle)) for angle in (off, half)]
+            cost += f" and is seen through {thick[0]:.1f} thicknesses, not {thick[1]:.1f}"
     else:
-        thick = ""
+        cost = f"The first dose is spent {abs(taken - start):.0f} degrees from level, where images show less"
+    ran = f"{low:.0f} to {high:.0f}"
+    wanted = f"{start - half:.0f} to {start + half:.0f} as far as the stage goes"
     return Advice(
-        topic="start angle",
+        topic="start angle" if symmetric else "tilt range",
         found=(
-            f"The specimen is inclined by {judged.pre_tilt.value:+.1f} +- {judged.pre_tilt.sigma:.1f} degrees about the tilt axis; "
-            f"the series started at {first:.0f}"
+            # in the sense of the stage, as the angles beside it
+            f"The specimen is inclined by {-start:+.1f} +- {judged.pre_tilt.sigma:.1f} degrees about the tilt axis; "
+            f"the series {f'started at {taken:.0f}' if symmetric else f'ran over {ran}'}"
         ),
-        cost=f"The steepest image lies {off:.0f} degrees from level{thick}",
-        remedy=f"Start at {start:.0f} degrees, and tilt from {start - half:.0f} to {start + half:.0f} as far as the stage goes",
+        cost=cost,
+        remedy=f"Start at {start:.0f} degrees, and tilt from {wanted}" if symmetric else f"Tilt from {wanted}",
         value=start,
         unit="degrees",
+        toward=start,
+        varied=f"Choose a {'start' if symmetric else 'range'} for each target",
     )
 
 
@@ -350,6 +419,8 @@ def _order(judged: SeriesJudgement) -> Advice | None:
         remedy=f"Take a dose-symmetric series from {judged.start_tilt_deg:.0f} degrees",
         value=1.0 - order.part_left,
         unit="parts",
+        toward=judged.start_tilt_deg,
+        varied="Take dose-symmetric series, each from where its specimen lies level",
     )
 
 
@@ -392,4 +463,6 @@ def _steep(judged: SeriesJudgement) -> Advice | None:
         remedy=f"End at {max(low, tilts.min()):.0f} and {min(high, tilts.max()):.0f} degrees, or mill thinner",
         value=float(beyond.size),
         unit="images",
+        toward=0.5 * (low + high),
+        varied="End each series where its own specimen becomes too thick, or mill thinner",
     )

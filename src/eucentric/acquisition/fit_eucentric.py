@@ -25,7 +25,8 @@ from eucentric.typing import FloatArray
 _ROUNDS = 8
 _HUBER = 1.5  # standard deviations beyond which a point counts less
 _FLOOR = 0.1  # A: fits of exact numbers
-_LEAST_TURNS = 3  # a stage that turned once may have drifted as well
+LEAST_TURNS = 3
+"""Of the stage; one that turned once may have drifted as well."""
 _TO_SIGMA = 1.4826  # of a normal distribution, over its median absolute deviation
 
 
@@ -81,7 +82,7 @@ def fit_eucentric(measured: MeasuredTrack, direction: FloatArray) -> EucentricFi
     direction : (n,) 1, -1 or 0, as `Recording.direction`
     """
     track = measured.track
-    turned = int(np.sum(direction[1:] * direction[:-1] < 0)) >= _LEAST_TURNS
+    turned = int(np.sum(direction[1:] * direction[:-1] < 0)) >= LEAST_TURNS
     direction = direction if turned else np.zeros_like(direction)
     heights_known = np.isfinite(track.height_angstrom)
     by_height = measured.focusing in ("corrected", "none") and int(heights_known.sum()) >= LEAST_TILTS

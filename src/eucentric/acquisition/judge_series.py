@@ -20,6 +20,7 @@ from eucentric.models.tilt_series import TiltSeries
 from eucentric.typing import FloatArray
 
 _TO_SIGMA = 1.4826  # of a normal distribution, over its median absolute deviation
+_UM = 1e4
 _LOW_TILT_DEG = 20.0
 _DAMAGE_ANGSTROM = 4.0  # detail at which the order of doses is judged
 _OPAQUE = 2.0  # mean free paths along the beam: beyond them fewer than 1 electron in 7 comes through unscattered
@@ -100,6 +101,17 @@ class SeriesJudgement:
     def start_tilt_deg(self) -> float:
         """At which the specimen lies level; 0 where that is not known."""
         return -self.recording.sense * self.pre_tilt.value if self.pre_tilt.is_known else 0.0
+
+    @property
+    def axis_offset(self) -> Figure:
+        """Of the tilt axis on the camera, A; an image shift that was not taken out may be as much of it as its own length."""
+        offset, tracking = self.eucentric.axis_offset, self.measured.tracking
+        if tracking == "corrected" or not offset.is_known:
+            return offset
+        if tracking != "none":
+            return Figure()
+        kept = _UM * float(np.linalg.norm(self.recording.image_shift_um.mean(axis=0)))
+        return Figure(offset.value, float(np.hypot(np.nan_to_num(offset.sigma), kept)))
 
 
 def judge_series(series: TiltSeries, image_shift: ImageShiftFit | None = None) -> SeriesJudgement:

@@ -5,9 +5,13 @@ import numpy as np
 from eucentric.acquisition.goniometer import GoniometerModel
 from eucentric.acquisition.params import PredictionParams
 from eucentric.acquisition.predict_position import PositionPredictor
-from eucentric.acquisition.results import Replay, Way
+from eucentric.acquisition.results import PredictionErrors, Replay, Way
 from eucentric.acquisition.stage_model import filled_times
 from eucentric.models.stage_track import StageTrack
+from eucentric.typing import FloatArray
+
+FIRST_JUDGED = 4
+"""Images before this one tell too little to predict from."""
 
 
 def replay(
@@ -60,3 +64,25 @@ def replay(
         rejected=tuple(rejected),
         ways=tuple(ways),
     )
+
+
+def prediction_errors(track: StageTrack, goniometer: GoniometerModel | None = None) -> PredictionErrors:
+    """Of every tilt of a recorded series, predicted from those before it; errors of the measurements are in them.
+
+    Parameters
+    ----------
+    track : places in the order of acquisition
+    goniometer : learned from other series, never from this one
+
+    Raises
+    ------
+    InputError : an angle beyond the stage
+    """
+    error = replay(track, goniometer=goniometer).error_angstrom[FIRST_JUDGED:]
+    across, along, height = (_rms(component[np.isfinite(component)]) for component in error.T)
+    known = 0 if goniometer is None else goniometer.series_count
+    return PredictionErrors(across=across, along=along, height=height, series_known=known)
+
+
+def _rms(values: FloatArray) -> float:
+    return float(np.sqrt(np.mean(values**2))) if values.size else float("nan")

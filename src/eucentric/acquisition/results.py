@@ -63,3 +63,15 @@ class Replay:
     def error_angstrom(self) -> FloatArray:
         """(n, 3), measured less predicted."""
         return self.measured_angstrom - self.predicted_angstrom
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionErrors:
+    """How far predictions lay from what was measured: root mean squares over a series from its fifth image on, A."""
+
+    across: float
+    along: float
+    height: float
+    """NaN where no height was measured."""
+    series_known: int
+    """To the goniometer model that helped; 0 without one."""

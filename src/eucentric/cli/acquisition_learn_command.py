@@ -47,13 +47,17 @@ def learn(
 
 _COLUMNS = (
     ("height um", "eucentric_height_angstrom", 1e-4, "{:+.2f}"),
-    ("axis um", "axis_distance_angstrom", 1e-4, "{:+.2f}"),
+    ("target um", "axis_distance_angstrom", 1e-4, "{:+.2f}"),
+    ("axis um", "axis_offset_angstrom", 1e-4, "{:+.2f}"),
     ("backlash nm", "backlash_across_angstrom", 0.1, "{:+.0f}"),
     ("step nm", "step_angstrom", 0.1, "{:.0f}"),
     ("defocus um", "defocus_error_angstrom", 1e-4, "{:+.2f}"),
     ("late A/s", "late_speed_angstrom_per_s", 1.0, "{:.1f}"),
     ("field %", "field_kept_by_most", 100.0, "{:.0f}"),
     ("level deg", "start_tilt_deg", 1.0, "{:+.1f}"),
+    ("predicted x", "prediction_error_across_angstrom", 0.1, "{:.0f}"),
+    ("y", "prediction_error_along_angstrom", 0.1, "{:5.0f}"),
+    ("z nm", "prediction_error_height_angstrom", 0.1, "{:.0f}"),
 )
 
 
@@ -66,7 +70,7 @@ def _show(project: "LearnedProject") -> None:
     for one in project.series:
         if one.judged is None:
             continue
-        figures = figures_of_series(one.judged)
+        figures = figures_of_series(one.judged, one.prediction)
         cells = []
         for head, name, factor, form in _COLUMNS:
             figure = figures[name]

@@ -5,7 +5,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,20 @@ import numpy as np
 
 from eucentric.acquisition.advise import Advice, advise_series
 from eucentric.acquisition.fit_eucentric import Figure
+from eucentric.acquisition.goniometer import GoniometerModel
 from eucentric.acquisition.judge_series import SeriesJudgement, judge_series
-from eucentric.acquisition.measure_track import ImageShiftFit, Recording, estimate_image_shift, record_series
+from eucentric.acquisition.measure_track import (
+    ImageShiftFit,
+    MeasuredTrack,
+    Recording,
+    estimate_image_shift,
+    record_series,
+)
+from eucentric.acquisition.replay_track import prediction_errors
+from eucentric.acquisition.results import PredictionErrors
 from eucentric.errors import EucentricError, InputError
 from eucentric.io.tilt_series import read_tilt_series
+from eucentric.models.stage_track import StageTrack
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.plan import read_exclusions
 from eucentric.pipeline.records import excluded_series, read_records, row_path
@@ -36,6 +46,8 @@ class JudgedSeries:
     image_shift: ImageShiftFit | None = None
     fingerprint: str = ""
     """Of the recording itself: the same however often it is aligned."""
+    prediction: PredictionErrors | None = None
+    """Where places are those of the stage."""
 
 
 def read_aligned(root: Path) -> tuple[list[TiltSeries], dict[str, str]]:
@@ -93,7 +105,33 @@ def _judged(one: TiltSeries, problems: dict[str, str], shift: ImageShiftFit | No
         advice=advise_series(judged),
         image_shift=shift if judged.measured.tracking == "corrected" else None,
         fingerprint=recording_fingerprint(one),
+        prediction=predicted_against_measured(judged.measured),
     )
+
+
+def stage_track(measured: MeasuredTrack) -> StageTrack:
+    """The path of the stage; heights that the microscope may have refocused are not the stage's."""
+    if measured.focusing in ("corrected", "none"):
+        return measured.track
+    unknown = np.full(len(measured.track), np.nan)
+    return replace(measured.track, height_angstrom=unknown, height_sigma_angstrom=unknown)
+
+
+def predicted_against_measured(
+    measured: MeasuredTrack, goniometer: GoniometerModel | None = None
+) -> PredictionErrors | None:
+    """What prediction would have missed; None where places are not those of the stage, or lie beyond it.
+
+    Parameters
+    ----------
+    goniometer : as it was before it learned from this series
+    """
+    if measured.tracking not in ("corrected", "none"):
+        return None
+    try:
+        return prediction_errors(stage_track(measured), goniometer)
+    except (EucentricError, np.linalg.LinAlgError):
+        return None
 
 
 def recording_fingerprint(series: TiltSeries) -> str:
@@ -130,11 +168,15 @@ FIGURES: dict[str, str] = {
     "start_tilt_deg": "stage angle at which the specimen lies level",
     "information_left": "at 4 A, over that of the best order of the same images",
     "blocked_tilts": "images that were left out",
+    "prediction_error_across_angstrom": "measured less predicted one tilt ahead, across the axis; root mean square",
+    "prediction_error_along_angstrom": "the same along the axis",
+    "prediction_error_height_angstrom": "the same of the height",
+    "prediction_series": "series that the goniometer model knew which helped to predict",
 }
 """Of each series: name, and what it means."""
 
 
-def figures_of_series(judged: SeriesJudgement) -> dict[str, Figure]:
+def figures_of_series(judged: SeriesJudgement, prediction: PredictionErrors | None = None) -> dict[str, Figure]:
     """All figures by name (`FIGURES`)."""
     fit, steps, motion, defocus = judged.eucentric, judged.steps, judged.motion, judged.defocus
     none = Figure()
@@ -143,7 +185,7 @@ def figures_of_series(judged: SeriesJudgement) -> dict[str, Figure]:
         "tilts": Figure(float(judged.tilt_count), 0.0),
         "eucentric_height_angstrom": fit.height if real else none,
         "axis_distance_angstrom": fit.distance if real else none,
-        "axis_offset_angstrom": fit.axis_offset if judged.measured.tracking in ("corrected", "none") else none,
+        "axis_offset_angstrom": judged.axis_offset,
         "backlash_across_angstrom": fit.backlash_across,
         "backlash_along_angstrom": fit.backlash_along,
         "drift_across_angstrom_per_minute": judged.drift_per_minute[0],
@@ -163,6 +205,10 @@ def figures_of_series(judged: SeriesJudgement) -> dict[str, Figure]:
         "start_tilt_deg": Figure(judged.start_tilt_deg, judged.pre_tilt.sigma) if judged.pre_tilt.is_known else none,
         "information_left": none if judged.dose_order is None else Figure(judged.dose_order.part_left),
         "blocked_tilts": Figure(float(len(judged.blocked)), 0.0),
+        "prediction_error_across_angstrom": none if prediction is None else Figure(prediction.across),
+        "prediction_error_along_angstrom": none if prediction is None else Figure(prediction.along),
+        "prediction_error_height_angstrom": none if prediction is None else Figure(prediction.height),
+        "prediction_series": none if prediction is None else Figure(float(prediction.series_known), 0.0),
     }
 
 
@@ -202,7 +248,7 @@ def as_record(one: JudgedSeries) -> dict[str, Any]:
         },
         "figures": {
             name: {"value": _number(f.value), "sigma": _number(f.sigma)}
-            for name, f in figures_of_series(judged).items()
+            for name, f in figures_of_series(judged, one.prediction).items()
         },
         "advice": [
             {"topic": a.topic, "found": a.found, "cost": a.cost, "remedy": a.remedy, "value": a.value, "unit": a.unit}

@@ -7,29 +7,39 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from eucentric.acquisition.advise import advise_session
 from eucentric.acquisition.goniometer import GoniometerModel, learn_goniometer, unfit
-from eucentric.acquisition.measure_track import MeasuredTrack
+from eucentric.acquisition.results import PredictionErrors
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import make_folder, write_text_atomic
 from eucentric.io.csv_tables import write_csv_table
 from eucentric.io.goniometer_files import read_goniometer, write_goniometer
-from eucentric.models.stage_track import StageTrack
 from eucentric.pipeline.judge_acquisition import (
     FIGURES,
     JudgedSeries,
     as_record,
     figures_of_series,
     judge_all,
+    predicted_against_measured,
     read_aligned,
+    stage_track,
 )
 from eucentric.pipeline.lock import ProjectLock
 
 FOLDER = "acquisition"
+_TABLE, _ADVICE = "series.csv", "advice.txt"
+_PREDICTION = (
+    "prediction_error_across_angstrom",
+    "prediction_error_along_angstrom",
+    "prediction_error_height_angstrom",
+    "prediction_series",
+)
 _LEARNED = "learned"
 """In a goniometer file, beside the model: fingerprints of the series in it, with their names."""
+_NAMED = 4
+_Known = tuple[GoniometerModel | None, dict[str, str]]
+"""A goniometer model, and names of the series in it by fingerprint."""
+_DISAGREES = "does not agree with the others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,10 +62,18 @@ class GoniometerNews:
         if self.known:
             parts.append(f"{len(self.known)} in it already")
         if self.passed_over:
-            some = next(iter(self.passed_over.values()))
+            why: dict[str, list[str]] = {}
+            for name, words in self.passed_over.items():
+                why.setdefault(words, []).append(name)
+            some = "; ".join(f"{_named(names)}: {words}" for words, names in why.items())
             parts.append(f"{len(self.passed_over)} passed over ({some})")
         count = 0 if self.model is None else self.model.series_count
         return f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+
+
+def _named(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -88,41 +106,78 @@ def learn_from_projects(
     if not roots:
         raise InputError("No project was given. Name one or more: `eucentric acquisition learn PROJECT`.")
     before = _read_model(goniometer)
-    learned = [_learn_one(root, only) for root in roots]
+    learned = [_learn_one(root, only, before) for root in roots]
     if goniometer is None:
         return learned, None
     return learned, _bring_on(goniometer, before, [one for project in learned for one in project.series])
 
 
-def _learn_one(root: Path, only: Sequence[str]) -> LearnedProject:
+def _learn_one(root: Path, only: Sequence[str], before: _Known) -> LearnedProject:
     from eucentric.pipeline.steps import selected
 
     series, problems = read_aligned(root)
     names = set(selected([*(s.name for s in series), *problems], list(only)))
     with ProjectLock(root, "acquisition learn"):
-        judged = [one for one in judge_all(series) if one.name in names]  # image shifts are found from all
-        judged += [JudgedSeries(name=name, problem=why) for name, why in problems.items() if name in names]
-        judged.sort(key=lambda one: one.name)
-        session = advise_session([one.advice for one in judged if one.judged is not None])
-        files = _write(make_folder(root / FOLDER), judged, session)
-    return LearnedProject(root=root, series=tuple(judged), session=session, files=files)
+        folder = make_folder(root / FOLDER)
+        every = judge_all(series)  # image shifts are found from all
+        every += [JudgedSeries(name=name, problem=why) for name, why in problems.items()]
+        every.sort(key=lambda one: one.name)
+        # the tables keep series that were learned from earlier
+        told = [one for one in every if one.name in names or _record_file(folder, one.name).is_file()]
+        told = [_predicted(one, before, folder, is_new=one.name in names) for one in told]
+        judged = [one for one in told if one.name in names]
+        _write(folder, told, _session(told))
+    files = (*(_record_file(folder, one.name) for one in judged), folder / _TABLE, folder / _ADVICE)
+    return LearnedProject(root=root, series=tuple(judged), session=_session(judged), files=files)
 
 
-def _write(folder: Path, judged: Sequence[JudgedSeries], session: Sequence[str]) -> tuple[Path, ...]:
-    files = []
+def _session(judged: Sequence[JudgedSeries]) -> tuple[str, ...]:
+    return advise_session([one.advice for one in judged if one.judged is not None])
+
+
+def _record_file(folder: Path, name: str) -> Path:
+    return folder / f"{name}.json"
+
+
+def _predicted(one: JudgedSeries, before: _Known, folder: Path, *, is_new: bool) -> JudgedSeries:
+    """With the goniometer model as it was before it learned from the series: now, or as was found then."""
+    model, learned = before
+    if one.judged is None:
+        return one
+    if is_new and model is not None and one.fingerprint not in learned:
+        return replace(one, prediction=predicted_against_measured(one.judged.measured, model))
+    if is_new and model is None:
+        return one
+    return replace(one, prediction=_found_then(_record_file(folder, one.name), one.fingerprint) or one.prediction)
+
+
+def _found_then(path: Path, fingerprint: str) -> PredictionErrors | None:
+    """What an earlier run wrote of the same recording; None where there is nothing, or it cannot be read."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["fingerprint"] != fingerprint:
+            return None
+        across, along, height, known = (record["figures"][name]["value"] for name in _PREDICTION)
+        return PredictionErrors(
+            across=float(across),
+            along=float(along),
+            height=math.nan if height is None else float(height),
+            series_known=int(known),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(folder: Path, judged: Sequence[JudgedSeries], session: Sequence[str]) -> None:
     for one in judged:
-        path = folder / f"{one.name}.json"
-        write_text_atomic(path, json.dumps(as_record(one), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        files.append(path)
+        text = json.dumps(as_record(one), indent=1, ensure_ascii=False, allow_nan=False)
+        write_text_atomic(_record_file(folder, one.name), text + "\n")
     columns = ["series", "tracking", "focusing"]
     for name in FIGURES:
         columns += [name, f"{name}_sigma"]
     rows = [_csv_row(one) for one in judged if one.judged is not None]
-    table = folder / "series.csv"
-    write_csv_table(table, columns, rows)
-    advice = folder / "advice.txt"
-    write_text_atomic(advice, "\n".join(advice_lines(judged, session)) + "\n")
-    return (*files, table, advice)
+    write_csv_table(folder / _TABLE, columns, rows)
+    write_text_atomic(folder / _ADVICE, "\n".join(advice_lines(judged, session)) + "\n")
 
 
 def _csv_row(one: JudgedSeries) -> list[Any]:
@@ -130,7 +185,7 @@ def _csv_row(one: JudgedSeries) -> list[Any]:
     if judged is None:
         return []
     row: list[Any] = [one.name, judged.measured.tracking, judged.measured.focusing]
-    for figure in figures_of_series(judged).values():
+    for figure in figures_of_series(judged, one.prediction).values():
         row += [f"{v:.6g}" if math.isfinite(v) else "" for v in (figure.value, figure.sigma)]
     return row
 
@@ -150,7 +205,7 @@ def advice_lines(judged: Sequence[JudgedSeries], session: Sequence[str]) -> list
     return lines
 
 
-def _read_model(path: Path | None) -> tuple[GoniometerModel | None, dict[str, str]]:
+def _read_model(path: Path | None) -> _Known:
     if path is None or not path.exists():
         return None, {}
     values = read_goniometer(path)
@@ -160,17 +215,7 @@ def _read_model(path: Path | None) -> tuple[GoniometerModel | None, dict[str, st
     return GoniometerModel.from_dict(values), {str(k): str(v) for k, v in learned.items()}
 
 
-def _stage_track(measured: MeasuredTrack) -> StageTrack:
-    """The path of the stage; heights that the microscope may have refocused are not the stage's."""
-    if measured.focusing in ("corrected", "none"):
-        return measured.track
-    unknown = np.full(len(measured.track), np.nan)
-    return replace(measured.track, height_angstrom=unknown, height_sigma_angstrom=unknown)
-
-
-def _bring_on(
-    path: Path, before: tuple[GoniometerModel | None, dict[str, str]], judged: Sequence[JudgedSeries]
-) -> GoniometerNews:
+def _bring_on(path: Path, before: _Known, judged: Sequence[JudgedSeries]) -> GoniometerNews:
     model, learned = before
     fresh: list[JudgedSeries] = []
     known: list[str] = []
@@ -186,10 +231,26 @@ def _bring_on(
             over[one.name] = reason
         else:
             fresh.append(one)
+    added = fresh
     if fresh:
-        model = learn_goniometer([_stage_track(one.judged.measured) for one in fresh if one.judged is not None], model)
-        learned = learned | {one.fingerprint: one.name for one in fresh}
+        model, odd = _learn_fresh(fresh, model)
+        over |= dict.fromkeys((one.name for one in fresh if one.fingerprint in odd), _DISAGREES)
+        added = [one for one in fresh if one.fingerprint not in odd]
+        learned = learned | {one.fingerprint: one.name for one in added}
         write_goniometer(path, {**model.to_dict(), _LEARNED: learned})
     return GoniometerNews(
-        path=path, added=tuple(one.name for one in fresh), known=tuple(known), passed_over=over, model=model
+        path=path, added=tuple(one.name for one in added), known=tuple(known), passed_over=over, model=model
     )
+
+
+def _learn_fresh(fresh: Sequence[JudgedSeries], before: GoniometerModel | None) -> tuple[GoniometerModel, set[str]]:
+    """The model with fresh series, and fingerprints of those that it left out; series of projects may share their names."""
+    names = {one.fingerprint: one.name for one in fresh}
+    tracks = [
+        replace(stage_track(one.judged.measured), name=one.fingerprint) for one in fresh if one.judged is not None
+    ]
+    model = learn_goniometer(tracks, before)
+    odd = set(model.left_out) & names.keys()
+    agreed = {name for fingerprint, name in names.items() if fingerprint not in odd}
+    every = dict.fromkeys(name for key in model.left_out if (name := names.get(key, key)) not in agreed)
+    return replace(model, left_out=tuple(every)), odd

@@ -42,7 +42,7 @@ def with_acquisition(page: SeriesPage, how: JudgedSeries, params: ReportParams) 
         ]
         section = acquisition_section(
             how.judged,
-            figures_of_series(how.judged),
+            figures_of_series(how.judged, how.prediction),
             how.advice,
             [text for known, text in sentences if known],
             [text for known, text in sentences if not known],
@@ -54,7 +54,9 @@ def with_acquisition(page: SeriesPage, how: JudgedSeries, params: ReportParams) 
 def with_session(page: ProjectPage, taken: Mapping[str, JudgedSeries]) -> ProjectPage:
     """The page of the project with advice for the session, and the figures of all series."""
     judged = {name: one for name, one in taken.items() if one.judged is not None}
-    figures = {name: figures_of_series(one.judged) for name, one in judged.items() if one.judged is not None}
+    figures = {
+        name: figures_of_series(one.judged, one.prediction) for name, one in judged.items() if one.judged is not None
+    }
     table = acquisition_table(figures)
     return replace(
         page,
