@@ -1,6 +1,7 @@
 """`eucentric acquisition targets`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,32 @@ def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None
     rows, columns = picture.image.shape
     place = low + (right - low) * (column + 0.5) / columns + (up - low) * (row + 0.5) / rows
     np.testing.assert_allclose(place, [102.05, -53.05], atol=1e-6)
+
+
+@pytest.mark.parametrize("more", [[], ["--pacetomo", "lam"]])
+def test_running_again_replaces_what_was_made(navigator: Path, more: list[str]) -> None:
+    mine = new_item("P9F", "point", np.array([[99, -51.0]]), 10, registration=1, map_id=77, note="focus here")
+    write_navigator(navigator, read_navigator(navigator).with_items([mine]))
+    _run(navigator, *more)
+    made = navigator.with_name("out.nav")
+    first = read_navigator(made)
+    moved = {"StageXYZ": "103 -53 10", "PtsX": "103", "PtsY": "-53"}
+    items = tuple(item.with_entries(**moved) if item.label == "P2" else item for item in first.items)
+    write_navigator(made, replace(first, items=items))
+    again = ["acquisition", "targets", str(made), *_OPTIONS, "--output", str(made), "--overwrite", *more]
+    assert run(again) == 0
+    second = read_navigator(made)
+    assert sorted(item.label for item in second.items) == sorted(item.label for item in first.items)
+    assert second.item("P2F").stage_um[1] == pytest.approx(-53)
+    assert np.ptp(second.item("P2B").points_um[:, 1]) > 2
+    assert second.item("P2B").stage_um[0] == pytest.approx(103, abs=1e-3)
+    # what no longer has its target goes as well, the spots of another plan stay
+    rest = tuple(item for item in second.items if item.label != "P2")
+    write_navigator(made, replace(second, items=rest))
+    assert run([*again, "--points", "P3"]) == 0
+    labels = {item.label for item in read_navigator(made).items}
+    assert {"P1F", "P1K", "P1B", "P3F", "P3K", "P3B", "P9F"} <= labels
+    assert not {"P2F", "P2K", "P2B"} & labels
 
 
 @pytest.mark.parametrize(

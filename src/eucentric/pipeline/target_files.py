@@ -1,5 +1,6 @@
 """Targets from a navigator file, and back into one: reads, places, writes."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
@@ -22,6 +23,14 @@ from eucentric.typing import FloatArray
 _UM = 1e4  # A
 _GREEN, _BLUE, _YELLOW, _MAGENTA = 1, 2, 3, 4
 _PICTURE_PX = 1200
+_BESIDE = {
+    "F": ("point", re.compile(r"focus of (.+)")),
+    "K": ("point", re.compile(r"tracking of (.+)")),
+    "B": ("polygon", re.compile(r"beam of (.+) at \S+ degrees")),
+}
+"""What is put beside each target: end of its label, kind, and note."""
+_OWN_NOTE = re.compile(r"target \d+")
+_FILE_NOTE = re.compile(r"\S+_tgts\.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,11 +196,11 @@ def _picked(navigator: Navigator, the_map: NavigatorItem, labels: Sequence[str])
                 f"Item `{wrong[0].label}` is a {wrong[0].kind}; expected a point. Use --fill for polygons."
             )
         return items
-    items = [
-        item
-        for item in navigator.items
-        if item.kind == "point" and item.is_to_acquire and item.drawn_on in (None, the_map.map_id)
-    ]
+    on_map = [i for i in navigator.items if i.kind == "point" and i.drawn_on in (None, the_map.map_id)]
+    items = [item for item in on_map if item.is_to_acquire]
+    # of a targets file the first of a group alone is acquired; the others are targets too
+    groups = {item.group_id for item in items if _FILE_NOTE.fullmatch(item.note)} - {None}
+    items = [item for item in on_map if item.is_to_acquire or item.group_id in groups]
     if not items:
         raise InputError(
             f"The navigator has no points set to be acquired on map `{the_map.label}`. "
@@ -207,7 +216,8 @@ def _with_plan(
     taken: dict[str, NavigatorItem],
     roots: Sequence[str],
 ) -> Navigator:
-    """Targets that were items get group, note and acquire flag; all else is added at the end."""
+    """Targets that were items get group, note and acquire flag; spots of an earlier run go, and all else is added at the end."""
+    navigator = _without_spots(navigator, the_map, {target.name for target in plan.targets})
     ids = iter(navigator.free_ids(plan.group_count + 6 * len(plan.targets)))
     groups = [next(ids) for _ in range(plan.group_count)]
     z = float(the_map.stage_um[2])
@@ -223,7 +233,8 @@ def _with_plan(
         group = groups[target.group]
         if target.name in taken:
             item = taken[target.name]
-            kept_note = item.note if item.note and not (roots and is_first) else note
+            stale = not item.note or _OWN_NOTE.fullmatch(item.note) or (roots and _FILE_NOTE.fullmatch(item.note))
+            kept_note = note if stale or (roots and is_first) else item.note
             changed[target.name] = item.with_entries(
                 GroupID=str(group), Note=kept_note, Acquire="1" if acquire else "0"
             )
@@ -251,6 +262,22 @@ def _with_plan(
         )  # fmt: skip
     kept = tuple(changed.get(i.label, i) if i is taken.get(i.label) else i for i in navigator.items)
     return replace(navigator, items=(*kept, *added))
+
+
+def _without_spots(navigator: Navigator, the_map: NavigatorItem, names: set[str]) -> Navigator:
+    """Without spots and beams that an earlier run put beside these targets, or beside points that are no longer there."""
+    points = {item.label for item in navigator.items if item.kind == "point"}
+
+    def is_stale(item: NavigatorItem) -> bool:
+        for suffix, (kind, words) in _BESIDE.items():
+            note = words.fullmatch(item.note)
+            if note is not None and item.kind == kind and item.drawn_on == the_map.map_id:
+                name = note.group(1)
+                is_ours = re.fullmatch(re.escape(name) + suffix + r"\d*", item.label) is not None
+                return is_ours and (name in names or name not in points)
+        return False
+
+    return replace(navigator, items=tuple(item for item in navigator.items if not is_stale(item)))
 
 
 def _free_label(used: set[str], wanted: str) -> str:
