@@ -124,6 +124,19 @@ def test_stage_positions_and_groups_for_pacetomo(navigator: Path) -> None:
         assert f"stageX = {item.stage_um[0]:.3f}\n" in text.split("_tgt = 002")[0]
 
 
+def test_a_beam_in_the_margin_is_not_on_the_field(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # half a field of 0.3 um and half a beam of 1.2 um, and of the margin of 0.1 um a half
+    camera = ["--camera", "4000", "2000", "--axis-in-image", "0"]
+    places = ["--stage", "100", "-50", "--stage", "100.8", "-50"]
+    usual = [word for word in _OPTIONS if word not in ("--axis-in-image", "85")]
+    output = str(navigator.with_name("out.nav"))
+    assert run(["acquisition", "targets", str(navigator), *usual, *camera, *places, "--output", output]) == 1
+    said = capsys.readouterr().out
+    assert "the beam of T02 is on the margin of the field of T01" in said
+    assert "is on the field" not in said
+    assert "Move T02 by +0.05, +0.00 um" in said
+
+
 def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(navigator, "--fill", "AREA", "--picture", str(navigator.with_name("p.png"))) == 0
     assert "No conflicts." in capsys.readouterr().out

@@ -318,3 +318,12 @@ def test_shapes_agree_with_a_raster() -> None:
     assert inside_polygon(bent, np.array([[0.0, 1.0], [0.0, -1.0], [1.8, 1.5]])).tolist() == [False, True, True]
     assert polygons_touch(bent, np.array([[0, 1], [3, 1], [3, 0.5], [0, 0.5]]))
     assert not polygons_touch(bent, np.array([[-0.4, 2], [0.4, 2], [0.4, 1], [-0.4, 1]]))
+
+
+def test_discs_that_only_touch_share_nothing() -> None:
+    square = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    places = np.array([[1.7, y] for y in np.linspace(-1.5, 1.5, 31)])
+    assert (disc_area_in_polygon(square, places, 0.7) == 0).all()
+    assert (disc_area_in_polygon(square, places + 0.3, 0.7) == 0).all()
+    lens = disc_area_in_polygon(square, np.array([1.6999, 0.0]), 0.7)
+    assert lens == pytest.approx(4 / 3 * np.sqrt(2 * 0.7) * 1e-4**1.5, rel=1e-3)  # a flat segment of height 1e-4

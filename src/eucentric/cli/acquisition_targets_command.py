@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eucentric.models.settings import Frozen
 
 _UM = 1e4  # A
+_TOUCHES = 1e-6  # of a series' dose: less lies in the margin
 _Settings = TypeVar("_Settings", bound="Frozen")
 _OPTIONS = {
     "beam_diameter_angstrom": "--beam",
@@ -220,7 +221,7 @@ def _show(plan: "TargetPlan") -> None:
     lines.append("                  um        um        um        um        um        % of series")
     for target in plan.targets:
         spots = [
-            "none" if place is None else f"{(place - target.stage_angstrom) @ plan.view.axis_of_stage[1] / _UM:+.2f}"
+            "none" if place is None else _signed((place - target.stage_angstrom) @ plan.view.axis_of_stage[1] / _UM)
             for place in (target.focus_stage_angstrom, target.tracking_stage_angstrom)
         ]
         x, y = target.stage_angstrom / _UM
@@ -238,11 +239,15 @@ def _show(plan: "TargetPlan") -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+
+
 def _words(conflict: "Conflict") -> str:
     if conflict.other:
         low, high = min(conflict.tilts_deg), max(conflict.tilts_deg)
         what = "beam" if conflict.kind == "beam" else "focus or tracking spot"
-        where = "" if conflict.dose_fraction > 0 else "margin of the "
+        where = "" if conflict.dose_fraction > _TOUCHES else "margin of the "
         text = (
             f"conflict: the {what} of {conflict.other} is on the {where}field of {conflict.target} at "
             f"{len(conflict.tilts_deg)} tilts ({low:g} to {high:g} degrees), {conflict.dose_fraction:.1%} of a series' dose."
@@ -250,7 +255,7 @@ def _words(conflict: "Conflict") -> str:
         if conflict.move_stage_angstrom is None:
             return f"{text} No move of {conflict.moved} resolves it."
         dx, dy = (value / _UM for value in conflict.move_stage_angstrom)
-        return f"{text} Move {conflict.moved} by {dx:+.2f}, {dy:+.2f} um."
+        return f"{text} Move {conflict.moved} by {_signed(dx)}, {_signed(dy)} um."
     return {
         "no spot": f"conflict: no clear place for {'focus and tracking spots' if conflict.part == 1 else 'a tracking spot'} "
         f"of {conflict.target}.",
