@@ -34,6 +34,15 @@ _OPTIONS = {
     "start_deg": "--start",
     "total_dose": "--dose",
 }
+_UNITS = {
+    "beam_diameter_angstrom": ("um", _UM),
+    "thickness_angstrom": ("nm", 10.0),
+    "spot_diameter_angstrom": ("um", _UM),
+    "spot_reach_angstrom": ("um", _UM),
+    "margin_angstrom": ("um", _UM),
+    "image_shift_limit_angstrom": ("um", _UM),
+}
+"""Of options whose unit is not that of the setting, and how many A it has."""
 _PLACES = Parameter(negative=(), allow_leading_hyphen=True)
 _NUMBER = Parameter(allow_leading_hyphen=True)
 
@@ -203,7 +212,7 @@ def _start(pretilt: float, step: float) -> float:
 
 
 def _checked(model: type[_Settings], **values: object) -> _Settings:
-    """Settings, or what is wrong with them under the names of their options; lengths are shown in A."""
+    """Settings, or what is wrong with them under the names and in the units of their options."""
     from pydantic import ValidationError
 
     from eucentric.pipeline.explain import explain_validation_error
@@ -212,7 +221,7 @@ def _checked(model: type[_Settings], **values: object) -> _Settings:
         return model.model_validate(values)
     except ValidationError as error:
         raise explain_validation_error(
-            error, model, "the command", shown_as=lambda field: _OPTIONS.get(field, field)
+            error, model, "the command", shown_as=lambda field: _OPTIONS.get(field, field), units=_UNITS
         ) from error
 
 
