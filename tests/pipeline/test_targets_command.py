@@ -137,6 +137,17 @@ def test_a_beam_in_the_margin_is_not_on_the_field(navigator: Path, capsys: pytes
     assert "Move T02 by +0.05, +0.00 um" in said
 
 
+def test_the_axis_in_the_image_is_asked_for(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start = ["acquisition", "targets", str(navigator), *_OPTIONS[:-2], "--points", "P1"]
+    start += ["--output", str(navigator.with_name("out.nav"))]
+    assert run([*start, "--camera", "5760", "4092"]) == 2
+    assert "`--axis-in-image` is missing: on a camera of 5760 x 4092" in capsys.readouterr().err
+    assert run(start) == 0
+    assert "note: --axis-in-image was not given" in capsys.readouterr().out
+    assert run([*start, "--axis-in-image", "0", "--overwrite"]) == 0
+    assert "note: " not in capsys.readouterr().out
+
+
 def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(navigator, "--fill", "AREA", "--picture", str(navigator.with_name("p.png"))) == 0
     assert "No conflicts." in capsys.readouterr().out

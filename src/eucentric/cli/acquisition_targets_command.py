@@ -62,7 +62,7 @@ def targets(
     area: str | None = None,
     bars: Annotated[list[str] | None, SEVERAL] = None,
     camera: tuple[int, int] = (4096, 4096),
-    axis_in_image: Annotated[float, _NUMBER] = 0.0,
+    axis_in_image: Annotated[float | None, _NUMBER] = None,
     axis_on_stage: Annotated[float, _NUMBER] = 0.0,
     min_tilt: Annotated[float, _NUMBER] = -60.0,
     max_tilt: float = 60.0,
@@ -117,7 +117,8 @@ def targets(
     camera
         pixels, x and y
     axis_in_image
-        degrees, anticlockwise from the camera's y axis to the tilt axis: `Tilt axis angle` of an mdoc file
+        degrees, anticlockwise from the camera's y axis to the tilt axis: `Tilt axis angle` of an mdoc file; 0 where not
+        given, which only a square camera allows
     axis_on_stage
         degrees, anticlockwise from the stage's x axis to the tilt axis
     min_tilt, max_tilt, step
@@ -155,10 +156,16 @@ def targets(
     """
     # here, so that --help loads nothing heavy
     from eucentric.acquisition.target_params import TargetParams
+    from eucentric.errors import InputError
     from eucentric.models.tilt_scheme import TiltScheme
     from eucentric.pipeline.target_files import TargetSource, place_target_files
 
     del debug  # read by the program itself
+    if axis_in_image is None and camera[0] != camera[1]:
+        raise InputError(
+            f"`--axis-in-image` is missing: on a camera of {camera[0]} x {camera[1]} pixels the field depends on it. "
+            "Give the `Tilt axis angle` of an mdoc file of this magnification."
+        )
     scheme = _checked(
         TiltScheme,
         min_deg=min_tilt,
@@ -172,7 +179,7 @@ def targets(
         beam_diameter_angstrom=beam * _UM,
         pixel_size_angstrom=pixel_size,
         camera_pixels=camera,
-        image_axis_angle_deg=axis_in_image,
+        image_axis_angle_deg=axis_in_image or 0.0,
         stage_axis_angle_deg=axis_on_stage,
         pretilt_deg=pretilt,
         pretilt_turn_deg=pretilt_turn,
@@ -197,7 +204,10 @@ def targets(
     )
     made = place_target_files(source, output, scheme, params, picture=picture, pacetomo=pacetomo, overwrite=overwrite)
     _show(made.plan)
-    for note in made.notes:
+    notes = [*made.notes]
+    if axis_in_image is None:
+        notes.append("--axis-in-image was not given: the tilt axis is taken to lie along the camera's y axis.")
+    for note in notes:
         sys.stdout.write(f"note: {note}\n")
     sys.stdout.write(f"Wrote {', '.join(str(path) for path in made.files)}.\n")
     code = 1 if made.plan.conflicts else 0
