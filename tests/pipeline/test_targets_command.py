@@ -11,7 +11,7 @@ from eucentric.cli.main import run
 from eucentric.figures.acquisition_targets import MapPicture
 from eucentric.io.mrc import write_mrc
 from eucentric.io.navigator import new_item, read_navigator, write_navigator
-from eucentric.pipeline.target_files import _map_picture
+from eucentric.pipeline.target_map import find_map, map_picture
 
 _MAP = """AdocVersion = 2.00
 LastSavedAs = in.nav
@@ -137,6 +137,43 @@ def test_a_beam_in_the_margin_is_not_on_the_field(navigator: Path, capsys: pytes
     assert "Move T02 by +0.05, +0.00 um" in said
 
 
+def _montage(path: Path) -> None:
+    # pixels of 0.1 um, the image's x along the stage's -y and its y along x
+    lines = ["ImageSize = 100 60", "Montage = 1", ""]
+    for n, (x, y) in enumerate([(0, 0), (90, 0), (0, 50), (90, 50)]):
+        stage = 95 + 0.1 * (y + 30), -45 - 0.1 * (x + 50)
+        lines += [f"[ZValue = {n}]", f"PieceCoordinates = {x} {y} 0", f"StagePosition = {stage[0]} {stage[1]}"]
+        lines += ["StageZ = -7.5", "TiltAngle = 4", ""]
+    path.write_text("\n".join(lines))
+
+
+def test_a_montage_serves_as_map(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    montage, output, picture = (navigator.with_name(name) for name in ("m.mdoc", "out.nav", "p.png"))
+    _montage(montage)
+    start = ["acquisition", "targets", str(navigator), "--map", str(montage), *_OPTIONS[2:], "--output", str(output)]
+    assert run([*start, "--pixels", "20", "80"]) == 2
+    assert "the registrations 1, 2" in capsys.readouterr().err
+    read = read_navigator(navigator)
+    write_navigator(navigator, replace(read, items=tuple(item for item in read.items if item.label != "Q")))
+    assert run([*start, "--pixels", "20", "80", "--picture", str(picture)]) == 0
+    said = capsys.readouterr().out
+    assert "note: Map m.mdoc was taken at 4 degrees" in said
+    assert "are 0.00 um (r.m.s.) from its frame" in said
+    made = read_navigator(output).item("T01")
+    np.testing.assert_allclose(made.stage_um, [95 + 8, -45 - 2, -7.5], atol=1e-3)
+    assert made.drawn_on is None
+    assert made.registration == 1
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    # again on its own output; and points set to be acquired, of which none is drawn on the montage
+    again = [word if word != str(navigator) else str(output) for word in start]
+    assert run([*again, "--points", "T01", "--overwrite"]) == 0
+    assert [item.label for item in read_navigator(output).items][-4:] == ["T01", "T01F", "T01K", "T01B"]
+    assert run([*start, "--overwrite"]) == 1
+    assert read_navigator(output).item("P2F").note == "focus of P2"
+    assert run([*start, "--pixels", "191", "80", "--overwrite"]) == 2
+    assert "outside map `m.mdoc`, which is 190 x 110" in capsys.readouterr().err
+
+
 def test_the_axis_in_the_image_is_asked_for(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["acquisition", "targets", str(navigator), *_OPTIONS[:-2], "--points", "P1"]
     start += ["--output", str(navigator.with_name("out.nav"))]
@@ -162,8 +199,7 @@ def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None
     images = np.zeros((2, 200, 300), dtype=np.float32)
     images[1, 120, 180] = 1.0
     write_mrc(navigator.with_name("map.mrc"), images, 1000.0, is_volume=False)
-    the_map = read_navigator(navigator).map_of("M")
-    picture = _map_picture(the_map, navigator)
+    picture = map_picture(find_map(read_navigator(navigator), "M", navigator))
     assert isinstance(picture, MapPicture)
     assert picture.image is not None
     row, column = np.unravel_index(int(picture.image.argmax()), picture.image.shape)
@@ -210,9 +246,15 @@ def test_running_again_replaces_what_was_made(navigator: Path, more: list[str]) 
         (["--pixels", "301", "5"], "outside map `M`, which is 300 x 200"),
         (["--max-tilt", "75"], "the stage goes to 70"),
         (["--beam", "-1"], "`--beam` is -1 um in the command; expected a number greater than 0 (of the illuminated"),
-        (["--thickness", "-5"], "`--thickness` is -5 nm in the command; expected a number of at least 0 (of the specimen"),
+        (
+            ["--thickness", "-5"],
+            "`--thickness` is -5 nm in the command; expected a number of at least 0 (of the specimen",
+        ),
         (["--margin", "-0.1"], "`--margin` is -0.1 um"),
-        (["--pixel-size", "-1.5"], "`--pixel-size` is -1.5 in the command; expected a number greater than 0 (A; of the"),
+        (
+            ["--pixel-size", "-1.5"],
+            "`--pixel-size` is -1.5 in the command; expected a number greater than 0 (A; of the",
+        ),
         (["--spots", "all"], "`--spots` is `all`"),
         (["--pacetomo", "my lamella"], "cannot stand in a targets file"),
     ],

@@ -95,7 +95,7 @@ def targets(
     navigator
         `.nav` file, text or XML
     map_label
-        label of the map on which the targets lie
+        label of the map on which the targets lie; or the mdoc file of a montage, whose registration is the items'
     output
         navigator to be made
     beam
