@@ -11,6 +11,9 @@ from eucentric.cli.main import run
 from eucentric.figures.acquisition_targets import MapPicture
 from eucentric.io.mrc import write_mrc
 from eucentric.io.navigator import new_item, read_navigator, write_navigator
+from eucentric.io.plan_files import write_plan
+from eucentric.models.acquisition_plan import AcquisitionPlan, PlannedMicroscope, PlannedSpecimen
+from eucentric.models.tilt_scheme import TiltScheme
 from eucentric.pipeline.target_map import find_map, map_picture
 
 _MAP = """AdocVersion = 2.00
@@ -183,6 +186,34 @@ def test_the_axis_in_the_image_is_asked_for(navigator: Path, capsys: pytest.Capt
     assert "note: --axis-in-image was not given" in capsys.readouterr().out
     assert run([*start, "--axis-in-image", "0", "--overwrite"]) == 0
     assert "note: " not in capsys.readouterr().out
+
+
+def test_a_plan_gives_what_no_option_says(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = navigator.with_name("plan.toml")
+    scheme = TiltScheme(min_deg=-54, max_deg=42, step_deg=6, start_deg=-6, total_dose=80)
+    microscope = PlannedMicroscope(pixel_size_angstrom=2.0, image_size_px=(3000, 1000), tilt_axis_deg=90.0)
+    specimen = PlannedSpecimen(pretilt_deg=8.0, thickness_angstrom=1000.0)
+    write_plan(plan, AcquisitionPlan(scheme=scheme, microscope=microscope, specimen=specimen))
+    start = ["acquisition", "targets", str(navigator), "--map", "M", "--beam", "1.2", "--points", "P1", "--overwrite"]
+    start += ["--output", str(navigator.with_name("out.nav")), "--json"]
+    usual = ["--min-tilt", "-54", "--max-tilt", "42", "--step", "6", "--start", "-6", "--dose", "80"]
+    usual += ["--camera", "3000", "1000", "--pretilt", "8", "--pixel-size", "2", "--axis-in-image", "90"]
+    outputs = []
+    for options in (["--plan", str(plan)], [*usual, "--thickness", "100"]):
+        assert run([*start, *options]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    record = json.loads(outputs[0].splitlines()[-1])
+    assert record["tilts_deg"] == scheme.angles_in_order().tolist()
+    # turned by 90 degrees the camera's long side, 0.6 um, lies along the axis
+    assert abs(record["targets"][0]["focus_um"][0] - 100) == pytest.approx(0.3 + 0.6 + 0.1, abs=0.026)
+    assert run([*start, "--plan", str(plan), "--max-tilt", "30", "--axis-in-image", "0"]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert max(record["tilts_deg"]) == 30
+    assert min(record["tilts_deg"]) == -54
+    assert abs(record["targets"][0]["focus_um"][0] - 100) == pytest.approx(0.1 + 0.6 + 0.1, abs=0.026)
+    assert run(start) == 2
+    assert "`--pixel-size` is missing" in capsys.readouterr().err
 
 
 def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
