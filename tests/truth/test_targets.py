@@ -154,6 +154,33 @@ def test_spots_avoid_fields_of_others() -> None:
     assert {c.kind for c in crowded.conflicts} == {"no spot"}
 
 
+@pytest.mark.parametrize("margin", [0.0, 500.0])
+def test_what_is_tracked_was_not_exposed_by_focusing(margin: float) -> None:
+    params = _params(margin_angstrom=margin)
+    rng = np.random.default_rng(3)
+    area = np.array([[0, 0], [90_000, 0], [90_000, 60_000], [0, 60_000.0]])
+    filled = fill_area(area, _SCHEME, params)
+    shared = 0
+    for places in (
+        np.array([[0.0, 0.0], [10_000.0, 0.0]]),
+        np.array([[0.0, 0.0], [14_500.0, 0.0], [29_000.0, 0.0]]),  # room for one spot between two
+        rng.uniform(0, 60_000, (6, 2)),
+        filled,
+    ):
+        plan = place_targets([str(n) for n in range(len(places))], places, _SCHEME, params)
+        if places is filled:
+            assert "no spot" not in {c.kind for c in plan.conflicts}
+        focus = np.array([t.focus_stage_angstrom for t in plan.targets if t.focus_stage_angstrom is not None])
+        tracked = np.array([t.tracking_stage_angstrom for t in plan.targets if t.tracking_stage_angstrom is not None])
+        x, y = np.abs(tracked[:, None] - focus).transpose(2, 0, 1)
+        for tilt in np.deg2rad(plan.view.tilts_deg):
+            # the field of a tracking image, 6000 across the axis and 4000 along it where it lies flat, seen tilted
+            across = np.maximum(y - 3000, 0) * np.cos(tilt)
+            assert np.hypot(across, np.maximum(x - 2000, 0)).min() >= 5000 + margin - 1e-3
+        shared += len(focus) - len(np.unique(np.round(focus, -3), axis=0))
+    assert shared > 0
+
+
 def test_turning_everything_changes_no_verdict() -> None:
     rng = np.random.default_rng(8)
     places = rng.uniform(0, 40_000, (7, 2))
@@ -291,3 +318,12 @@ def test_shapes_agree_with_a_raster() -> None:
     assert inside_polygon(bent, np.array([[0.0, 1.0], [0.0, -1.0], [1.8, 1.5]])).tolist() == [False, True, True]
     assert polygons_touch(bent, np.array([[0, 1], [3, 1], [3, 0.5], [0, 0.5]]))
     assert not polygons_touch(bent, np.array([[-0.4, 2], [0.4, 2], [0.4, 1], [-0.4, 1]]))
+
+
+def test_discs_that_only_touch_share_nothing() -> None:
+    square = np.array([[-1.0, -1], [1, -1], [1, 1], [-1, 1]])
+    places = np.array([[1.7, y] for y in np.linspace(-1.5, 1.5, 31)])
+    assert (disc_area_in_polygon(square, places, 0.7) == 0).all()
+    assert (disc_area_in_polygon(square, places + 0.3, 0.7) == 0).all()
+    lens = disc_area_in_polygon(square, np.array([1.6999, 0.0]), 0.7)
+    assert lens == pytest.approx(4 / 3 * np.sqrt(2 * 0.7) * 1e-4**1.5, rel=1e-3)  # a flat segment of height 1e-4

@@ -143,32 +143,54 @@ def _spots(
     area: FloatArray | None,
     bars: Sequence[FloatArray],
 ) -> tuple[FloatArray, FloatArray]:
-    """(target, 2) of focus and of tracking, NaN where there is none: nearest clear places, on the two sides if possible."""
+    """(target, 2) of focus and of tracking, NaN where there is none: nearest clear places, on the two sides if possible.
+
+    No focus beam reaches what is tracked, whosever it is. Row by row along the axis, so that neighbours can share a focus
+    spot or a tracking spot where there is room for one alone.
+    """
     focus, tracking = np.full(places.shape, np.nan), np.full(places.shape, np.nan)
     steps = np.arange(_SPOT_STEP, params.spot_reach_angstrom + 0.5 * _SPOT_STEP, _SPOT_STEP)
     offsets = np.stack([steps, -steps], axis=1).reshape(-1)  # nearest first, the positive side before the other
-    reach = view.extent(_spot_radius(params)) + np.array([0.0, params.spot_reach_angstrom])
-    for i, place in enumerate(places):
+    radius = _spot_radius(params)
+    reach = view.extent(radius) + np.array([0.0, params.spot_reach_angstrom])
+
+    def apart(candidates: FloatArray, others: FloatArray) -> np.ndarray:
+        clear = np.ones(len(candidates), dtype=bool)
+        for other in others[(np.abs(others - place) <= reach).all(axis=1)]:  # no number is near
+            clear[clear] = view.reaches(candidates[clear] - other, radius) >= 0
+        return clear
+
+    for i in np.lexsort((places[:, 0], places[:, 1])):
         if params.spots == "group" and i and groups[i] == groups[i - 1]:
             continue
+        place = places[i]
         candidates = place + np.column_stack([np.zeros_like(offsets), offsets])
-        clear = np.ones(len(offsets), dtype=bool)
-        for other in places[(np.abs(places - place) <= reach).all(axis=1)]:
-            clear[clear] = view.reaches(candidates[clear] - other, _spot_radius(params)) >= 0
+        clear = apart(candidates, places)
         if area is not None:
             clear &= inside_polygon(area, candidates)
         for bar in bars:
             clear &= ~inside_polygon(bar, candidates)
-        free = offsets[clear]
-        if not len(free):
-            continue
-        focus[i] = place + np.array([0.0, free[0]])
-        others = free[np.sign(free) != np.sign(free[0])]
-        if not len(others):  # beyond the focus spot, so that what is tracked was not exposed by focusing
-            others = free[np.abs(free) >= np.abs(free[0]) + 2 * (_spot_radius(params) - params.margin_angstrom)]
-        if len(others):
-            tracking[i] = place + np.array([0.0, others[0]])
+        free, candidates = offsets[clear], candidates[clear]
+        for_focus, for_tracking = free[apart(candidates, tracking)], free[apart(candidates, focus)]
+        found = _two_sides(for_focus, for_tracking)
+        if found is None and len(for_focus):  # both on one side
+            beyond = np.column_stack([np.zeros_like(for_tracking), for_tracking - for_focus[0]])
+            beyond_free = for_tracking[view.reaches(beyond, radius) >= 0]
+            found = (for_focus[0], beyond_free[0] if len(beyond_free) else np.nan)
+        if found is not None:
+            focus[i] = place + np.array([0.0, found[0]])
+            tracking[i] = place + np.array([0.0, found[1]]) if np.isfinite(found[1]) else np.nan
     return focus, tracking
+
+
+def _two_sides(for_focus: FloatArray, for_tracking: FloatArray) -> tuple[float, float] | None:
+    """Offsets of focus and tracking on the two sides of a target, the nearest in all; None where a side has no place."""
+    pairs = []
+    for side in (1.0, -1.0):
+        ones, others = for_focus[np.sign(for_focus) == side], for_tracking[np.sign(for_tracking) == -side]
+        if len(ones) and len(others):
+            pairs.append((float(ones[0]), float(others[0])))
+    return min(pairs, key=lambda pair: (abs(pair[0]) + abs(pair[1]), abs(pair[0])), default=None)
 
 
 def _of_beams(

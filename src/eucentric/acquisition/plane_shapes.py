@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from eucentric.typing import FloatArray
 
 BoolArray = NDArray[np.bool_]
+_ROUNDING = 1e-9  # of a disc's radius squared: sectors of a disc that is clear add up to some 1e-16
 
 
 def disc_area_in_polygon(polygon: FloatArray, centre: FloatArray, radius: float) -> FloatArray:
@@ -18,7 +19,7 @@ def disc_area_in_polygon(polygon: FloatArray, centre: FloatArray, radius: float)
 
     Returns
     -------
-    (...), >= 0
+    (...), >= 0; exactly 0 where they share none
     """
     start = polygon - np.asarray(centre)[..., None, :]
     end = np.roll(start, -1, axis=-2)
@@ -32,7 +33,8 @@ def disc_area_in_polygon(polygon: FloatArray, centre: FloatArray, radius: float)
     first = start + enters[..., None] * step
     last = start + leaves[..., None] * step
     area = _cross(first, last) + radius**2 * (_angle(start, first) + _angle(last, end))
-    return np.asarray(np.abs(0.5 * area.sum(-1)))
+    shared = np.abs(0.5 * area.sum(-1))
+    return np.asarray(np.where(shared > _ROUNDING * radius**2, shared, 0.0))
 
 
 def distance_to_polygon(polygon: FloatArray, point: FloatArray) -> FloatArray:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import Parameter
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from eucentric.models.settings import Frozen
 
 _UM = 1e4  # A
+_TOUCHES = 1e-6  # of a series' dose: less lies in the margin
 _Settings = TypeVar("_Settings", bound="Frozen")
 _OPTIONS = {
     "beam_diameter_angstrom": "--beam",
@@ -33,6 +34,15 @@ _OPTIONS = {
     "start_deg": "--start",
     "total_dose": "--dose",
 }
+_UNITS = {
+    "beam_diameter_angstrom": ("um", _UM),
+    "thickness_angstrom": ("nm", 10.0),
+    "spot_diameter_angstrom": ("um", _UM),
+    "spot_reach_angstrom": ("um", _UM),
+    "margin_angstrom": ("um", _UM),
+    "image_shift_limit_angstrom": ("um", _UM),
+}
+"""Of options whose unit is not that of the setting, and how many A it has."""
 _PLACES = Parameter(negative=(), allow_leading_hyphen=True)
 _NUMBER = Parameter(allow_leading_hyphen=True)
 
@@ -44,24 +54,25 @@ def targets(
     map_label: Annotated[str, Parameter(name="--map")],
     output: Path,
     beam: float,
-    pixel_size: float,
+    pixel_size: float | None = None,
+    plan: Path | None = None,
     points: Annotated[list[str] | None, SEVERAL] = None,
     fill: str | None = None,
     stage: Annotated[list[tuple[float, float]] | None, _PLACES] = None,
     pixels: Annotated[list[tuple[float, float]] | None, _PLACES] = None,
     area: str | None = None,
     bars: Annotated[list[str] | None, SEVERAL] = None,
-    camera: tuple[int, int] = (4096, 4096),
-    axis_in_image: Annotated[float, _NUMBER] = 0.0,
+    camera: tuple[int, int] | None = None,
+    axis_in_image: Annotated[float | None, _NUMBER] = None,
     axis_on_stage: Annotated[float, _NUMBER] = 0.0,
-    min_tilt: Annotated[float, _NUMBER] = -60.0,
-    max_tilt: float = 60.0,
-    step: float = 3.0,
+    min_tilt: Annotated[float | None, _NUMBER] = None,
+    max_tilt: Annotated[float | None, _NUMBER] = None,
+    step: float | None = None,
     start: Annotated[float | None, _NUMBER] = None,
-    dose: float = 120.0,
-    pretilt: Annotated[float, _NUMBER] = 0.0,
+    dose: float | None = None,
+    pretilt: Annotated[float | None, _NUMBER] = None,
     pretilt_turn: Annotated[float, _NUMBER] = 0.0,
-    thickness: float = 200.0,
+    thickness: float | None = None,
     spots: str = "each",
     spot_beam: float | None = None,
     spot_reach: float = 6.0,
@@ -85,13 +96,16 @@ def targets(
     navigator
         `.nav` file, text or XML
     map_label
-        label of the map on which the targets lie
+        label of the map on which the targets lie; or the mdoc file of a montage, whose registration is the items'
     output
         navigator to be made
     beam
         um: diameter of the illuminated area
     pixel_size
-        A: of the images of tilt series
+        A: of the images of tilt series; the plan's where not given
+    plan
+        file of `eucentric plan-tilts`: its scheme, pixel size, camera, tilt axis, thickness and pre-tilt hold where no option
+        here says otherwise
     points
         labels of points; those set to be acquired where nothing is given
     fill
@@ -105,23 +119,24 @@ def targets(
     bars
         labels of polygons to be kept off
     camera
-        pixels, x and y
+        pixels, x and y; 4096 4096 where neither this nor a plan tells
     axis_in_image
-        degrees, anticlockwise from the camera's y axis to the tilt axis: `Tilt axis angle` of an mdoc file
+        degrees, anticlockwise from the camera's y axis to the tilt axis: `Tilt axis angle` of an mdoc file; 0 where not
+        given, which only a square camera allows
     axis_on_stage
         degrees, anticlockwise from the stage's x axis to the tilt axis
     min_tilt, max_tilt, step
-        degrees, of a dose-symmetric series
+        degrees, of a dose-symmetric series or the plan's; -60, 60 and 3 where nothing is given
     start
-        degrees; minus the pre-tilt where not given, to a whole step
+        degrees; the plan's, or minus the pre-tilt to a whole step, where not given
     dose
-        e/A^2 of a series
+        e/A^2 of a series; 120 where nothing is given
     pretilt
         degrees: the specimen lies flat at minus this stage angle
     pretilt_turn
         degrees, anticlockwise on the stage, from the tilt axis to the axis of the pre-tilt
     thickness
-        nm, of the specimen
+        nm, of the specimen; 200 where nothing is given
     spots
         each: for each target; group: for the first of each group alone
     spot_beam
@@ -149,24 +164,22 @@ def targets(
     from eucentric.pipeline.target_files import TargetSource, place_target_files
 
     del debug  # read by the program itself
-    scheme = _checked(
-        TiltScheme,
-        min_deg=min_tilt,
-        max_deg=max_tilt,
-        step_deg=step,
-        start_deg=_start(pretilt, step) if start is None else start,
-        total_dose=dose,
-    )
+    scheme_given = {"min_deg": min_tilt, "max_deg": max_tilt, "step_deg": step, "start_deg": start, "total_dose": dose}
+    given = {
+        "pixel_size_angstrom": pixel_size,
+        "camera_pixels": camera,
+        "image_axis_angle_deg": axis_in_image,
+        "pretilt_deg": pretilt,
+        "thickness_angstrom": None if thickness is None else thickness * 10,
+    }
+    scheme_values, values = _planned(plan, scheme_given, given)
+    scheme = _checked(TiltScheme, **scheme_values)
     params = _checked(
         TargetParams,
+        **values,
         beam_diameter_angstrom=beam * _UM,
-        pixel_size_angstrom=pixel_size,
-        camera_pixels=camera,
-        image_axis_angle_deg=axis_in_image,
         stage_axis_angle_deg=axis_on_stage,
-        pretilt_deg=pretilt,
         pretilt_turn_deg=pretilt_turn,
-        thickness_angstrom=thickness * 10,
         spots=spots,
         spot_diameter_angstrom=None if spot_beam is None else spot_beam * _UM,
         spot_reach_angstrom=spot_reach * _UM,
@@ -187,7 +200,10 @@ def targets(
     )
     made = place_target_files(source, output, scheme, params, picture=picture, pacetomo=pacetomo, overwrite=overwrite)
     _show(made.plan)
-    for note in made.notes:
+    notes = [*made.notes]
+    if "image_axis_angle_deg" not in values:
+        notes.append("--axis-in-image was not given: the tilt axis is taken to lie along the camera's y axis.")
+    for note in notes:
         sys.stdout.write(f"note: {note}\n")
     sys.stdout.write(f"Wrote {', '.join(str(path) for path in made.files)}.\n")
     code = 1 if made.plan.conflicts else 0
@@ -196,13 +212,50 @@ def targets(
     return code
 
 
+def _planned(
+    path: Path | None, scheme_given: dict[str, Any], given: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Values of the scheme and of the settings: options before the plan's, and these before what is usual."""
+    from eucentric.errors import InputError
+    from eucentric.io.plan_files import read_plan
+
+    scheme: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    if path is not None:
+        plan = read_plan(path)
+        scheme = plan.scheme.model_dump()
+        values = {
+            "pixel_size_angstrom": plan.microscope.pixel_size_angstrom,
+            "camera_pixels": plan.microscope.image_size_px,
+            "image_axis_angle_deg": plan.microscope.tilt_axis_deg,
+            "pretilt_deg": plan.specimen.pretilt_deg,
+            "thickness_angstrom": plan.specimen.thickness_angstrom,
+        }
+    both = {**values, **{name: value for name, value in given.items() if value is not None}}
+    values = {name: value for name, value in both.items() if value is not None}
+    scheme.update({name: value for name, value in scheme_given.items() if value is not None})
+    if path is None and "start_deg" not in scheme:
+        scheme["start_deg"] = _start(values.get("pretilt_deg", 0.0), scheme.get("step_deg", 3.0))
+    if "pixel_size_angstrom" not in values:
+        raise InputError(
+            "`--pixel-size` is missing. Give that of the images of tilt series in A, or a --plan that has it."
+        )
+    width, height = values.get("camera_pixels", (4096, 4096))
+    if "image_axis_angle_deg" not in values and width != height:
+        raise InputError(
+            f"`--axis-in-image` is missing: on a camera of {width} x {height} pixels the field depends on it. "
+            "Give the `Tilt axis angle` of an mdoc file of this magnification."
+        )
+    return scheme, values
+
+
 def _start(pretilt: float, step: float) -> float:
     """The whole step nearest to where the specimen lies flat."""
     return round(-pretilt / step) * step + 0.0 if step > 0 else 0.0
 
 
 def _checked(model: type[_Settings], **values: object) -> _Settings:
-    """Settings, or what is wrong with them under the names of their options; lengths are shown in A."""
+    """Settings, or what is wrong with them under the names and in the units of their options."""
     from pydantic import ValidationError
 
     from eucentric.pipeline.explain import explain_validation_error
@@ -211,7 +264,7 @@ def _checked(model: type[_Settings], **values: object) -> _Settings:
         return model.model_validate(values)
     except ValidationError as error:
         raise explain_validation_error(
-            error, model, "the command", shown_as=lambda field: _OPTIONS.get(field, field)
+            error, model, "the command", shown_as=lambda field: _OPTIONS.get(field, field), units=_UNITS
         ) from error
 
 
@@ -220,7 +273,7 @@ def _show(plan: "TargetPlan") -> None:
     lines.append("                  um        um        um        um        um        % of series")
     for target in plan.targets:
         spots = [
-            "none" if place is None else f"{(place - target.stage_angstrom) @ plan.view.axis_of_stage[1] / _UM:+.2f}"
+            "none" if place is None else _signed((place - target.stage_angstrom) @ plan.view.axis_of_stage[1] / _UM)
             for place in (target.focus_stage_angstrom, target.tracking_stage_angstrom)
         ]
         x, y = target.stage_angstrom / _UM
@@ -238,11 +291,15 @@ def _show(plan: "TargetPlan") -> None:
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # + 0.0: no -0.00
+
+
 def _words(conflict: "Conflict") -> str:
     if conflict.other:
         low, high = min(conflict.tilts_deg), max(conflict.tilts_deg)
         what = "beam" if conflict.kind == "beam" else "focus or tracking spot"
-        where = "" if conflict.dose_fraction > 0 else "margin of the "
+        where = "" if conflict.dose_fraction > _TOUCHES else "margin of the "
         text = (
             f"conflict: the {what} of {conflict.other} is on the {where}field of {conflict.target} at "
             f"{len(conflict.tilts_deg)} tilts ({low:g} to {high:g} degrees), {conflict.dose_fraction:.1%} of a series' dose."
@@ -250,7 +307,7 @@ def _words(conflict: "Conflict") -> str:
         if conflict.move_stage_angstrom is None:
             return f"{text} No move of {conflict.moved} resolves it."
         dx, dy = (value / _UM for value in conflict.move_stage_angstrom)
-        return f"{text} Move {conflict.moved} by {dx:+.2f}, {dy:+.2f} um."
+        return f"{text} Move {conflict.moved} by {_signed(dx)}, {_signed(dy)} um."
     return {
         "no spot": f"conflict: no clear place for {'focus and tracking spots' if conflict.part == 1 else 'a tracking spot'} "
         f"of {conflict.target}.",

@@ -11,7 +11,6 @@ References
 .. [1] SerialEM help, "File Formats", section "Navigator Files"; keys and their order as its source writes them.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -62,11 +61,6 @@ class MapFrame:
         """(4, 2), on the stage: lower left, lower right, upper right, upper left of the image."""
         width, height = self.size
         return self.to_stage(np.array([[0.0, 0.0], [width, 0.0], [width, height], [0.0, height]]))
-
-    @property
-    def pixel_um(self) -> float:
-        """Side of a pixel on the stage, from its area."""
-        return float(1.0 / math.sqrt(abs(np.linalg.det(self.pixels_per_um))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,8 @@
 """Settings that do not fit, in the words of the product instead of those of its libraries."""
 
 import difflib
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -49,11 +50,13 @@ def unknown_name(name: str, known: Iterable[str], what: str, where: str) -> Inpu
     return InputError(f"{where} has no {what} called `{name}`. {hint}")
 
 
-def _expected(error: Any) -> str:
+def _expected(error: Any, per_unit: float = 1.0) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind in _LIMITS:
         key, text = _LIMITS[kind]
         limit = context.get(key)
+        if per_unit != 1.0 and isinstance(limit, float | int):
+            limit = limit / per_unit
         return text.format(f"{limit:g}" if isinstance(limit, float) else str(limit).replace("'", "`"))
     if kind in _KINDS:
         return _KINDS[kind]
@@ -61,7 +64,12 @@ def _expected(error: Any) -> str:
 
 
 def explain_validation_error(
-    error: ValidationError, model: type[BaseModel], where: str, *, shown_as: Callable[[str], str] = str
+    error: ValidationError,
+    model: type[BaseModel],
+    where: str,
+    *,
+    shown_as: Callable[[str], str] = str,
+    units: Mapping[str, tuple[str, float]] | None = None,
 ) -> InputError:
     """What is wrong with settings, in at most three sentences.
 
@@ -71,6 +79,7 @@ def explain_validation_error(
     model : the settings class: names the fields and their reasons
     where : what the settings were read from, such as ``the table [motion] of `eucentric.toml` ``
     shown_as : what the user knows a field as, such as its option of the command line (`--low-pass-angstrom`)
+    units : the unit in which the user gave a length, and how many A it has, by field; others were given as they are
     """
     errors = error.errors(include_url=False)
     first = errors[0]
@@ -85,9 +94,15 @@ def explain_validation_error(
         return InputError(f"The settings in {where} do not fit together: {_expected(first)}.{more}")
     shown = shown_as(name)
     field = model.model_fields.get(name)
-    reason = f" ({field.description})" if field is not None and field.description else ""
+    unit, per_unit = (units or {}).get(name, ("", 1.0))
+    meaning = (field.description if field is not None else None) or ""
+    if unit:  # of the field itself, which is another
+        meaning = re.sub(r"^A\b[;,]? *", "", meaning)
+    reason = f" ({meaning})" if meaning else ""
     if first["type"] == "missing":
         return InputError(f"`{shown}` is missing in {where}; expected {_expected(first)}{reason}.{more}")
     given = first["input"]
     text = f"`{given}`" if isinstance(given, str) else f"{given!r}"
-    return InputError(f"`{shown}` is {text} in {where}; expected {_expected(first)}{reason}.{more}")
+    if unit and isinstance(given, float | int):
+        text = f"{given / per_unit:g} {unit}"
+    return InputError(f"`{shown}` is {text} in {where}; expected {_expected(first, per_unit)}{reason}.{more}")

@@ -1,27 +1,35 @@
 """Targets from a navigator file, and back into one: reads, places, writes."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
 from eucentric.acquisition.place_targets import fill_area, place_targets
 from eucentric.acquisition.target_params import TargetParams
 from eucentric.acquisition.target_results import TargetPlan
-from eucentric.errors import EucentricError, InputError
-from eucentric.figures.acquisition_targets import MapPicture, targets_on_stage
+from eucentric.errors import InputError
+from eucentric.figures.acquisition_targets import targets_on_stage
 from eucentric.io.atomic import write_bytes_atomic
-from eucentric.io.mrc import read_mrc
 from eucentric.io.navigator import Navigator, NavigatorItem, new_item, read_navigator, write_navigator
 from eucentric.io.pacetomo import targets_file_name, write_targets_file
 from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.pipeline.target_map import TargetMap, find_map, map_picture, registration_of
 from eucentric.pipeline.training_file import figure_png
 from eucentric.typing import FloatArray
 
 _UM = 1e4  # A
 _GREEN, _BLUE, _YELLOW, _MAGENTA = 1, 2, 3, 4
-_PICTURE_PX = 1200
+_BESIDE = {
+    "F": ("point", re.compile(r"focus of (.+)")),
+    "K": ("point", re.compile(r"tracking of (.+)")),
+    "B": ("polygon", re.compile(r"beam of (.+) at \S+ degrees")),
+}
+"""What is put beside each target: end of its label, kind, and note."""
+_OWN_NOTE = re.compile(r"target \d+")
+_FILE_NOTE = re.compile(r"\S+_tgts\.txt")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +38,7 @@ class TargetSource:
 
     navigator: Path
     map_label: str
+    """Of a map of the navigator; or the mdoc file of a montage."""
     points: tuple[str, ...] = ()
     """Labels of points."""
     fill: str | None = None
@@ -76,8 +85,9 @@ def place_target_files(
     FormatError : a damaged navigator
     """
     navigator = read_navigator(source.navigator)
-    the_map = navigator.map_of(source.map_label)
-    registration = _registration(the_map)
+    named = [label for label in (*source.points, source.fill, source.area, *source.bars) if label is not None]
+    the_map = find_map(navigator, source.map_label, source.navigator, named)
+    registration = the_map.registration
     area = None if source.area is None else _outline(navigator, source.area, registration)
     bars = [_outline(navigator, label, registration) for label in source.bars]
     names, stage_um, taken = _targets(navigator, the_map, source, scheme, params)
@@ -102,7 +112,7 @@ def place_target_files(
         mine = np.array([t.stage_angstrom for t in plan.targets if t.group == group]) / _UM
         made.append(write_targets_file(output.parent, root, mine))
     if picture is not None:
-        shown = _map_picture(the_map, source.navigator)
+        shown = map_picture(the_map)
         title = f"{len(plan.targets)} targets on {the_map.label}"
         figure = targets_on_stage(plan, shown, area_um=area, bars_um=bars, title=title)
         write_bytes_atomic(picture, figure_png(figure))
@@ -116,17 +126,8 @@ def _roots(name: str | None, groups: int) -> list[str]:
     return [name if groups == 1 else f"{name}_{group + 1:02d}" for group in range(groups)]
 
 
-def _registration(item: NavigatorItem) -> int:
-    if item.registration is None:
-        raise InputError(
-            f"Item `{item.label}` of the navigator has no registration (`Regis`), so nothing tells whether it lies in the frame "
-            "of the map. Save the navigator again in SerialEM."
-        )
-    return item.registration
-
-
 def _same_registration(item: NavigatorItem, registration: int) -> NavigatorItem:
-    if _registration(item) != registration:
+    if registration_of(item) != registration:
         raise InputError(
             f"Item `{item.label}` has registration {item.registration}, the map {registration}. "
             "Transform the items in SerialEM, or choose a map of the same registration."
@@ -147,20 +148,20 @@ def _outline(navigator: Navigator, label: str, registration: int) -> FloatArray:
 
 
 def _targets(
-    navigator: Navigator, the_map: NavigatorItem, source: TargetSource, scheme: TiltScheme, params: TargetParams
+    navigator: Navigator, the_map: TargetMap, source: TargetSource, scheme: TiltScheme, params: TargetParams
 ) -> tuple[list[str], FloatArray, dict[str, NavigatorItem]]:
     """Names, (target, 2) um, and the items of the navigator that are the targets themselves."""
     given = [bool(source.points), source.fill is not None, bool(source.stage_um), bool(source.pixels)]
     if sum(given) > 1:
         raise InputError("Targets were given in several ways. Give one of --points, --fill, --stage and --pixels.")
-    registration = _registration(the_map)
+    registration = the_map.registration
     places: FloatArray
     if source.fill is not None:
         places = fill_area(_outline(navigator, source.fill, registration) * _UM, scheme, params) / _UM
     elif source.stage_um:
         places = np.array(source.stage_um, dtype=np.float64)
     elif source.pixels:
-        frame = the_map.map_frame()
+        frame = the_map.frame
         pixels = np.array(source.pixels, dtype=np.float64)
         if (pixels < 0).any() or (pixels > np.array(frame.size)).any():
             raise InputError(
@@ -178,7 +179,7 @@ def _targets(
     return [f"{prefix}{n + 1:02d}" for n in range(len(places))], places, {}
 
 
-def _picked(navigator: Navigator, the_map: NavigatorItem, labels: Sequence[str]) -> list[NavigatorItem]:
+def _picked(navigator: Navigator, the_map: TargetMap, labels: Sequence[str]) -> list[NavigatorItem]:
     if labels:
         items = [navigator.item(label) for label in labels]
         wrong = [item for item in items if item.kind != "point"]
@@ -187,11 +188,11 @@ def _picked(navigator: Navigator, the_map: NavigatorItem, labels: Sequence[str])
                 f"Item `{wrong[0].label}` is a {wrong[0].kind}; expected a point. Use --fill for polygons."
             )
         return items
-    items = [
-        item
-        for item in navigator.items
-        if item.kind == "point" and item.is_to_acquire and item.drawn_on in (None, the_map.map_id)
-    ]
+    on_map = [i for i in navigator.items if i.kind == "point" and the_map.has(i)]
+    items = [item for item in on_map if item.is_to_acquire]
+    # of a targets file the first of a group alone is acquired; the others are targets too
+    groups = {item.group_id for item in items if _FILE_NOTE.fullmatch(item.note)} - {None}
+    items = [item for item in on_map if item.is_to_acquire or item.group_id in groups]
     if not items:
         raise InputError(
             f"The navigator has no points set to be acquired on map `{the_map.label}`. "
@@ -202,15 +203,16 @@ def _picked(navigator: Navigator, the_map: NavigatorItem, labels: Sequence[str])
 
 def _with_plan(
     navigator: Navigator,
-    the_map: NavigatorItem,
+    the_map: TargetMap,
     plan: TargetPlan,
     taken: dict[str, NavigatorItem],
     roots: Sequence[str],
 ) -> Navigator:
-    """Targets that were items get group, note and acquire flag; all else is added at the end."""
+    """Targets that were items get group, note and acquire flag; spots of an earlier run go, and all else is added at the end."""
+    navigator = _without_spots(navigator, the_map, {target.name for target in plan.targets})
     ids = iter(navigator.free_ids(plan.group_count + 6 * len(plan.targets)))
     groups = [next(ids) for _ in range(plan.group_count)]
-    z = float(the_map.stage_um[2])
+    z = the_map.stage_z_um
     changed: dict[str, NavigatorItem] = {}
     added: list[NavigatorItem] = []
     used = {item.label for item in navigator.items}
@@ -223,7 +225,8 @@ def _with_plan(
         group = groups[target.group]
         if target.name in taken:
             item = taken[target.name]
-            kept_note = item.note if item.note and not (roots and is_first) else note
+            stale = not item.note or _OWN_NOTE.fullmatch(item.note) or (roots and _FILE_NOTE.fullmatch(item.note))
+            kept_note = note if stale or (roots and is_first) else item.note
             changed[target.name] = item.with_entries(
                 GroupID=str(group), Note=kept_note, Acquire="1" if acquire else "0"
             )
@@ -245,12 +248,28 @@ def _with_plan(
         angle = plan.view.tilts_deg[plan.view.steepest]
         added.append(
             new_item(
-                _free_label(used, f"{target.name}B"), "polygon", outline, z, registration=_registration(the_map), map_id=next(ids),
+                _free_label(used, f"{target.name}B"), "polygon", outline, z, registration=the_map.registration, map_id=next(ids),
                 color=_MAGENTA, note=f"beam of {target.name} at {angle:g} degrees", drawn_on=the_map.map_id,
             )
         )  # fmt: skip
     kept = tuple(changed.get(i.label, i) if i is taken.get(i.label) else i for i in navigator.items)
     return replace(navigator, items=(*kept, *added))
+
+
+def _without_spots(navigator: Navigator, the_map: TargetMap, names: set[str]) -> Navigator:
+    """Without spots and beams that an earlier run put beside these targets, or beside points that are no longer there."""
+    points = {item.label for item in navigator.items if item.kind == "point"}
+
+    def is_stale(item: NavigatorItem) -> bool:
+        for suffix, (kind, words) in _BESIDE.items():
+            note = words.fullmatch(item.note)
+            if note is not None and item.kind == kind and item.drawn_on == the_map.map_id:
+                name = note.group(1)
+                is_ours = re.fullmatch(re.escape(name) + suffix + r"\d*", item.label) is not None
+                return is_ours and (name in names or name not in points)
+        return False
+
+    return replace(navigator, items=tuple(item for item in navigator.items if not is_stale(item)))
 
 
 def _free_label(used: set[str], wanted: str) -> str:
@@ -263,7 +282,7 @@ def _item(
     label: str,
     place: FloatArray,
     z: float,
-    the_map: NavigatorItem,
+    the_map: TargetMap,
     map_id: int,
     color: int,
     note: str,
@@ -272,44 +291,23 @@ def _item(
     acquire: bool = False,
 ) -> NavigatorItem:
     return new_item(
-        label, "point", place / _UM, z, registration=_registration(the_map), map_id=map_id, color=color, note=note,
+        label, "point", place / _UM, z, registration=the_map.registration, map_id=map_id, color=color, note=note,
         acquire=acquire, group_id=group, drawn_on=the_map.map_id,
     )  # fmt: skip
 
 
-def _map_picture(the_map: NavigatorItem, navigator: Path) -> MapPicture:
-    frame = the_map.map_frame()
-    name = PureWindowsPath(the_map.map_file or "").name
-    path = navigator.parent / name
-    if not name or not path.is_file() or the_map.is_montage:
-        return MapPicture(corners_um=frame.corners_um)
-    try:
-        stack, _ = read_mrc(path)
-    except EucentricError:  # a picture is drawn without it; `eucentric validate` says what is wrong with the file
-        return MapPicture(corners_um=frame.corners_um)
-    if the_map.map_section >= len(stack):
-        return MapPicture(corners_um=frame.corners_um)
-    image = stack[the_map.map_section]
-    step = max(1, max(image.shape) // _PICTURE_PX)
-    rows, columns = (n // step for n in image.shape)
-    binned = np.asarray(image[: rows * step, : columns * step], dtype=np.float32)
-    binned = binned.reshape(rows, step, columns, step).mean(axis=(1, 3))
-    scale = np.array(frame.size) / np.array(image.shape[::-1])
-    ends = np.array([columns * step, rows * step]) * scale
-    pixels = np.array([[0.0, 0.0], [ends[0], 0.0], ends, [0.0, ends[1]]])
-    return MapPicture(corners_um=frame.to_stage(pixels), image=binned)
-
-
-def _notes(the_map: NavigatorItem, plan: TargetPlan, stage_um: FloatArray) -> tuple[str, ...]:
+def _notes(the_map: TargetMap, plan: TargetPlan, stage_um: FloatArray) -> tuple[str, ...]:
     notes = []
-    tilt = the_map.map_tilt_deg
+    tilt = the_map.tilt_deg
     if tilt is not None and abs(tilt) > 1:
         notes.append(
             f"Map {the_map.label} was taken at {tilt:g} degrees: places on a pre-tilted specimen differ a little."
         )
-    frame = the_map.map_frame()
-    pixels = frame.to_pixels(stage_um)
-    outside = int(((pixels < 0) | (pixels > np.array(frame.size))).any(axis=1).sum())
+    if the_map.residual_um is not None:
+        notes.append(
+            f"Stage positions of the pieces of {the_map.label} are {the_map.residual_um:.2f} um (r.m.s.) from its frame."
+        )
+    outside = int((~the_map.holds(stage_um)).sum())
     if outside:
         notes.append(f"{outside} of {len(stage_um)} targets lie outside map {the_map.label}.")
     if plan.group_count > 1:
