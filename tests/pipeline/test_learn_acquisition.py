@@ -185,11 +185,11 @@ def test_series_that_disagree_are_not_added(tmp_path):
 
 def test_a_series_beyond_the_stage_does_not_stop_the_model(tmp_path):
     steep = a_series("TS_02", seed=1)
-    steep = steep.with_tilts([replace(t, nominal_tilt_deg=t.nominal_tilt_deg * 1.4) for t in steep.tilts])
+    steep = steep.with_tilts([replace(t, nominal_tilt_deg=t.nominal_tilt_deg * 1.6) for t in steep.tilts])
     root = a_project(tmp_path / "p", [a_series("TS_01"), steep])
     _, news = learn_from_projects([root], tmp_path / "stage.json")
-    assert (news.added, dict(news.passed_over)) == (("TS_01",), {"TS_02": "tilted beyond 80 degrees"})
-    assert "TS_02: tilted beyond 80 degrees" in news.sentence
+    assert (news.added, dict(news.passed_over)) == (("TS_01",), {"TS_02": "an angle beyond 90 degrees"})
+    assert "TS_02: an angle beyond 90 degrees" in news.sentence
 
 
 def test_refusals_in_words(tmp_path, capsys):
