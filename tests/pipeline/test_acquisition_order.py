@@ -245,3 +245,14 @@ def test_angles_from_a_list_with_an_order(tmp_path):
     write_angles(tmp_path / "TS_9.rawtlt", np.array([-3.0, 0.0, 3.0, 6.0]))
     plan = plan_import(stacks=[tmp_path], dose_per_tilt=2.0, scheme="continuous first=down")
     assert taken(plan.series[0]) == [6, 3, 0, -3]
+
+
+def test_import_does_not_sort_by_dates_that_are_all_the_same(tmp_path):
+    """As a copy writes them: the order of the angles must not pass for that of time."""
+    same = [replace(s, date_time=START, label=str(i)) for i, s in enumerate(untold(sections()))]
+    plan = plan_import(stacks=[write_stack(tmp_path, same)])
+    assert any("Neither dates nor doses tell the order" in t for t in texts(plan, "warning"))
+    counted = sorted(sections(), key=lambda s: s.tilt_angle_deg)
+    plan = plan_import(stacks=[write_stack(tmp_path, [replace(s, date_time=START) for s in counted])])
+    assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
+    assert any("have the same date" in t for t in texts(plan, "note"))

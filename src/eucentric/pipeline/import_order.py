@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eucentric.acquisition.fit_scheme import is_trivial
+from eucentric.acquisition.order_evidence import differ_enough
 from eucentric.acquisition.order_records import ImageFacts
 from eucentric.acquisition.recover_dose import join_counts
 from eucentric.acquisition.recover_order import recover_order
@@ -45,15 +47,17 @@ def acquisition_order(draft: Draft, options: ImportOptions) -> list[int]:
 def _told_keys(draft: Draft) -> list[tuple[float, ...]] | None:
     """What sorts the tilts in time, where the files tell it of all."""
     tilts = draft.tilts
-    if all(t.date_time is not None for t in tilts):
-        moments = [t.date_time.timestamp() for t in tilts if t.date_time is not None]
+    moments = [t.date_time.timestamp() for t in tilts if t.date_time is not None]
+    dated = len(moments) == len(tilts)
+    if dated and differ_enough(moments):
         return [(m, t.prior_dose or 0.0, t.position) for m, t in zip(moments, tilts, strict=True)]
-    if all(t.order is not None for t in tilts):
+    # Dates that are all the same were written by a copy, which may have numbered the images by angle as well.
+    copied = dated and is_trivial([t.angle_deg for t in sorted(tilts, key=lambda t: t.order or 0)])
+    if all(t.order is not None for t in tilts) and not copied:
         return [(float(t.order or 0), t.position) for t in tilts]
     if len({t.prior_dose for t in tilts}) == len(tilts) and all(t.prior_dose is not None for t in tilts):
-        draft.say(
-            "note", "Not every image has a date, so they were put in order by the dose before each (PriorRecordDose)."
-        )
+        why = "Many images have the same date" if dated else "Not every image has a date"
+        draft.say("note", f"{why}, so they were put in order by the dose before each (PriorRecordDose).")
         return [(t.prior_dose or 0.0, t.position) for t in tilts]
     return None
 
