@@ -256,3 +256,13 @@ def test_import_does_not_sort_by_dates_that_are_all_the_same(tmp_path):
     plan = plan_import(stacks=[write_stack(tmp_path, [replace(s, date_time=START) for s in counted])])
     assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
     assert any("have the same date" in t for t in texts(plan, "note"))
+
+
+def test_negative_doses_are_unknown(tmp_path, capsys):
+    some = [replace(s, prior_record_dose=None) for s in sections(dose=-3.0)]
+    write(tmp_path / "TS_01.mdoc", some)
+    assert run(["acquisition", "order", str(tmp_path / "TS_01.mdoc")]) == 0
+    assert "dose        unknown" in capsys.readouterr().out
+    plan = plan_import(stacks=[write_stack(tmp_path, some)])
+    assert {(t.dose, t.pre_exposure) for t in plan.series[0].tilts} == {(0.0, 0.0)}
+    assert any("The dose of the images is not known" in t for t in texts(plan, "warning"))

@@ -71,12 +71,16 @@ def _values(values: Sequence[float | None]) -> FloatArray:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
+def _positive(dose: float | None) -> float | None:
+    return dose if dose is not None and dose > 0 else None
+
+
 def _image_doses(images: Sequence[ImageFacts], order: Sequence[int] | None) -> tuple[FloatArray, str]:
     doses = np.full(len(images), np.nan)
     sources = []
     for name, values in (
-        ("ExposureDose", _values([i.dose or None for i in images])),
-        ("doses of frames", _values([i.frame_dose or None for i in images])),
+        ("ExposureDose", _values([_positive(i.dose) for i in images])),
+        ("doses of frames", _values([_positive(i.frame_dose) for i in images])),
     ):
         new = np.isnan(doses) & np.isfinite(values)
         if new.any():
