@@ -266,3 +266,29 @@ def test_negative_doses_are_unknown(tmp_path, capsys):
     plan = plan_import(stacks=[write_stack(tmp_path, some)])
     assert {(t.dose, t.pre_exposure) for t in plan.series[0].tilts} == {(0.0, 0.0)}
     assert any("The dose of the images is not known" in t for t in texts(plan, "warning"))
+
+
+def test_import_says_where_dates_and_counted_doses_contradict(tmp_path):
+    """A count that rises with the angle is not mixed with the order of the dates."""
+    some = sorted(sections(), key=lambda s: s.tilt_angle_deg)
+    some = [replace(s, prior_record_dose=3.0 * i, label=str(i)) for i, s in enumerate(some)]
+    plan = plan_import(stacks=[write_stack(tmp_path, some)])
+    tilts = sorted(plan.series[0].tilts, key=lambda t: t.acquisition)
+    assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
+    np.testing.assert_allclose([t.pre_exposure for t in tilts], 3.0 * np.arange(13))
+    said = texts(plan, "warning")
+    assert any("PriorRecordDose) tell another order" in t for t in said)
+    assert any("PriorRecordDose falls" in t and "not used" in t for t in said)
+
+
+def test_import_does_not_follow_a_clock_that_was_set_back(tmp_path):
+    some = [
+        replace(s, date_time=s.date_time - dt.timedelta(hours=i >= 7), label=str(i)) for i, s in enumerate(sections())
+    ]
+    plan = plan_import(stacks=[write_stack(tmp_path, some)])
+    tilts = sorted(plan.series[0].tilts, key=lambda t: t.acquisition)
+    assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
+    np.testing.assert_allclose([t.pre_exposure for t in tilts], 3.0 * np.arange(13))
+    said = texts(plan, "warning")
+    assert any("The dates tell another order" in t for t in said)
+    assert any("put in the order of doses before (PriorRecordDose)" in t for t in said)
