@@ -292,3 +292,11 @@ def test_import_does_not_follow_a_clock_that_was_set_back(tmp_path):
     said = texts(plan, "warning")
     assert any("The dates tell another order" in t for t in said)
     assert any("put in the order of doses before (PriorRecordDose)" in t for t in said)
+
+
+def test_two_images_an_angle_are_not_parted_unasked(tmp_path):
+    twice = [replace(s, date_time=s.date_time + dt.timedelta(seconds=20 * k)) for s in sections() for k in (0, 1)]
+    write(tmp_path / "TS_01.mdoc", [replace(s, label=str(i)) for i, s in enumerate(twice)])
+    (one,) = recover_orders([tmp_path])
+    assert len(one.sections) == 26
+    assert any(f.kind == "interleaved" and "taken as one" in f.text for f in one.recovered.faults)
