@@ -245,3 +245,58 @@ def test_angles_from_a_list_with_an_order(tmp_path):
     write_angles(tmp_path / "TS_9.rawtlt", np.array([-3.0, 0.0, 3.0, 6.0]))
     plan = plan_import(stacks=[tmp_path], dose_per_tilt=2.0, scheme="continuous first=down")
     assert taken(plan.series[0]) == [6, 3, 0, -3]
+
+
+def test_import_does_not_sort_by_dates_that_are_all_the_same(tmp_path):
+    """As a copy writes them: the order of the angles must not pass for that of time."""
+    same = [replace(s, date_time=START, label=str(i)) for i, s in enumerate(untold(sections()))]
+    plan = plan_import(stacks=[write_stack(tmp_path, same)])
+    assert any("Neither dates nor doses tell the order" in t for t in texts(plan, "warning"))
+    counted = sorted(sections(), key=lambda s: s.tilt_angle_deg)
+    plan = plan_import(stacks=[write_stack(tmp_path, [replace(s, date_time=START) for s in counted])])
+    assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
+    assert any("have the same date" in t for t in texts(plan, "note"))
+
+
+def test_negative_doses_are_unknown(tmp_path, capsys):
+    some = [replace(s, prior_record_dose=None) for s in sections(dose=-3.0)]
+    write(tmp_path / "TS_01.mdoc", some)
+    assert run(["acquisition", "order", str(tmp_path / "TS_01.mdoc")]) == 0
+    assert "dose        unknown" in capsys.readouterr().out
+    plan = plan_import(stacks=[write_stack(tmp_path, some)])
+    assert {(t.dose, t.pre_exposure) for t in plan.series[0].tilts} == {(0.0, 0.0)}
+    assert any("The dose of the images is not known" in t for t in texts(plan, "warning"))
+
+
+def test_import_says_where_dates_and_counted_doses_contradict(tmp_path):
+    """A count that rises with the angle is not mixed with the order of the dates."""
+    some = sorted(sections(), key=lambda s: s.tilt_angle_deg)
+    some = [replace(s, prior_record_dose=3.0 * i, label=str(i)) for i, s in enumerate(some)]
+    plan = plan_import(stacks=[write_stack(tmp_path, some)])
+    tilts = sorted(plan.series[0].tilts, key=lambda t: t.acquisition)
+    assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
+    np.testing.assert_allclose([t.pre_exposure for t in tilts], 3.0 * np.arange(13))
+    said = texts(plan, "warning")
+    assert any("PriorRecordDose) tell another order" in t for t in said)
+    assert any("PriorRecordDose falls" in t and "not used" in t for t in said)
+
+
+def test_import_does_not_follow_a_clock_that_was_set_back(tmp_path):
+    some = [
+        replace(s, date_time=s.date_time - dt.timedelta(hours=i >= 7), label=str(i)) for i, s in enumerate(sections())
+    ]
+    plan = plan_import(stacks=[write_stack(tmp_path, some)])
+    tilts = sorted(plan.series[0].tilts, key=lambda t: t.acquisition)
+    assert taken(plan.series[0]) == SCHEME.angles_in_order().tolist()
+    np.testing.assert_allclose([t.pre_exposure for t in tilts], 3.0 * np.arange(13))
+    said = texts(plan, "warning")
+    assert any("The dates tell another order" in t for t in said)
+    assert any("put in the order of doses before (PriorRecordDose)" in t for t in said)
+
+
+def test_two_images_an_angle_are_not_parted_unasked(tmp_path):
+    twice = [replace(s, date_time=s.date_time + dt.timedelta(seconds=20 * k)) for s in sections() for k in (0, 1)]
+    write(tmp_path / "TS_01.mdoc", [replace(s, label=str(i)) for i, s in enumerate(twice)])
+    (one,) = recover_orders([tmp_path])
+    assert len(one.sections) == 26
+    assert any(f.kind == "interleaved" and "taken as one" in f.text for f in one.recovered.faults)

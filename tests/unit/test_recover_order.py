@@ -209,6 +209,28 @@ def test_a_count_that_disagrees_with_the_doses_is_told():
     assert any(re.search(r"0\.75 times", f.text) for f in got.faults if f.kind == "dose")
 
 
+def test_a_count_that_falls_along_the_order_is_not_used():
+    images = by_angle(series(SHORT.angles_in_order()))
+    images = [dataclasses.replace(x, prior_dose=3.0 * i) for i, x in enumerate(images)]
+    got = recover_order(images)
+    assert got.source == "dates"
+    np.testing.assert_allclose(got.dose.before[list(got.order)], 3.0 * np.arange(17))
+    assert got.dose.confidence <= 0.5
+    (fault,) = [f for f in got.faults if f.kind == "dose"]
+    assert "falls 8 times" in fault.text
+    unknown = recover_order(changed(images, dose=None))
+    assert np.isnan(unknown.dose.before).all()
+    assert any("is unknown" in f.text for f in unknown.faults)
+
+
+def test_a_count_that_is_set_to_zero_once_is_joined():
+    images = series(SHORT.angles_in_order())
+    images = images[:9] + [dataclasses.replace(x, prior_dose=x.prior_dose - 27.0) for x in images[9:]]
+    got = recover_order(images)
+    assert got.dose.before_source == "PriorRecordDose"
+    np.testing.assert_allclose(got.dose.before, 3.0 * np.arange(17))
+
+
 def test_an_image_that_the_file_lacks_is_found_by_its_dose():
     whole = series(SHORT.angles_in_order())
     lost = [x for x in whole if x.angle_deg != 9]

@@ -63,6 +63,11 @@ _SOURCES: tuple[tuple[str, float, float], ...] = (
 FILE_ORDER = _SOURCES[-1][0]
 
 
+def differ_enough(values: Sequence[float]) -> bool:
+    """Whether values can tell an order: at least two, and nine in ten of them different."""
+    return len(set(values)) >= max(2, 0.9 * len(values))
+
+
 def order_sources(images: Sequence[ImageFacts]) -> list[OrderSource]:
     """Every kind of entry that at least half of the images have, the most trusted first."""
     sections = [i.section for i in images]
@@ -78,7 +83,7 @@ def order_sources(images: Sequence[ImageFacts]) -> list[OrderSource]:
     found = []
     for (name, reliable, by_angle), values in zip(_SOURCES, columns, strict=True):
         known = [v for v in values if v is not None]
-        if len(known) < max(2, len(images) / 2) or len(set(known)) < max(2, 0.9 * len(known)):
+        if len(known) < len(images) / 2 or not differ_enough(known):
             continue
         # Seconds may be shared by two images: the dose before them, or else their place in the file, tells which came first.
         ranked = tuple(

@@ -10,6 +10,8 @@ from eucentric.typing import FloatArray
 
 _SAME = 0.1
 """Of the dose of an image: doses that differ by less are the same."""
+_MOST_BEGINNINGS = 2
+"""The count of a microscope is set to zero now and then; one that falls more often is of another order."""
 _HYBRID = 1.5
 """An image that got so many times the dose of the others was boosted on purpose."""
 
@@ -25,7 +27,7 @@ def recover_dose(
     The dose of an image is what the file says (ExposureDose), else the sum of its frames, else what the count of the
     microscope (PriorRecordDose) grew by. What the camera counted is no dose, for the specimen took its part: it is given
     as a lower limit. The dose before an image is the count of the microscope where there is one, begun anew or not,
-    else the sum of the doses in the order recovered.
+    else, and where the count falls along the order, the sum of the doses in the order recovered.
 
     Parameters
     ----------
@@ -43,19 +45,23 @@ def recover_dose(
     if order is None:
         if has_count and len(images) == 1:
             before, before_source, confidence = counted, "PriorRecordDose", 0.95
-    elif has_count:
+    else:
         sequence = np.array(order)
-        before[sequence] = join_counts(counted[sequence], doses[sequence], restarts, faults)
-        before_source, confidence = "PriorRecordDose", 0.95
-        if np.isfinite(doses).all() and source != "growth of PriorRecordDose":
-            agrees = _check_count(images, sequence, before, doses, faults)
-            confidence = 0.99 if agrees else 0.5
-        confidence *= order_confidence
-    elif np.isfinite(doses).all():
-        sequence = np.array(order)
-        before[sequence] = np.cumsum(doses[sequence]) - doses[sequence]
-        # Exposures that were made before the series are in no file.
-        before_source, confidence = f"sum of the doses before ({source})", 0.9 * order_confidence
+        falls = count_falls(counted[sequence], restarts) if has_count else 0
+        if has_count and not falls:
+            before[sequence] = join_counts(counted[sequence], doses[sequence], restarts, faults)
+            before_source, confidence = "PriorRecordDose", 0.95
+            if np.isfinite(doses).all() and source != "growth of PriorRecordDose":
+                agrees = _check_count(images, sequence, before, doses, faults)
+                confidence = 0.99 if agrees else 0.5
+            confidence *= order_confidence
+        elif np.isfinite(doses).all():
+            before[sequence] = np.cumsum(doses[sequence]) - doses[sequence]
+            # Exposures that were made before the series are in no file.
+            before_source = f"sum of the doses before ({source})"
+            confidence = (0.5 if falls else 0.9) * order_confidence
+        if falls:
+            faults.append(Fault(kind="dose", text=falling_count(falls, summed=bool(np.isfinite(doses).all()))))
     return RecoveredDose(
         doses=doses,
         before=before,
@@ -71,12 +77,16 @@ def _values(values: Sequence[float | None]) -> FloatArray:
     return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
 
 
+def _positive(dose: float | None) -> float | None:
+    return dose if dose is not None and dose > 0 else None
+
+
 def _image_doses(images: Sequence[ImageFacts], order: Sequence[int] | None) -> tuple[FloatArray, str]:
     doses = np.full(len(images), np.nan)
     sources = []
     for name, values in (
-        ("ExposureDose", _values([i.dose or None for i in images])),
-        ("doses of frames", _values([i.frame_dose or None for i in images])),
+        ("ExposureDose", _values([_positive(i.dose) for i in images])),
+        ("doses of frames", _values([_positive(i.frame_dose) for i in images])),
     ):
         new = np.isnan(doses) & np.isfinite(values)
         if new.any():
@@ -91,6 +101,40 @@ def _image_doses(images: Sequence[ImageFacts], order: Sequence[int] | None) -> t
             doses[sequence] = np.append(growth, np.median(growth))
             return doses, "growth of PriorRecordDose"
     return doses, " and ".join(sources) or "unknown"
+
+
+def count_falls(counted: FloatArray, restarts: Sequence[int]) -> int:
+    """How often the count falls in a way that no beginning anew explains; 0 where it can be joined.
+
+    It may begin anew with a series that is begun again, or be set to zero.
+
+    Parameters
+    ----------
+    counted : (n,), e/A^2 before each image, in the order taken
+    restarts : places at which the series begins anew
+    """
+    growth = np.diff(counted)
+    falls = np.flatnonzero(growth < -1e-6) + 1
+    if not len(falls):
+        return 0
+    usual = float(np.median(np.abs(growth)))
+    explained = [place in restarts or counted[place] <= _SAME * usual for place in falls.tolist()]
+    return 0 if all(explained) and len(falls) <= max(_MOST_BEGINNINGS, len(restarts)) else len(falls)
+
+
+def falling_count(falls: int, *, summed: bool) -> str:
+    """Why a count is not used, in words.
+
+    Parameters
+    ----------
+    summed : whether the doses of the images stand in for it
+    """
+    times = "once" if falls == 1 else f"{falls} times"
+    instead = "the sum of the doses, without what came before the series" if summed else "unknown"
+    return (
+        f"PriorRecordDose falls {times} along the order in which the images were taken, so it is not used. The dose before "
+        f"each image is {instead}."
+    )
 
 
 def join_counts(counted: FloatArray, doses: FloatArray, restarts: Sequence[int], faults: list[Fault]) -> FloatArray:

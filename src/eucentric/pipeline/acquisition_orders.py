@@ -106,6 +106,10 @@ def _of_file(name: str, paths: tuple[Path, ...], mdoc: Mdoc) -> list[SeriesOrder
     if not sections:
         return [SeriesOrder(name=name, files=files, problem="It holds no tilt angles (TiltAngle).")]
     split, groups = split_sections(sections)
+    if split.confidence < SURE_OF_SPLIT and len(groups) > 1:
+        recovered = recover_order(mdoc_facts(sections), mdoc.scheme)
+        recovered = replace(recovered, faults=(_doubted_split(split), *recovered.faults))
+        return [SeriesOrder(name=name, files=files, sections=tuple(sections), recovered=recovered)]
     made = []
     for group, label in zip(groups, split.names or ("",), strict=True):
         recovered = recover_order(mdoc_facts(group), mdoc.scheme)
@@ -125,6 +129,12 @@ def split_sections(sections: Sequence[MdocSection]) -> tuple[SeriesSplit, list[l
 def _told_split(split: SeriesSplit) -> Fault:
     sure = f"{100 * split.confidence:.0f}% sure"
     text = f"The file holds {len(split.groups)} series mixed; they were told apart by {split.how} ({sure})."
+    return Fault(kind="interleaved", text=text)
+
+
+def _doubted_split(split: SeriesSplit) -> Fault:
+    sure = f"{100 * split.confidence:.0f}% sure"
+    text = f"It may hold {len(split.groups)} series mixed, by {split.how} ({sure}), and is taken as one. If it does, part its mdoc."
     return Fault(kind="interleaved", text=text)
 
 

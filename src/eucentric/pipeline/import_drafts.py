@@ -122,7 +122,7 @@ def read_movie_headers(draft: Draft) -> None:
             )
             if recorded < tilt.frame_count and tilt.dose:  # what the specimen received is not what is in the file
                 tilt.dose *= recorded / tilt.frame_count
-        if not tilt.dose and header.eer is not None and header.eer.dose:
+        if (tilt.dose or 0.0) <= 0 and header.eer is not None and header.eer.dose:
             tilt.dose = header.eer.dose
         if header.eer is None:  # what of an EER movie is left out depends on how it is read later
             for note in header.notes:
@@ -162,7 +162,7 @@ def _doses(
     """Dose of every image and dose before it."""
     shared = any(t.frames is not None for t in draft.tilts)
     given = None if shared else options.dose_per_tilt
-    doses = [given if given is not None else (t.dose or 0.0) for t in draft.tilts]
+    doses = [given if given is not None else max(t.dose or 0.0, 0.0) for t in draft.tilts]
     if given is None and not all(d > 0 for d in doses) and not _is_scanning(draft, options):
         none = sum(d <= 0 for d in doses)
         whose = "the images" if none == len(doses) else f"{none} of {len(doses)} images"

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eucentric.acquisition.fit_scheme import is_trivial
+from eucentric.acquisition.order_evidence import differ_enough
 from eucentric.acquisition.order_records import ImageFacts
-from eucentric.acquisition.recover_dose import join_counts
+from eucentric.acquisition.recover_dose import count_falls, falling_count, join_counts
 from eucentric.acquisition.recover_order import recover_order
 from eucentric.acquisition.split_series import angle_groups, find_restarts
 from eucentric.pipeline.image_facts import moment_s, name_facts
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from eucentric.pipeline.import_drafts import Draft, DraftTilt, ImportOptions
 
 _SHOWN = 3
+_SURE = 0.9
 
 
 def acquisition_order(draft: Draft, options: ImportOptions) -> list[int]:
@@ -36,7 +39,7 @@ def acquisition_order(draft: Draft, options: ImportOptions) -> list[int]:
             draft.say("warning", "The files tell another order than the scheme given, which is used.")
         return _ranks(order)
     if told is not None:
-        ranks = _ranks(_sorted(told))
+        ranks = _ranks(_checked(draft, _sorted(told)))
         _tell_restarts(draft, ranks)
         return ranks
     return _recovered(draft, options)
@@ -45,17 +48,35 @@ def acquisition_order(draft: Draft, options: ImportOptions) -> list[int]:
 def _told_keys(draft: Draft) -> list[tuple[float, ...]] | None:
     """What sorts the tilts in time, where the files tell it of all."""
     tilts = draft.tilts
-    if all(t.date_time is not None for t in tilts):
-        moments = [t.date_time.timestamp() for t in tilts if t.date_time is not None]
+    moments = [t.date_time.timestamp() for t in tilts if t.date_time is not None]
+    dated = len(moments) == len(tilts)
+    if dated and differ_enough(moments):
         return [(m, t.prior_dose or 0.0, t.position) for m, t in zip(moments, tilts, strict=True)]
-    if all(t.order is not None for t in tilts):
+    # Dates that are all the same were written by a copy, which may have numbered the images by angle as well.
+    copied = dated and is_trivial([t.angle_deg for t in sorted(tilts, key=lambda t: t.order or 0)])
+    if all(t.order is not None for t in tilts) and not copied:
         return [(float(t.order or 0), t.position) for t in tilts]
     if len({t.prior_dose for t in tilts}) == len(tilts) and all(t.prior_dose is not None for t in tilts):
-        draft.say(
-            "note", "Not every image has a date, so they were put in order by the dose before each (PriorRecordDose)."
-        )
+        why = "Many images have the same date" if dated else "Not every image has a date"
+        draft.say("note", f"{why}, so they were put in order by the dose before each (PriorRecordDose).")
         return [(t.prior_dose or 0.0, t.position) for t in tilts]
     return None
+
+
+def _checked(draft: Draft, order: list[int]) -> list[int]:
+    """The order told, or another where all that the files say makes it far likelier; what contradicts is told."""
+    found = recover_order(_facts(draft.tilts), draft.title)
+    if found.order is None:
+        return order
+    likelier = list(found.order) != order
+    if likelier and found.confidence < _SURE:
+        draft.say("warning", f"What the files tell of the order of the images contradicts itself.{_could_be(found)}")
+        return order
+    _tell(draft, [f for f in found.faults if f.kind in ("conflict", "title")])
+    if likelier:
+        sure = f"{100 * found.confidence:.0f}% sure"
+        draft.say("warning", f"The images were put in the order of {found.source} ({sure}): {found.words}.")
+    return list(found.order)
 
 
 def _sorted(keys: Sequence[tuple[float, ...]]) -> list[int]:
@@ -143,7 +164,7 @@ def _restarts(draft: Draft, ranks: Sequence[int]) -> list[int]:
 
 
 def counted_doses(draft: Draft, ranks: Sequence[int], doses: Sequence[float]) -> list[float]:
-    """Dose before every tilt by the count of the microscope, which may begin anew with a restarted series.
+    """Dose before every tilt by the count of the microscope, which may begin anew; summed where it falls otherwise.
 
     Parameters
     ----------
@@ -152,11 +173,15 @@ def counted_doses(draft: Draft, ranks: Sequence[int], doses: Sequence[float]) ->
     """
     recorded = np.array([t.prior_dose or 0.0 for t in draft.tilts])
     order = np.argsort(ranks)
+    counted, given = recorded[order], np.asarray(doses)[order]
     restarts = _restarts(draft, ranks)
+    joined = np.empty_like(recorded)
+    falls = count_falls(counted, restarts)
+    if falls:
+        draft.say("warning", falling_count(falls, summed=True))
+        joined[order] = np.cumsum(given) - given
+        return [float(v) for v in joined]
     faults: list[Fault] = []
-    joined = recorded.copy()
-    falls = np.flatnonzero(np.diff(recorded[order]) < 0) + 1
-    if restarts and set(falls.tolist()) <= set(restarts):
-        joined[order] = join_counts(recorded[order], np.asarray(doses)[order], restarts, faults)
-        _tell(draft, faults)
+    joined[order] = join_counts(counted, given, restarts, faults)
+    _tell(draft, faults)
     return [float(v) for v in joined]
