@@ -86,7 +86,7 @@ def test_a_plan_gets_a_twin_before_anything_was_recorded(program, tmp_path):
     plan, out = tmp_path / "plan.toml", tmp_path / "twin"
     scheme = TiltScheme(min_deg=-48.0, max_deg=48.0, step_deg=8.0, total_dose=117.0)
     microscope = PlannedMicroscope(
-        pixel_size_angstrom=7.0, image_size_px=(208, 192), frames=3, defocus_angstrom=30_000.0
+        pixel_size_angstrom=13.0, image_size_px=(128, 120), frames=3, defocus_angstrom=30_000.0
     )
     write_plan(plan, AcquisitionPlan(scheme=scheme, microscope=microscope, specimen=PlannedSpecimen(pretilt_deg=4.0)))
     code, output, errors = program(
