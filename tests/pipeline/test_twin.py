@@ -56,7 +56,7 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
     assert len(error["values"]) == 1
     assert 0.0 < error["mean"] < 20.0
     assert error["sd"] is None
-    picking = saved["picking"]["macromolecule_2600kDa"]
+    picking = saved["picking"]["macromolecule_900kDa"]
     assert 0.0 <= picking["F1"]["mean"] <= 1.0
     assert picking["particles"]["mean"] >= 1
     figures = {row["figure"]: row for row in saved["compared"]}
@@ -70,7 +70,7 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
     twin, first = read_truth(out / "TS_01_truth.json"), read_truth(made.truth)
     assert twin.image_shape == first.image_shape
     assert twin.acquisition.tolist() == first.acquisition.tolist()
-    assert twin.settings["species"] == ["macromolecule_2600kDa"]
+    assert twin.settings["species"] == ["macromolecule_900kDa"]
     assert twin.thickness_angstrom == pytest.approx(first.thickness_angstrom, rel=0.5)
     chosen = Plan.load(out / "project").chosen
     assert chosen["pick"]["coarse_step_deg"] == 30.0
@@ -86,12 +86,12 @@ def test_a_plan_gets_a_twin_before_anything_was_recorded(program, tmp_path):
     plan, out = tmp_path / "plan.toml", tmp_path / "twin"
     scheme = TiltScheme(min_deg=-48.0, max_deg=48.0, step_deg=8.0, total_dose=117.0)
     microscope = PlannedMicroscope(
-        pixel_size_angstrom=13.0, image_size_px=(128, 120), frames=3, defocus_angstrom=30_000.0
+        pixel_size_angstrom=7.0, image_size_px=(208, 192), frames=3, defocus_angstrom=30_000.0
     )
     write_plan(plan, AcquisitionPlan(scheme=scheme, microscope=microscope, specimen=PlannedSpecimen(pretilt_deg=4.0)))
     code, output, errors = program(
         "simulate", out, "--like", plan, "--run", "--series", "1", "--vesicles", "0", "--beads", "0",
-        "--macromolecules-kda", "2600", "--particles-per-species", "7",
+        "--macromolecules-kda", "900", "--particles-per-species", "25",
     )  # fmt: skip
     assert code == 0, errors
     assert "Not in the plan" in output
@@ -100,5 +100,5 @@ def test_a_plan_gets_a_twin_before_anything_was_recorded(program, tmp_path):
     assert saved["compared"] == []
     assert saved["settings"]["tilt_offset_deg"] == 4.0
     assert math.isfinite(saved["expected"]["alignment rms"]["mean"])
-    assert "F1" in saved["picking"]["macromolecule_2600kDa"]
+    assert "F1" in saved["picking"]["macromolecule_900kDa"]
     assert "session" not in output
