@@ -200,10 +200,10 @@ def test_networks_restore_a_project_and_the_report_says_how_far_to_trust_them(pl
     assert run_all(place).stages["report"].unchanged == 1
     page = (place / "report" / "TS_01.html").read_text(encoding="utf-8")
     headings = re.findall(r"<h2>([^<]*)</h2>", page)
+    sections = dict(zip(headings, re.findall(r"<section.*?</section>", page, re.DOTALL), strict=True))
     headings.remove("Stage and acquisition")
     assert headings[-3:] == ["Denoised", headings[-2], "Wedge filled"]
     assert headings[-2].startswith("Denoised in smooth (method gaussian")
-    sections = dict(zip(headings, re.findall(r"<section.*?</section>", page, re.DOTALL), strict=True))
     for heading in headings[-3:]:
         assert "particles are averaged from the raw data" in sections[heading]
         assert "Good: " in sections[heading]
