@@ -56,7 +56,7 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
     assert len(error["values"]) == 1
     assert 0.0 < error["mean"] < 20.0
     assert error["sd"] is None
-    picking = saved["picking"]["macromolecule_900kDa"]
+    picking = saved["picking"]["macromolecule_2600kDa"]
     assert 0.0 <= picking["F1"]["mean"] <= 1.0
     assert picking["particles"]["mean"] >= 1
     figures = {row["figure"]: row for row in saved["compared"]}
@@ -70,7 +70,7 @@ def test_a_picked_project_gets_a_twin_that_is_processed_as_it_was(program, tmp_p
     twin, first = read_truth(out / "TS_01_truth.json"), read_truth(made.truth)
     assert twin.image_shape == first.image_shape
     assert twin.acquisition.tolist() == first.acquisition.tolist()
-    assert twin.settings["species"] == ["macromolecule_900kDa"]
+    assert twin.settings["species"] == ["macromolecule_2600kDa"]
     assert twin.thickness_angstrom == pytest.approx(first.thickness_angstrom, rel=0.5)
     chosen = Plan.load(out / "project").chosen
     assert chosen["pick"]["coarse_step_deg"] == 30.0
