@@ -323,7 +323,7 @@ def refined(
     species = SpeciesImages(
         name="blobs",
         source=source,
-        references=(Reference.build(blob_volume(scene.blobs, BOX, PIXEL), PIXEL),),
+        references=(Reference(blob_volume(scene.blobs, BOX, PIXEL), PIXEL),),
         finest_angstrom=max(FINEST, resolution_angstrom),
         resolution_angstrom=resolution_angstrom,
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from eucentric.averaging.half_sets import SUBSET
 from eucentric.cli.main import run
@@ -14,8 +15,13 @@ from eucentric.io.particles import read_particles, write_particles
 from eucentric.io.star import read_star_text
 from eucentric.io.tilt_series import read_tilt_series_set, write_tilt_series_set
 from eucentric.models import ParticleSet
+from eucentric.pipeline.executors import InProcess
+from eucentric.pipeline.extract_series import open_particles
 from eucentric.pipeline.images import read_deformation
+from eucentric.pipeline.refine_maps import sum_species
+from eucentric.pipeline.refine_species import open_species
 from eucentric.pipeline.store import ItemStore
+from eucentric.refinement.leave_out import parts_of_halves
 from refinement_scene import blob_places, imaged, rms, scattered, seen, seen_with, tilt_series, with_poses
 
 pytestmark = pytest.mark.slow  # a minute and a half of one core together
@@ -165,6 +171,21 @@ def test_series_shared_among_workers_come_out_the_same(project, refined):
     assert refine(project, *words, name="two") == 0
     ours, theirs = (read_particles(project / "refine" / name / "blobs" / "particles.star") for name in ("two", "all"))
     np.testing.assert_allclose(ours.positions_angstrom, theirs.positions_angstrom, atol=0.02)
+
+
+@pytest.mark.parametrize("workers", [3, 10, 23])
+def test_sums_do_not_depend_on_how_parts_are_shared(project, workers):
+    (species,), table = open_species([project / "average" / "blobs"], None)
+    job = open_particles(species.folder / "particles.star", species.extract, table=table, device=torch.device("cpu"))
+    part = parts_of_halves(species.halves, 5)
+    one, many = InProcess(), InProcess()
+    many.slots = workers
+    whole, shared = (sum_species(job, species.average, part, 5, e).sums for e in (one, many))
+    np.testing.assert_array_equal(shared.tilts_used, whole.tilts_used)
+    for ours, theirs in zip(shared.sums, whole.sums, strict=True):
+        assert ours.images == theirs.images
+        scale = float(theirs.data.abs().max())
+        torch.testing.assert_close(ours.data / scale, theirs.data / scale, atol=1e-5, rtol=0.0)
 
 
 def test_a_series_that_has_no_particles_cannot_be_named(project, capsys):

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 from eucentric.averaging.params import ExtractParams
 from eucentric.averaging.particle_images import prepare_series
 from eucentric.errors import ShapeError
+from eucentric.refinement import image_sums
 from eucentric.refinement.image_sums import AT, BANDS, COARSE, LOCAL, ImageModel, ImageSums, Reference, RefinedParticles
 from eucentric.refinement.normal_equations import LocalTerms
 from refinement_scene import (
@@ -91,22 +92,28 @@ class _Written:
         return gain * np.exp(1j * odd) * transfer * spectrum / PIXEL**2
 
 
+def model_of(scene, source):
+    reference = Reference(blob_volume(scene.blobs, BOX, PIXEL), PIXEL)
+    return ImageModel(source, (reference,), FINEST, bands_angstrom=FINEST)
+
+
+def particles_of(scene, contrast, moved=(0.0, 0.0, 0.0)):
+    count = len(scene.positions)
+    return RefinedParticles(
+        positions_angstrom=scene.positions + np.array(moved),
+        rotations=scene.rotations,
+        references=np.zeros(count, np.int64),
+        contrasts=np.full(count, contrast),
+    )
+
+
 @pytest.fixture(scope="module")
 def compared():
     series = _series()
     positions, rotations = scattered(3)
     scene = imaged(series, positions, rotations, blob_places())
     source = prepare_series(scene.images, series, ExtractParams(box_size=BOX, image_weights=False))
-    model = ImageModel(
-        source, (Reference.build(blob_volume(scene.blobs, BOX, PIXEL), PIXEL),), FINEST, bands_angstrom=FINEST
-    )
-    particles = RefinedParticles(
-        positions_angstrom=positions,
-        rotations=rotations,
-        references=np.zeros(3, np.int64),
-        contrasts=np.full(3, CONTRAST),
-    )
-    return scene, source, model.sums(particles)
+    return scene, source, model_of(scene, source).sums(particles_of(scene, CONTRAST))
 
 
 def _weights(source, tilt):
@@ -143,18 +150,18 @@ def test_slopes_and_their_products_are_those_of_the_model_written_down(compared,
     np.testing.assert_allclose(terms.gradient[row] / unit, np.array(gradient) / unit, atol=0.01 * scale)
 
 
+def test_images_may_be_compared_one_at_a_time(compared, monkeypatch):
+    scene, source, sums = compared
+    monkeypatch.setattr(image_sums, "_SLOPES_BYTES", 1)
+    alone = model_of(scene, source).sums(particles_of(scene, CONTRAST))
+    np.testing.assert_array_equal(alone.tilt, sums.tilt)
+    np.testing.assert_allclose(alone.norm, sums.norm, rtol=1e-4, atol=1e-5 * np.abs(sums.norm).max())
+    np.testing.assert_allclose(alone.overlap, sums.overlap, rtol=1e-4, atol=1e-5 * np.abs(sums.overlap).max())
+
+
 def test_a_particle_that_lies_elsewhere_pulls_towards_where_it_lies(compared):
     scene, source, _ = compared
-    model = ImageModel(
-        source, (Reference.build(blob_volume(scene.blobs, BOX, PIXEL), PIXEL),), FINEST, bands_angstrom=FINEST
-    )
-    particles = RefinedParticles(
-        positions_angstrom=scene.positions - [[2.0, -3.0, 1.0]] * 3,
-        rotations=scene.rotations,
-        references=np.zeros(3, np.int64),
-        contrasts=np.ones(3),
-    )
-    sums = model.sums(particles)
+    sums = model_of(scene, source).sums(particles_of(scene, 1.0, moved=(-2.0, 3.0, -1.0)))
     terms = LocalTerms.of(sums, np.ones(len(sums.tilt)))
     xy = [AT["x"], AT["y"]]
     matrix = terms.curvature[:, xy][:, :, xy].sum(0)
@@ -170,18 +177,8 @@ def test_a_particle_that_lies_elsewhere_pulls_towards_where_it_lies(compared):
 
 def test_predicted_images_are_those_of_the_scene_without_noise(compared):
     scene, source, _ = compared
-    series, n = scene.series, len(scene.positions)
-    clean = imaged(series, scene.positions, scene.rotations, scene.blobs, noise=0.0)
-    model = ImageModel(
-        source, (Reference.build(blob_volume(scene.blobs, BOX, PIXEL), PIXEL),), FINEST, bands_angstrom=FINEST
-    )
-    particles = RefinedParticles(
-        positions_angstrom=scene.positions,
-        rotations=scene.rotations,
-        references=np.zeros(n, np.int64),
-        contrasts=np.ones(n),
-    )
-    got = model.predicted(particles)
+    clean = imaged(scene.series, scene.positions, scene.rotations, scene.blobs, noise=0.0)
+    got = model_of(scene, source).predicted(particles_of(scene, 1.0))
     true = clean.images / clean.images.mean((1, 2), keepdim=True) - 1.0
     rows, columns = (torch.fft.fftfreq(k, PIXEL) for k in got.shape[1:])
     # what is compared, and no edge of it: windows bring in a little from beyond
@@ -201,4 +198,4 @@ def test_parts_are_joined_with_particles_counted_on(compared):
 @pytest.mark.parametrize("shape", [(8, 8, 10), (9, 9, 9)])
 def test_a_reference_is_an_even_cube(shape):
     with pytest.raises(ShapeError, match="cube of even size"):
-        Reference.build(torch.zeros(shape), 5.0)
+        Reference(torch.zeros(shape), 5.0)

@@ -28,6 +28,8 @@ from eucentric.typing import FloatArray
 _LEAST_SEEN = 0.05
 _GRIDS_PER_VOXEL = 128  # bytes: four grids of twice the edge, half of each, complex
 _MEMORY = 0.25
+_BYTES_PER_SLOPE = 32  # a complex number, and copies of it while rows are made
+_SLOPES_BYTES = 2**28  # of a thread, for the slopes of as many images as fit
 _TOGETHER = 8  # particles whose slices are read together
 BANDS = 10
 """Of frequency, whose contrast is free: a reference is filtered, and a wrong contrast must not pass for defocus."""
@@ -44,17 +46,14 @@ astigmatism in A, spherical aberration in mm, phase in radians, beam tilt in mra
 AT = {name: i for i, name in enumerate(LOCAL)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reference:
     """A map ready to be projected, with its slopes."""
 
-    grids: tuple[Complex[Tensor, "z y half_x"], ...]
-    """Of the map, and of the map times x, y and z in voxels."""
-    box_size: int
-
-    @classmethod
-    def build(cls, volume: Float[Tensor, "n n n"], voxel_size: float) -> Self:
-        """From a filtered and masked map, protein bright, in contrast per A.
+    def __init__(self, volume: Float[Tensor, "n n n"], voxel_size: float) -> None:
+        """
+        Parameters
+        ----------
+        volume : filtered and masked, protein bright, in contrast per A
 
         Raises
         ------
@@ -63,10 +62,18 @@ class Reference:
         n = volume.shape[0]
         if tuple(volume.shape) != (n, n, n) or n % 2:
             raise ShapeError(f"The reference has {tuple(volume.shape)} voxels; expected a cube of even size.")
+        self.box_size = n
+        self._volume, self._voxel_size = volume, voxel_size
+        self._grids: list[Complex[Tensor, "z y half_x"]] = []
+
+    def grids(self, count: int) -> Sequence[Complex[Tensor, "z y half_x"]]:
+        """The first so many: of the map, and of the map times x, y and z in voxels. Made when first asked for."""
+        n, volume = self.box_size, self._volume
         line = torch.arange(n, device=volume.device, dtype=volume.dtype) - n // 2
         factors = (volume.new_ones(1), line, line[:, None], line[:, None, None])
-        grids = tuple(volume_to_grid(volume * f * voxel_size, (2 * n,) * 3) for f in factors)
-        return cls(grids=grids, box_size=n)
+        for factor in factors[len(self._grids) : count]:
+            self._grids.append(volume_to_grid(volume * factor * self._voxel_size, (2 * n,) * 3))
+        return self._grids[:count]
 
 
 class References(Sequence[Reference]):
@@ -95,7 +102,7 @@ class References(Sequence[Reference]):
             return [self[i] for i in range(*number.indices(len(self)))]
         if number in self._made:
             return self._made[number]
-        made = Reference.build(self._volumes[number], self._voxel_size)
+        made = Reference(self._volumes[number], self._voxel_size)
         if self._held:
             self._made[number] = made
         return made
@@ -189,24 +196,30 @@ class ImageModel:
         noise = self.source.inverse_noise  # made once, before threads share it
         usual = self.source.usual is not None
 
+        step = max(1, _SLOPES_BYTES // (_BYTES_PER_SLOPE * len(LOCAL) * len(self._inside)))
+
         def products(i: int, tilts: np.ndarray, slices: Sequence[Tensor]) -> None:
-            places = seen.pixels[tilts, i]
-            slopes, model = self._slopes(particles, i, tilts, seen.heights_angstrom[tilts, i], slices)
-            data = self._inner(self.source.spectra(tilts, places))
-            weight = self._inner(noise[torch.from_numpy(tilts).to(noise.device)]) * self._share
-            if usual:
-                # data are faded at the edges of the field, and shares count that
-                data = data / self.source.seen_parts(places).clamp_min(_LEAST_SEEN)[:, None]
-                weight = weight * self.source.shares(tilts, places).flatten(1)[:, self._coarse]
-            if others is not None:
-                data = data - self._inner(self.source.spectra(tilts, places, of=others))
-                data = data + float(particles.contrasts[i]) * model
-            root = weight.sqrt()
-            rows = torch.view_as_real(slopes * root[:, None]).flatten(2)
-            seen_rows = torch.view_as_real(data * root).flatten(1)
-            norm = torch.bmm(rows, rows.transpose(1, 2)).double().cpu().numpy()
-            overlap = torch.bmm(rows, seen_rows[:, :, None])[:, :, 0].double().cpu().numpy()
-            parts[i] = (overlap, norm, tilts)
+            norms, overlaps = [], []
+            for start in range(0, len(tilts), step):
+                some = tilts[start : start + step]
+                places = seen.pixels[some, i]
+                own = [s[start : start + step] for s in slices]
+                slopes, model = self._slopes(particles, i, some, seen.heights_angstrom[some, i], own)
+                data = self._inner(self.source.spectra(some, places))
+                weight = self._inner(noise[torch.from_numpy(some).to(noise.device)]) * self._share
+                if usual:
+                    # data are faded at the edges of the field, and shares count that
+                    data = data / self.source.seen_parts(places).clamp_min(_LEAST_SEEN)[:, None]
+                    weight = weight * self.source.shares(some, places).flatten(1)[:, self._coarse]
+                if others is not None:
+                    data = data - self._inner(self.source.spectra(some, places, of=others))
+                    data = data + float(particles.contrasts[i]) * model
+                root = weight.sqrt()
+                rows = torch.view_as_real(slopes * root[:, None]).flatten(2)
+                seen_rows = torch.view_as_real(data * root).flatten(1)
+                norms.append(torch.bmm(rows, rows.transpose(1, 2)).double().cpu().numpy())
+                overlaps.append(torch.bmm(rows, seen_rows[:, :, None])[:, :, 0].double().cpu().numpy())
+            parts[i] = (np.concatenate(overlaps), np.concatenate(norms), tilts)
 
         self._each(particles, seen.visible, 4, products)
         known = [(i, p) for i, p in enumerate(parts) if p is not None]
@@ -259,6 +272,7 @@ class ImageModel:
     ) -> None:
         """The same for particles that are compared with one reference."""
         batches = [rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)]
+        held = reference.grids(grids)
 
         def fill(number: int) -> None:
             some = batches[number]
@@ -266,7 +280,7 @@ class ImageModel:
             matrices = np.concatenate(
                 [self._matrices[t] @ particles.rotations[i] for i, t in zip(some, tilts, strict=True)]
             )
-            slices = [extract_slices(g, matrices, reference.box_size) for g in reference.grids[:grids]]
+            slices = [extract_slices(g, matrices, reference.box_size) for g in held]
             ends = np.cumsum([0, *(len(t) for t in tilts)])
             for j, i in enumerate(some):
                 own = slice(int(ends[j]), int(ends[j + 1]))
