@@ -8,6 +8,7 @@ from pathlib import Path
 from eucentric.averaging.iterate_params import IterateParams
 from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.cli.options import show_json
+from eucentric.cli.progress_lines import shown_parts
 
 
 def run_iterations(
@@ -46,7 +47,7 @@ def run_iterations(
             kinds=kinds,
             overwrite=overwrite,
             executor=executor,
-            on_step=_tell if sys.stderr.isatty() else None,
+            on_step=shown_parts(),
         )
     for one in made.rounds[1:]:
         sys.stdout.write(
@@ -75,7 +76,3 @@ def run_iterations(
 
 def _angstrom(resolution: float) -> str:
     return f"{resolution:.1f} A" if math.isfinite(resolution) else "no agreement of the halves"
-
-
-def _tell(what: str, part: float) -> None:
-    sys.stderr.write(f"\r{what}: {100.0 * part:.0f}%   {chr(10) if part >= 1.0 else ''}")

@@ -12,6 +12,7 @@ from eucentric.averaging.params import AverageParams, ExtractParams
 from eucentric.cli.average_auto import run_iterations
 from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, option_name, show_json
+from eucentric.cli.progress_lines import shown_parts
 from eucentric.errors import InputError
 
 _ALIGNMENT = Parameter(
@@ -112,6 +113,7 @@ def average(
             "--reference, --kind and the options of alignment go with --auto. Without it the poses of the list are taken as they "
             "are; `eucentric particles select --kind` makes a list of one kind."
         )
+    tell = shown_parts()
     with shared_work(cluster, workers) as executor:
         made = average_list(
             target,
@@ -123,7 +125,7 @@ def average(
             mask=mask,
             overwrite=overwrite,
             executor=executor,
-            on_step=_tell if sys.stderr.isatty() else None,
+            on_step=lambda done, total: tell(f"{total} particles", done / total),
         )
     resolution = made.resolution_angstrom
     words = (
@@ -141,7 +143,3 @@ def average(
             {"exit_code": 0, "folder": str(made.folder), "particles": made.particles, "resolution_angstrom": shown}
         )
     return 0
-
-
-def _tell(done: int, total: int) -> None:
-    sys.stderr.write(f"\r{done} of {total} particles{chr(10) if done == total else ''}")

@@ -9,6 +9,7 @@ from eucentric.averaging.classify_params import ClassifyParams
 from eucentric.averaging.params import ExtractParams
 from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.progress_lines import shown_parts
 
 
 def classify(
@@ -65,7 +66,7 @@ def classify(
         mask=mask,
         references=tuple(references or ()),
         overwrite=overwrite,
-        on_step=_tell if sys.stderr.isatty() else None,
+        on_step=shown_parts(),
     )
     for number, (count, resolution) in enumerate(zip(made.counts, made.resolutions_angstrom, strict=True), start=1):
         words = f"{resolution:.1f} A" if math.isfinite(resolution) else "no agreement of its halves"
@@ -97,7 +98,3 @@ def classify(
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _tell(what: str, part: float) -> None:
-    sys.stderr.write(f"\r{what}: {100.0 * part:.0f}%   {chr(10) if part >= 1.0 else ''}")

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from eucentric.averaging.ab_initio_params import InitialModelParams
 from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.progress_lines import shown_parts
 
 
 def initial_model(
@@ -62,7 +63,7 @@ def initial_model(
         table=series,
         kinds=kind or (),
         overwrite=overwrite,
-        on_step=_tell if sys.stderr.isatty() else None,
+        on_step=shown_parts(),
     )
     about = made.about
     shown = _classes_in_words(about) if settings.classes > 1 else _map_in_words(about, settings)
@@ -111,7 +112,3 @@ def _classes_in_words(about: dict[str, Any]) -> str:
 def _agreement(about: dict[str, Any]) -> str:
     resolution = about["resolution_angstrom"]
     return "no agreement of the halves" if resolution is None else f"halves agree to {resolution:.1f} A"
-
-
-def _tell(what: str, part: float) -> None:
-    sys.stderr.write(f"\r{what}: {100.0 * part:.0f}%   {chr(10) if part >= 1.0 else ''}")

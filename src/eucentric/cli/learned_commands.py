@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from eucentric.cli.chosen_list import chosen_list
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
-from eucentric.cli.training_lines import shown_steps
+from eucentric.cli.progress_lines import shown_steps
 from eucentric.errors import InputError
 from eucentric.picking.learned.params import PickerParams, PickerUse
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.progress_lines import shown_parts
 from eucentric.refinement.params import RefineParams
 
 
@@ -70,7 +71,7 @@ def refine(
             table=series,
             only=only or (),
             overwrite=overwrite,
-            on_step=_tell if sys.stderr.isatty() else None,
+            on_step=shown_parts(),
         )
     history = made.state.history
     for entry in history[1:]:
@@ -104,7 +105,3 @@ def _words(trial: Any) -> str:
 def _angstrom(resolution: float | None) -> str:
     known = resolution is not None and math.isfinite(resolution)
     return f"{resolution:.1f} A" if known else "no agreement of the halves"
-
-
-def _tell(what: str, part: float) -> None:
-    sys.stderr.write(f"\r{what}: {100.0 * part:.0f}%   {chr(10) if part >= 1.0 else ''}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Group, Parameter
 
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
+from eucentric.cli.progress_lines import shown_steps
 from eucentric.cli.restore_one import check_tilt_range
-from eucentric.cli.training_lines import shown_steps
 from eucentric.denoising.learned.params import RestorerTraining, WedgeTraining
 from eucentric.errors import InputError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from eucentric.cli.options import SETTINGS, SEVERAL, AsJson, Debug, Switch, show_json
-from eucentric.cli.training_lines import shown_steps
+from eucentric.cli.progress_lines import shown_steps
 from eucentric.errors import InputError
 from eucentric.segmentation.learned.params import SegmenterParams, SegmenterUse
 

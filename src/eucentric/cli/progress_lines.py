@@ -1,4 +1,4 @@
-"""How a training tells how far it is."""
+"""How long commands tell how far they are."""
 
 import sys
 import time
@@ -22,5 +22,22 @@ def shown_steps() -> Callable[[int, int, float], None]:
             end = "\r" if every < _QUIET and done < total else "\n"
             sys.stderr.write(f"step {done} of {total}, loss {loss:.3f}, {left:.0f} s left  {end}")
             before = now
+
+    return step
+
+
+def shown_parts() -> Callable[[str, float], None]:
+    """What is done and the part of it that is: one line in a terminal, else a line a minute for those who read it in a log."""
+    terminal = sys.stderr.isatty()
+    before = time.monotonic()
+
+    def step(what: str, part: float) -> None:
+        nonlocal before
+        if terminal:
+            sys.stderr.write(f"\r{what}: {100.0 * part:.0f}%   {chr(10) if part >= 1.0 else ''}")
+        elif (now := time.monotonic()) - before >= _QUIET:
+            sys.stderr.write(f"{what}: {100.0 * part:.0f}%\n")
+            before = now
+        sys.stderr.flush()
 
     return step
