@@ -12,7 +12,10 @@ import pytest
 import tifffile
 import torch
 
-from eucentric.ctf import CtfParams, CtfResult, diagnose_geometry, estimate_image_ctf, estimate_series_ctf
+from eucentric.ctf import CtfParams, CtfResult, diagnose_geometry, estimate_image_ctf, estimate_series_ctf, solve_series
+from eucentric.ctf.acquisition_order import AcquisitionOrder
+from eucentric.ctf.fit_inclination import Inclination
+from eucentric.ctf.tile_spectra import measure_series_spectra
 from eucentric.geometry import TiltGeometry
 from eucentric.models import Optics, Specimen
 
@@ -347,6 +350,28 @@ def test_pixel_size_wrong_by_two_is_said(scale):
     got = estimate_series_ctf(scene.images, geometry, pixel_size=3.0 / scale, optics=OPTICS, params=wide)
     assert got.likely_pixel_scale == scale
     assert any("--pixel-size" in caveat for caveat in got.caveats)
+
+
+def test_a_plane_too_uncertain_to_be_used_speaks_for_no_other_pixel_size(monkeypatch):
+    scene = tilted_series(
+        shape=(384, 384),
+        pixel_size=4.0,
+        tilts=np.arange(-20, 21, 4.0),
+        axis=84.0,
+        hand=-1.0,
+        defocus=30000.0,
+        noise=0.7,
+        inclination=35.0,
+    )
+    uncertain = Inclination(x_deg=0.0, y_deg=35.0, x_sigma_deg=30.0, y_sigma_deg=30.0, significant=False)
+    monkeypatch.setattr(solve_series, "fit_inclination", lambda *_: uncertain)
+    params = CtfParams(tile_angstrom=512.0, thickness=False)
+    spectra = measure_series_spectra(scene.images, 4.0, params)
+    order = AcquisitionOrder.build(np.arange(len(scene.geometry)), scene.images.device)
+    view = solve_series.View(geometry=scene.geometry, order=order, height_angstrom=0.0)
+    start = solve_series.best_start(spectra, view, -1.0, OPTICS, params, None)
+    solution = solve_series.solve_series(spectra, view, -1.0, start, OPTICS, params)
+    assert solve_series.likely_pixel_scale(spectra, solution, view, -1.0, OPTICS, params) == 1.0
 
 
 @pytest.mark.slow

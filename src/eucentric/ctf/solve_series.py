@@ -238,15 +238,21 @@ def likely_pixel_scale(
     count = len(view.geometry)
     if count > 2 and not decided:  # a gradient that tells no hand tells no scale
         return 1.0
-    base = log_likelihood(*solution.testimony, optics)
-    plane = solution.inclination if math.isfinite(solution.inclination.y_sigma_deg) else LEVEL
-    best, best_total = 1.0, 0.0
-    for scale in _SCALES:
+    found = solution.inclination
+    plane = found if found.significant else _with_usual(found) if math.isfinite(found.y_sigma_deg) else LEVEL
+
+    def explained(scale: float) -> Float[Tensor, " tilt"]:
         other = replace(optics, spherical_aberration_mm=optics.spherical_aberration_mm / scale**4)
         statistics, _ = place_rings(spectra, view, hand / scale, other, plane)
         fit = fit_defocus(statistics, _again(solution.fit), view.order, other, params, rounds=2)
         model = fit.model.replace(calibration=solution.testimony[1].calibration)
-        rise = (log_likelihood(statistics, model, other) - base).cpu().numpy()
+        return log_likelihood(statistics, model, other)
+
+    # fitted again in the same way: what another plane or another fit explains better is no matter of the scale
+    base = explained(1.0)
+    best, best_total = 1.0, 0.0
+    for scale in _SCALES:
+        rise = (explained(scale) - base).cpu().numpy()
         sure = params.decision_sigmas
         agreed = agreement_sigmas(rise) >= sure if count > 2 else float(rise.sum()) >= 2 * sure**2
         if agreed and float(rise.sum()) >= max(sure**2, best_total):
