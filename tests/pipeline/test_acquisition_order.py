@@ -90,6 +90,23 @@ def test_the_command_lists_what_fits_where_nothing_tells(tmp_path, capsys):
     assert "--scheme" in shown
 
 
+def test_each_wording_of_an_alternative_stands_once(tmp_path, capsys):
+    """Three images may be the beginning of groups of any size, up or down: what is not seen makes no second line."""
+    write(tmp_path / "TS_01.mdoc", sections()[:3])
+    assert run(["acquisition", "order", str(tmp_path), "--json"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    (one,) = json.loads(shown[-1])["series"]
+    words = [other["words"] for other in one["alternatives"]]
+    assert words[:2] == [
+        "continuous, rising, 0 to 6 in steps of 3 degrees",
+        "dose-symmetric from 0 degrees, up first, 0 to 6 in steps of 3 degrees, one image a side",
+    ]
+    assert len(set(words)) == len(words)
+    assert len([line for line in shown if line.startswith("  or ")]) == len(words)
+    # two of them were half of it each: nothing of their probability is lost
+    assert 0.95 < sum(other["probability"] for other in one["alternatives"]) <= 1.0
+
+
 def test_the_command_without_files_or_with_a_damaged_one(tmp_path, capsys):
     assert run(["acquisition", "order"]) == 2
     assert run(["acquisition", "order", str(tmp_path / "none.mdoc")]) == 2

@@ -209,6 +209,11 @@ def _told(
         told = ", ".join(f"{a:g}" for a in missing)
         faults.append(Fault(kind="missing", text=f"The file lacks the images at {told} degrees, which the scheme has."))
     status: OrderStatus = "told" if confidence >= _TOLD else "guess"
+    words = (
+        "too few images to tell the scheme"
+        if remaining and fit is None
+        else _words(scheme, [angles[i] for i in used], parts)
+    )
     return RecoveredOrder(
         status=status,
         order=order,
@@ -216,11 +221,9 @@ def _told(
         source=source,
         scheme=scheme,
         scheme_confidence=0.0 if fit is None else round(confidence * fit.probability, 3),
-        words="too few images to tell the scheme"
-        if remaining and fit is None
-        else _words(scheme, [angles[i] for i in used], parts),
+        words=words,
         evidence=_evidence(images, sources, title, order, restarts, scheme),
-        alternatives=_other_schemes(order, sure, fits, remaining[1:] if fit is not None else remaining),
+        alternatives=_other_schemes(order, sure, fits, remaining[1:] if fit is not None else remaining, words),
         parts=parts,
         replaced=replaced,
         missing_deg=missing,
@@ -389,16 +392,25 @@ def _other_schemes(
     sure: Mapping[Order, float],
     fits: Mapping[Order, tuple[SchemeFit, ...]],
     others_of_it: Sequence[SchemeFit],
+    words: str,
 ) -> tuple[Alternative, ...]:
-    """Schemes that explain the same order, and those of other orders that are not ruled out."""
+    """Schemes that explain the same order, and those of other orders that are not ruled out.
+
+    What the words of a scheme cannot tell apart is one alternative: settings that matter only beyond the images, and
+    other orders of one scheme. Those that `words`, the scheme chosen, cannot be told from are left out.
+    """
     others = [(f.scheme, sure[order] * f.probability) for f in others_of_it]
     others += [
         (fits[o][0].scheme, p * fits[o][0].probability) for o, p in sure.items() if o != order and p > 0.005 and fits[o]
     ]
     others.sort(key=lambda one: -one[1])
-    return tuple(
-        Alternative(scheme=s, words=describe_scheme(s), probability=round(p, 3)) for s, p in others[:_MOST_ALTERNATIVES]
-    )
+    shares: dict[str, list[tuple[TiltScheme, float]]] = {}
+    for scheme, share in others:
+        shares.setdefault(describe_scheme(scheme), []).append((scheme, share))
+    shares.pop(words, None)
+    joined = [(alike[0][0], sum(share for _, share in alike)) for alike in shares.values()]
+    joined.sort(key=lambda one: -one[1])
+    return _listed(joined[:_MOST_ALTERNATIVES])
 
 
 def _weighted_schemes(angles: Sequence[float], title: Mapping[str, float]) -> list[tuple[TiltScheme, float]]:
