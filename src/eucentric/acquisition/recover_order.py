@@ -6,6 +6,7 @@ only where that order is one of the angles themselves.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -87,6 +88,29 @@ def recover_order(images: Sequence[ImageFacts], tags: Mapping[str, float] | None
         else ""
     )
     return _no_order(images, sources, title, why, schemes)
+
+
+def as_part(found: RecoveredOrder, split_confidence: float) -> RecoveredOrder:
+    """What was found of images that are one series only as surely as they were told apart from others.
+
+    Order, scheme and doses are right where the images belong together and, if so, were put in order rightly. What tells
+    series apart (places, labels) says nothing of the order within them, so the probabilities multiply.
+
+    Parameters
+    ----------
+    split_confidence : probability that the images are one series, 0 to 1
+    """
+    confidence = found.confidence * split_confidence
+    return replace(
+        found,
+        status="guess" if found.status == "told" and confidence < _TOLD else found.status,
+        confidence=round(confidence, 3),
+        scheme_confidence=round(found.scheme_confidence * split_confidence, 3),
+        alternatives=tuple(
+            replace(other, probability=round(other.probability * split_confidence, 4)) for other in found.alternatives
+        ),
+        dose=replace(found.dose, confidence=round(found.dose.confidence * split_confidence, 3)),
+    )
 
 
 def _candidates(images: Sequence[ImageFacts], sources: Sequence[OrderSource]) -> dict[Order, str]:
