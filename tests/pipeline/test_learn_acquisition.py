@@ -214,6 +214,22 @@ def test_series_of_one_name_in_two_projects_are_kept_apart(tmp_path, capsys):
     assert list(twice.passed_over) == ["TS_01", "TS_03"]
 
 
+def test_a_stage_that_was_changed_is_told(tmp_path):
+    """Series that all disagree with what was learned before leave the model as it is, and say what to do."""
+    model = tmp_path / "stage.json"
+    learn_from_projects([a_project(tmp_path / "p", [a_series(f"TS_{i}", seed=i) for i in range(5)])], model)
+    changed = a_series("TS_9", seed=9)
+    wave = 8000.0 * np.sin(np.deg2rad(3.0 * np.array([t.nominal_tilt_deg for t in changed.tilts])))
+    bent = [
+        replace(t, pose=replace(t.pose, y_shift_angstrom=t.pose.y_shift_angstrom + d))
+        for t, d in zip(changed.tilts, wave, strict=True)
+    ]
+    _, news = learn_from_projects([a_project(tmp_path / "q", [changed.with_tilts(bent)])], model)
+    assert (news.added, news.model.series_count) == ((), 5)
+    assert "begin a new file" in news.sentence
+    assert json.loads(model.read_text())["series_count"] == 5
+
+
 def test_a_series_left_out_beside_a_good_one_of_its_name_is_named(tmp_path):
     good = a_project(tmp_path / "good", [a_series(f"TS_{i}", seed=i) for i in range(5)])
     odd = a_series("TS_1", shift=(0.3, 0.1), seed=9)

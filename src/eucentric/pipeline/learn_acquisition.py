@@ -72,7 +72,10 @@ class GoniometerNews:
             some = "; ".join(f"{_named(names)}: {words}" for words, names in why.items())
             parts.append(f"{len(self.passed_over)} passed over ({some})")
         count = 0 if self.model is None else self.model.series_count
-        return f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+        told = f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+        if count and not self.added and _DISAGREES in self.passed_over.values():
+            told += " If the stage was repaired or exchanged since, begin a new file."
+        return told
 
 
 def _named(names: Sequence[str]) -> str:
