@@ -11,6 +11,8 @@ from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.io.truth import read_truth
 from eucentric.models import CtfFit, FrameShifts, Optics, Specimen, Tilt, TiltPose, TiltSeries
 from eucentric.pipeline.like_project import like_project
+from eucentric.pipeline.simulated_specimen import SpecimenWanted, made_specimen
+from eucentric.simulation import SimulationParams
 
 ORDER = (4.0, 7.0, 1.0, 10.0, -2.0, 7.0)  # the last angle was taken twice, once in vain
 
@@ -78,6 +80,39 @@ def test_an_imported_project_tells_its_scheme(root):
         assert words not in taken
     with pytest.raises(InputError, match="cell_4"):
         like_project(root, "cell_5")
+
+
+def test_each_image_keeps_its_own_dose(root):
+    """A boosted first image, and one that was taken twice: the doses stay with their angles."""
+    series = imported(root)
+    assert "tilt_doses" not in like_project(root).changes
+
+    def boosted(tilt):
+        return dataclasses.replace(tilt, dose=15.0 if tilt.acquisition == 0 else 2.5 + 0.1 * tilt.acquisition)
+
+    series = series.replace(
+        tilts=tuple(map(boosted, series.tilts)),
+        excluded=tuple(dataclasses.replace(e, tilt=boosted(e.tilt)) for e in series.excluded),
+    )
+    write_tilt_series_set(root / "import" / "tilt_series.star", [series], root)
+    found = like_project(root)
+    angles, doses = found.changes["tilt_angles_deg"], found.changes["tilt_doses"]
+    every = [*series.tilts, *(e.tilt for e in series.excluded)]
+    first = {a: min((t for t in every if t.nominal_tilt_deg == a), key=lambda t: t.acquisition) for a in angles}
+    assert doses == pytest.approx([first[a].dose for a in angles])
+    assert doses[0] == 15.0
+    assert "2.6 to 15 e/A2 a tilt, each its own" in found.told[0]
+    wanted = SpecimenWanted(like=root)
+    assert made_specimen(wanted, None).params.tilt_doses == doses
+    for given in ({"dose_per_tilt": 4.0}, {"tilt_step_deg": 5.0}):  # the user's own dose, or other angles
+        assert made_specimen(wanted, SimulationParams(**given)).params.tilt_doses == ()
+    series = series.replace(
+        tilts=tuple(dataclasses.replace(t, dose=0.0 if t.acquisition == 4 else 2.5) for t in series.tilts)
+    )
+    write_tilt_series_set(root / "import" / "tilt_series.star", [series], root)
+    found = like_project(root)
+    assert (found.changes["dose_per_tilt"], "tilt_doses" in found.changes) == (2.5, False)
+    assert "the median, for not every image's is known" in found.told[0]
 
 
 def test_a_processed_project_tells_what_was_measured(root):
