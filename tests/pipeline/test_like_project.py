@@ -7,12 +7,14 @@ import pytest
 
 from eucentric.errors import InputError
 from eucentric.io.movies import write_tiff_movie
+from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.io.truth import read_truth
 from eucentric.models import CtfFit, FrameShifts, Optics, Specimen, Tilt, TiltPose, TiltSeries
 from eucentric.pipeline.like_project import like_project
 from eucentric.pipeline.simulated_specimen import SpecimenWanted, made_specimen
-from eucentric.simulation import SimulationParams
+from eucentric.pipeline.twin_recording import recording_of_project
+from eucentric.simulation import SimulatedSeries, SimulationParams
 
 ORDER = (4.0, 7.0, 1.0, 10.0, -2.0, 7.0)  # the last angle was taken twice, once in vain
 
@@ -189,3 +191,34 @@ def test_a_simulation_like_a_project_is_recorded_as_it_was(program, root):
     truth = read_truth(root / "other" / "TS_01_truth.json")
     assert truth.nominal_tilts_deg.tolist() == [-2.0, 3.0, 8.0]
     assert len(truth.beads)
+
+
+def test_spectra_are_compared_at_the_dose_of_each_image(root):
+    """A boosted first image counts with its own electrons: half of them are not taken for a camera that counts double."""
+    params = SimulationParams(
+        image_size_px=(128, 128), pixel_size_angstrom=4.0, frames=1, particles_per_species=(6,), macromolecules_kda=(900.0,), beads=0,
+        vesicles=0, tilt_angles_deg=(0.0, 15.0, -30.0), tilt_doses=(30.0, 3.0, 4.0), hot_pixels=0, dead_pixels=0, gain_variation=0.0,
+    )  # fmt: skip
+    simulated = SimulatedSeries.build(params)
+    course = simulated.acquisition
+    tilts = []
+    for number, angle in enumerate(course.nominal_tilts_deg):
+        image = simulated.movie(number).sum(axis=0).astype(np.float32)
+        write_mrc(root / "motion" / f"{number}.mrc", image, 4.0, is_volume=False)
+        tilts.append(
+            Tilt(
+                nominal_tilt_deg=float(angle), acquisition=int(course.order[number]), dose=float(course.doses(params)[number]),
+                pre_exposure=float(course.doses_before(params)[number]), image=f"motion/{number}.mrc",
+                ctf=CtfFit(
+                    defocus_u_angstrom=float(course.defocus_u_angstrom[number]),
+                    defocus_v_angstrom=float(course.defocus_v_angstrom[number]),
+                    astigmatism_angle_deg=params.astigmatism_angle_deg,
+                ),
+            )
+        )  # fmt: skip
+    series = TiltSeries.sorted(tilts, name="cell_3", pixel_size_angstrom=4.0, image_shape=(128, 128))
+    write_tilt_series_set(root / "motion" / "tilt_series.star", [series], root)
+    found = recording_of_project(root, "cell_3", params, simulated.specimen.species, None)
+    paths = params.thickness_angstrom / (params.inelastic_path_angstrom * np.cos(np.deg2rad([0.0, 15.0, 30.0])))
+    np.testing.assert_allclose(found.spectra.electrons, np.array([30.0, 3.0, 4.0]) * np.exp(-paths), rtol=1e-6)
+    assert found.fit.detected == pytest.approx(1.0, abs=0.25)
