@@ -181,3 +181,48 @@ def test_what_is_written_is_read(tmp_path_factory, mdoc):
     again = read_mdoc(path)
     without_lines = tuple(dataclasses.replace(s, line=0) for s in again.sections)
     assert dataclasses.replace(again, sections=without_lines) == mdoc
+
+
+SECTION = """[ZValue = {}]
+TiltAngle = {}.25
+ExposureDose = 2.5
+DateTime = 06-Jun-23  23:19:46
+"""
+WHOLE = "PixelSpacing = 2\n\n" + "\n".join(SECTION.format(i, 3 * i) for i in range(4))
+
+
+@pytest.mark.parametrize(
+    ("ending", "lost", "angle", "dose"),
+    [
+        ("[ZValue = 4]\n", ("TiltAngle", "ExposureDose", "DateTime"), None, None),
+        ("[ZValue = 4]", ("TiltAngle", "ExposureDose", "DateTime"), None, None),
+        ("[ZValue = 4]\nTiltAngle = 12.25\n", ("ExposureDose", "DateTime"), 12.25, None),
+        # the end of the number may be lost as well: 1 may have been 12.25
+        ("[ZValue = 4]\nTiltAngle = 1", ("TiltAngle", "ExposureDose", "DateTime"), None, None),
+        ("[ZValue = 4]\nTiltAngle = -", ("TiltAngle", "ExposureDose", "DateTime"), None, None),
+        ("[ZValue = 4]\nTiltAngle = 12.25\nExposureDose = 2.", ("ExposureDose", "DateTime"), 12.25, None),
+        ("[ZValue = 4]\nTiltAngle = 12.25\nExposureDose = 2.5\n", ("DateTime",), 12.25, 2.5),
+    ],
+)
+def test_a_file_that_is_cut_off_in_its_last_section(tmp_path, ending, lost, angle, dose):
+    mdoc = read_mdoc(write(tmp_path, WHOLE + "\n" + ending))
+    assert mdoc.lost_at_end == lost
+    assert len(mdoc.sections) == 5
+    assert (mdoc.sections[-1].tilt_angle_deg, mdoc.sections[-1].exposure_dose) == (angle, dose)
+    assert f"cut off in its last section, [ZValue = 4] on line 23, which lacks {lost[0]}" in mdoc.cut_off
+    (said,) = [f.text for f in validate_mdoc(tmp_path / "a.mdoc") if "cut off" in f.text]
+    assert said.endswith("Copy it again.")
+
+
+@pytest.mark.parametrize("text", [WHOLE, WHOLE.rstrip(), WHOLE + "\n[ZValue = 4]\nTiltAngle = 12.0\nDateTime = x\n"])
+def test_a_whole_file_is_not_called_cut_off(tmp_path, text):
+    """Also without a last end of line, and where an entry is missing that is not at the end."""
+    assert read_mdoc(write(tmp_path, text)).cut_off == ""
+
+
+@pytest.mark.parametrize("ending", ["[ZVal", "[ZValue = 4]\nTiltAng"])
+def test_half_a_line_at_the_end_is_told_as_such(tmp_path, ending):
+    with pytest.raises(FormatError, match=r"The file ends there, so it seems to be cut off: copy it again"):
+        read_mdoc(write(tmp_path, WHOLE + "\n" + ending))
+    with pytest.raises(FormatError, match=r"Correct the line\.$"):
+        read_mdoc(write(tmp_path, WHOLE + "\n" + ending + "\n"))

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,8 +193,9 @@ def a_truth(tilts=5, frames=3, particles=4, seed=0):
     )
 
 
-def test_truth_comes_back_to_the_last_digit(tmp_path):
-    truth = a_truth()
+@pytest.mark.parametrize("doses", [(), (15.0, 3.0, 2.5, 2.5, 4.0)])
+def test_truth_comes_back_to_the_last_digit(tmp_path, doses):
+    truth = replace(a_truth(), doses=np.array(doses))
     write_truth(tmp_path / "t.json", truth)
     again = read_truth(tmp_path / "t.json")
     for name in truth.__dataclass_fields__:
@@ -228,6 +230,8 @@ def test_damaged_truth_is_refused(tmp_path):
         ({"R": data["R"][:2]}, "matrices"),
         ({"spec": {"name": "x"}}, "no entry 'n'"),
         ({"du": ["x"]}, "read"),
+        ({"doses": [3.0]}, "doses"),
+        ({"doses": ["x"] * 5}, "read"),
     ):
         path.write_text(json.dumps({**data, **change}))
         with pytest.raises(FormatError, match=words):

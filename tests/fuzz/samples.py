@@ -318,7 +318,8 @@ def a_truth() -> Any:
         thickness_angstrom=1200.0, deformation_angstrom=8.0, deformation_coefficients=rng.normal(size=(3, 6)),
         bad_tilts=(0,), positions=rng.normal(size=(count, 3)), rotations=rng.normal(size=(count, 3, 3)),
         kinds=np.arange(count), beads=rng.normal(size=(2, 3)), vesicle_centres=rng.normal(size=(1, 3)),
-        vesicle_radii_angstrom=np.array([200.0]), magnification=np.ones(tilts), phase_shift_deg=np.zeros(tilts), settings={},
+        vesicle_radii_angstrom=np.array([200.0]), magnification=np.ones(tilts), phase_shift_deg=np.zeros(tilts),
+        doses=np.array([15.0, 3.0, 2.5]), settings={},
     )  # fmt: skip
 
 

@@ -90,6 +90,23 @@ def test_the_command_lists_what_fits_where_nothing_tells(tmp_path, capsys):
     assert "--scheme" in shown
 
 
+def test_each_wording_of_an_alternative_stands_once(tmp_path, capsys):
+    """Three images may be the beginning of groups of any size, up or down: what is not seen makes no second line."""
+    write(tmp_path / "TS_01.mdoc", sections()[:3])
+    assert run(["acquisition", "order", str(tmp_path), "--json"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    (one,) = json.loads(shown[-1])["series"]
+    words = [other["words"] for other in one["alternatives"]]
+    assert words[:2] == [
+        "continuous, rising, 0 to 6 in steps of 3 degrees",
+        "dose-symmetric from 0 degrees, up first, 0 to 6 in steps of 3 degrees, one image a side",
+    ]
+    assert len(set(words)) == len(words)
+    assert len([line for line in shown if line.startswith("  or ")]) == len(words)
+    # two of them were half of it each: nothing of their probability is lost
+    assert 0.95 < sum(other["probability"] for other in one["alternatives"]) <= 1.0
+
+
 def test_the_command_without_files_or_with_a_damaged_one(tmp_path, capsys):
     assert run(["acquisition", "order"]) == 2
     assert run(["acquisition", "order", str(tmp_path / "none.mdoc")]) == 2
@@ -135,6 +152,33 @@ def test_two_series_mixed_in_one_mdoc(tmp_path):
     assert [s.name for s in plan.series] == ["both_TS_01", "both_TS_02"]
     assert [len(s.tilts) for s in plan.series] == [13, 13]
     assert any("2 series mixed" in t for t in texts(plan, "warning"))
+
+
+def mixed(tmp_path, **other):
+    """Two series by turns in one mdoc, of which the second differs in what is given."""
+    pair = sections(), sections(minute=60, **other)
+    some = [s for two in zip(*pair, strict=True) for s in two]
+    return write(tmp_path / "both.mdoc", [replace(s, label=str(i)) for i, s in enumerate(some)])
+
+
+def series_in_json(capsys, path):
+    assert run(["acquisition", "order", str(path), "--json"]) == 0
+    return json.loads(capsys.readouterr().out.splitlines()[-1])["series"]
+
+
+def test_how_sure_a_split_is_multiplies_how_sure_its_parts_are(tmp_path, capsys):
+    for one in series_in_json(capsys, mixed(tmp_path, name="TS_02")):  # names alone tell them apart: 95%
+        assert one["split"] == {"series": 2, "by": "names of movies", "confidence": 0.95, "done": True}
+        assert one["status"] == "told"
+        assert one["confidence"] == pytest.approx(0.95 * 0.999, abs=1e-3)
+        assert one["scheme_confidence"] == pytest.approx(0.95 * 0.999, abs=1e-3)
+        assert one["dose"]["confidence"] == pytest.approx(0.95 * 0.99, abs=2e-3)
+    path = mixed(tmp_path, name="TS_02", stage="14.0 -20.0", label="7")  # and labels and places
+    assert {one["split"]["confidence"] for one in series_in_json(capsys, path)} == {0.999}
+    assert {one["confidence"] for one in series_in_json(capsys, path)} == {0.998}
+    write(tmp_path / "both.mdoc", sections())
+    (one,) = series_in_json(capsys, path)
+    assert (one["split"], one["confidence"]) == (None, 0.999)
 
 
 def test_two_series_in_a_folder_of_mdocs_of_single_images(tmp_path):
@@ -300,3 +344,53 @@ def test_two_images_an_angle_are_not_parted_unasked(tmp_path):
     (one,) = recover_orders([tmp_path])
     assert len(one.sections) == 26
     assert any(f.kind == "interleaved" and "taken as one" in f.text for f in one.recovered.faults)
+    assert (one.to_dict()["split"]["confidence"], one.to_dict()["split"]["done"]) == (0.5, False)
+    assert one.recovered.confidence == 0.999  # the order in time, of whichever series
+
+
+def cut_off(path, within):
+    """The file as it is where a copy broke off after a line of the last section."""
+    lines = path.read_text().splitlines(keepends=True)
+    last = max(i for i, line in enumerate(lines) if line.startswith("[ZValue"))
+    end = next(i for i in range(last, len(lines)) if lines[i].startswith(within))
+    path.write_text("".join(lines[: end + 1]))
+    return path
+
+
+def test_a_file_that_is_cut_off_in_its_last_section_is_told(tmp_path, capsys):
+    path = cut_off(write(tmp_path / "TS_01.mdoc", sections()), "ExposureDose")
+    assert run(["acquisition", "order", str(path), "--json"]) == 0
+    shown = capsys.readouterr().out
+    (one,) = json.loads(shown.splitlines()[-1])["series"]
+    (said,) = [fault["text"] for fault in one["faults"] if fault["kind"] == "cut off"]
+    assert said in shown
+    assert "[ZValue = 12]" in said
+    assert "lacks PriorRecordDose and 7 more that all others have" in said
+    assert "Its image at -18.0 degrees is used with what is left. Copy the file again." in said
+    assert len(one["angles_deg"]) == 13
+    write_movies(tmp_path, sections())
+    plan = plan_import([tmp_path / "*.tif"], [path])
+    assert said in texts(plan, "warning")
+    (left,) = plan.series[0].excluded  # it named its movie further down
+    assert left.reason == "the mdoc names no movie for it"
+
+
+def test_an_image_that_is_lost_where_a_file_is_cut_off_is_told(tmp_path):
+    path = cut_off(write(tmp_path / "TS_01.mdoc", sections()), "[ZValue")
+    (found,) = recover_orders([path])
+    (said,) = [fault.text for fault in found.recovered.faults if fault.kind == "cut off"]
+    assert "Its image has no angle and is left out. Copy the file again." in said
+    assert len(found.sections) == 12
+    write_movies(tmp_path, sections())
+    assert said in texts(plan_import([tmp_path / "*.tif"], [path]), "warning")
+
+
+def test_the_mdoc_of_a_stack_that_is_cut_off_is_told(tmp_path):
+    stack = write_stack(tmp_path, sections())
+    cut_off(tmp_path / "TS_01.mrc.mdoc", "PriorRecordDose")
+    plan = plan_import(stacks=[stack])
+    assert len(plan.series[0].tilts) == 13
+    assert any("is used with what is left" in t for t in texts(plan, "warning"))
+    cut_off(tmp_path / "TS_01.mrc.mdoc", "[ZValue")
+    with pytest.raises(InputError, match=r"Section 12 .* has no tilt angle; .*cut off in its last section"):
+        plan_import(stacks=[stack])

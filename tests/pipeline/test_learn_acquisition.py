@@ -183,6 +183,68 @@ def test_series_that_disagree_are_not_added(tmp_path):
     assert (news.added, news.model.left_out) == (("TS_9",), ())
 
 
+def test_series_of_one_name_in_two_projects_are_kept_apart(tmp_path, capsys):
+    short = [a_series("TS_01", seed=s) for s in (3, 4)]
+    short = [one.with_tilts(one.tilts[::6]) for one in short]  # too few to learn from
+    monday = a_project(tmp_path / "monday", [short[0], a_series("TS_02"), a_series("TS_03", shift=None)])
+    tuesday = a_project(
+        tmp_path / "tuesday", [short[1], a_series("TS_02", shift=(0.3, 0.1), seed=1), a_series("TS_04", seed=2)]
+    )
+    model = tmp_path / "stage.json"
+    assert run(["acquisition", "learn", str(monday), str(tuesday), "--goniometer", str(model), "--json"]) == 0
+    shown = capsys.readouterr().out
+    news = json.loads(shown.splitlines()[-1])["goniometer"]
+    assert news["passed_over"] == {
+        "TS_01 of monday": "too few tilts",
+        "TS_03": "what the microscope did to follow the specimen is not known",
+        "TS_01 of tuesday": "too few tilts",
+    }
+    assert news["added"] == ["TS_02 of monday", "TS_02 of tuesday", "TS_04"]
+    assert "3 passed over (TS_01 of monday, TS_01 of tuesday: too few tilts; TS_03: " in shown
+    assert sorted(json.loads(model.read_text())["learned"].values()) == news["added"]
+    _, again = learn_from_projects([monday, tuesday], model)
+    assert again.known == tuple(news["added"])
+    moved = tmp_path / "other" / "monday"  # folders of one name
+    a_project(moved, [short[1]])
+    _, third = learn_from_projects([monday, moved], model)
+    assert [name for name in third.passed_over if name.startswith("TS_01")] == [
+        f"TS_01 of {monday}", f"TS_01 of {moved}",
+    ]  # fmt: skip
+    _, twice = learn_from_projects([monday, monday], model)  # one project, not two
+    assert list(twice.passed_over) == ["TS_01", "TS_03"]
+
+
+def test_a_stage_that_was_changed_is_told(tmp_path):
+    """Series that all disagree with what was learned before leave the model as it is, and say what to do."""
+    model = tmp_path / "stage.json"
+    learn_from_projects([a_project(tmp_path / "p", [a_series(f"TS_{i}", seed=i) for i in range(5)])], model)
+    changed = a_series("TS_9", seed=9)
+    wave = 8000.0 * np.sin(np.deg2rad(3.0 * np.array([t.nominal_tilt_deg for t in changed.tilts])))
+    bent = [
+        replace(t, pose=replace(t.pose, y_shift_angstrom=t.pose.y_shift_angstrom + d))
+        for t, d in zip(changed.tilts, wave, strict=True)
+    ]
+    _, news = learn_from_projects([a_project(tmp_path / "q", [changed.with_tilts(bent)])], model)
+    assert (news.added, news.model.series_count) == ((), 5)
+    assert "begin a new file" in news.sentence
+    assert json.loads(model.read_text())["series_count"] == 5
+
+
+def test_a_series_left_out_beside_a_good_one_of_its_name_is_named(tmp_path):
+    good = a_project(tmp_path / "good", [a_series(f"TS_{i}", seed=i) for i in range(5)])
+    odd = a_series("TS_1", shift=(0.3, 0.1), seed=9)
+    jumps = 10000.0 * np.random.default_rng(1).standard_normal(len(odd.tilts))
+    wild = [
+        replace(t, pose=replace(t.pose, x_shift_angstrom=t.pose.x_shift_angstrom + d))
+        for t, d in zip(odd.tilts, jumps, strict=True)
+    ]
+    bad = a_project(tmp_path / "bad", [odd.with_tilts(wild)])
+    _, news = learn_from_projects([good, bad], tmp_path / "stage.json")
+    assert dict(news.passed_over) == {"TS_1 of bad": "does not agree with the others"}
+    assert news.model.left_out == ("TS_1 of bad",)
+    assert "TS_1 of good" in news.added
+
+
 def test_a_series_beyond_the_stage_does_not_stop_the_model(tmp_path):
     steep = a_series("TS_02", seed=1)
     steep = steep.with_tilts([replace(t, nominal_tilt_deg=t.nominal_tilt_deg * 1.6) for t in steep.tilts])

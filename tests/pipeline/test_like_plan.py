@@ -51,11 +51,13 @@ def test_what_a_plan_leaves_open_is_said(tmp_path):
     path.write_text(path.read_text() + "\n[goal]\nresolution_angstrom = 4.0\n")
     found = like_plan(path)
     words = " ".join(found.told)
-    assert set(found.changes) == {"tilt_angles_deg", "tilt_min_deg", "tilt_max_deg", "dose_per_tilt"}
+    assert set(found.changes) == {"tilt_angles_deg", "tilt_min_deg", "tilt_max_deg", "dose_per_tilt", "tilt_doses"}
     for missing in ("thickness", "pixel size", "voltage", "defocus"):
         assert missing in found.told[1]
     assert "usual values stand" in found.told[1]
-    assert "15.00 e/A2" in words
+    assert "2.62 to 15 e/A2 a tilt, each its own" in words  # the first image is boosted; the others share the rest
+    assert found.changes["tilt_doses"] == (15.0, *[2.625] * 40)
+    assert sum(SimulationParams.model_validate(found.changes).tilt_doses) == pytest.approx(120.0)
     assert "[goal]" in words
 
 

@@ -7,10 +7,14 @@ import pytest
 
 from eucentric.errors import InputError
 from eucentric.io.movies import write_tiff_movie
+from eucentric.io.mrc import write_mrc
 from eucentric.io.tilt_series import write_tilt_series_set
 from eucentric.io.truth import read_truth
 from eucentric.models import CtfFit, FrameShifts, Optics, Specimen, Tilt, TiltPose, TiltSeries
 from eucentric.pipeline.like_project import like_project
+from eucentric.pipeline.simulated_specimen import SpecimenWanted, made_specimen
+from eucentric.pipeline.twin_recording import recording_of_project
+from eucentric.simulation import SimulatedSeries, SimulationParams
 
 ORDER = (4.0, 7.0, 1.0, 10.0, -2.0, 7.0)  # the last angle was taken twice, once in vain
 
@@ -78,6 +82,39 @@ def test_an_imported_project_tells_its_scheme(root):
         assert words not in taken
     with pytest.raises(InputError, match="cell_4"):
         like_project(root, "cell_5")
+
+
+def test_each_image_keeps_its_own_dose(root):
+    """A boosted first image, and one that was taken twice: the doses stay with their angles."""
+    series = imported(root)
+    assert "tilt_doses" not in like_project(root).changes
+
+    def boosted(tilt):
+        return dataclasses.replace(tilt, dose=15.0 if tilt.acquisition == 0 else 2.5 + 0.1 * tilt.acquisition)
+
+    series = series.replace(
+        tilts=tuple(map(boosted, series.tilts)),
+        excluded=tuple(dataclasses.replace(e, tilt=boosted(e.tilt)) for e in series.excluded),
+    )
+    write_tilt_series_set(root / "import" / "tilt_series.star", [series], root)
+    found = like_project(root)
+    angles, doses = found.changes["tilt_angles_deg"], found.changes["tilt_doses"]
+    every = [*series.tilts, *(e.tilt for e in series.excluded)]
+    first = {a: min((t for t in every if t.nominal_tilt_deg == a), key=lambda t: t.acquisition) for a in angles}
+    assert doses == pytest.approx([first[a].dose for a in angles])
+    assert doses[0] == 15.0
+    assert "2.6 to 15 e/A2 a tilt, each its own" in found.told[0]
+    wanted = SpecimenWanted(like=root)
+    assert made_specimen(wanted, None).params.tilt_doses == doses
+    for given in ({"dose_per_tilt": 4.0}, {"tilt_step_deg": 5.0}):  # the user's own dose, or other angles
+        assert made_specimen(wanted, SimulationParams(**given)).params.tilt_doses == ()
+    series = series.replace(
+        tilts=tuple(dataclasses.replace(t, dose=0.0 if t.acquisition == 4 else 2.5) for t in series.tilts)
+    )
+    write_tilt_series_set(root / "import" / "tilt_series.star", [series], root)
+    found = like_project(root)
+    assert (found.changes["dose_per_tilt"], "tilt_doses" in found.changes) == (2.5, False)
+    assert "the median, for not every image's is known" in found.told[0]
 
 
 def test_a_processed_project_tells_what_was_measured(root):
@@ -154,3 +191,34 @@ def test_a_simulation_like_a_project_is_recorded_as_it_was(program, root):
     truth = read_truth(root / "other" / "TS_01_truth.json")
     assert truth.nominal_tilts_deg.tolist() == [-2.0, 3.0, 8.0]
     assert len(truth.beads)
+
+
+def test_spectra_are_compared_at_the_dose_of_each_image(root):
+    """A boosted first image counts with its own electrons: half of them are not taken for a camera that counts double."""
+    params = SimulationParams(
+        image_size_px=(128, 128), pixel_size_angstrom=4.0, frames=1, particles_per_species=(6,), macromolecules_kda=(900.0,), beads=0,
+        vesicles=0, tilt_angles_deg=(0.0, 15.0, -30.0), tilt_doses=(30.0, 3.0, 4.0), hot_pixels=0, dead_pixels=0, gain_variation=0.0,
+    )  # fmt: skip
+    simulated = SimulatedSeries.build(params)
+    course = simulated.acquisition
+    tilts = []
+    for number, angle in enumerate(course.nominal_tilts_deg):
+        image = simulated.movie(number).sum(axis=0).astype(np.float32)
+        write_mrc(root / "motion" / f"{number}.mrc", image, 4.0, is_volume=False)
+        tilts.append(
+            Tilt(
+                nominal_tilt_deg=float(angle), acquisition=int(course.order[number]), dose=float(course.doses(params)[number]),
+                pre_exposure=float(course.doses_before(params)[number]), image=f"motion/{number}.mrc",
+                ctf=CtfFit(
+                    defocus_u_angstrom=float(course.defocus_u_angstrom[number]),
+                    defocus_v_angstrom=float(course.defocus_v_angstrom[number]),
+                    astigmatism_angle_deg=params.astigmatism_angle_deg,
+                ),
+            )
+        )  # fmt: skip
+    series = TiltSeries.sorted(tilts, name="cell_3", pixel_size_angstrom=4.0, image_shape=(128, 128))
+    write_tilt_series_set(root / "motion" / "tilt_series.star", [series], root)
+    found = recording_of_project(root, "cell_3", params, simulated.specimen.species, None)
+    paths = params.thickness_angstrom / (params.inelastic_path_angstrom * np.cos(np.deg2rad([0.0, 15.0, 30.0])))
+    np.testing.assert_allclose(found.spectra.electrons, np.array([30.0, 3.0, 4.0]) * np.exp(-paths), rtol=1e-6)
+    assert found.fit.detected == pytest.approx(1.0, abs=0.25)

@@ -12,7 +12,9 @@ import pytest
 
 import eucentric
 from eucentric.acquisition import PositionPredictor, PredictionParams, learn_goniometer
+from eucentric.cli.main import run
 from eucentric.errors import FormatError, InputError
+from eucentric.io.goniometer_files import write_goniometer
 from eucentric.models.tilt_scheme import TiltScheme
 from eucentric.pipeline.prediction_session import HEADER, PredictionSession
 from eucentric.simulation.stage import draw_stage, run_series
@@ -38,6 +40,22 @@ def words(answer):
         "way": parts[12],
         "target": parts[14],
     }
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "count"),
+    [("--harmonics", "5", "learned with 3"), ("--stage-noise-angstrom", "50", "learned with")],
+)
+def test_what_a_goniometer_brings_is_not_replaced_unsaid(goniometer, tmp_path, capsys, option, value, count):
+    path = tmp_path / "stage.json"
+    write_goniometer(path, goniometer.to_dict())
+    arguments = ["acquisition", "predict", "--goniometer", str(path), "--pretilt-deg", "10"]
+    assert run([*arguments, option, value]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{option} {value} was given with a goniometer that was {count}" in said
+    assert f"Leave {option} out" in said
+    for settings in (PredictionParams(pretilt_deg=10), PredictionParams(harmonics=3)):  # nothing of it, or the same
+        assert PredictionSession(settings, goniometer).answer("measured 0 0 0") == "ok"
 
 
 def test_answers_are_those_of_the_predictor():

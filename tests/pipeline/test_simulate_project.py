@@ -7,10 +7,12 @@ import pytest
 import tifffile
 
 from eucentric.errors import FormatError, InputError
+from eucentric.io import read_tilt_series_set
 from eucentric.io.mdoc import read_mdoc
 from eucentric.io.movies import read_gain, read_movie
 from eucentric.io.mrc import read_mrc
 from eucentric.io.truth import read_truth
+from eucentric.pipeline.importing import plan_import
 from eucentric.pipeline.scene_files import read_species
 from eucentric.pipeline.simulate_project import simulate, write_simulated_series
 from eucentric.simulation import SimulatedSeries, SimulationParams
@@ -70,6 +72,29 @@ def test_mdoc_tells_what_a_microscope_knows(written):
     assert times == sorted(times)
     assert all(s.frame_count == 3 and s.exposure_dose == 3.0 and s.target_defocus_um == -3.5 for s in mdoc.sections)
     assert {p.name for p in files[0].movies} == set(truth.movie_names)
+
+
+def test_doses_of_a_hybrid_scheme_come_through_to_an_import(tmp_path):
+    params = SimulationParams(
+        seed=5, image_size_px=(64, 64), frames=2, particles_per_species=(1,), macromolecules_kda=(500.0,), beads=0, vesicles=0,
+        tilt_angles_deg=(0.0, 20.0, -20.0, 40.0), tilt_doses=(15.0, 3.0, 3.5, 4.0),
+    )  # fmt: skip
+    (files,) = simulate(tmp_path, params, 1)
+    (series,) = plan_import([str(tmp_path / "frames")], [str(tmp_path)], gain=files.gain).series
+    assert [t.nominal_tilt_deg for t in series.tilts] == pytest.approx([-20.0, 0.0, 20.0, 40.0], abs=0.02)
+    assert [t.dose for t in series.tilts] == pytest.approx([3.5, 15.0, 3.0, 4.0])
+    assert [t.pre_exposure for t in series.tilts] == pytest.approx([18.0, 0.0, 15.0, 21.5])
+    truth = read_truth(files.truth)
+    np.testing.assert_array_equal(truth.doses, [3.5, 15.0, 3.0, 4.0])
+    np.testing.assert_allclose(truth.doses_before, [18.0, 0.0, 15.0, 21.5])
+    assert truth.dose == pytest.approx(25.5 / 4)
+    points = np.array([[30.0, 50.0, 10.0], [-60.0, 5.0, -20.0]])
+    simulated = SimulatedSeries.build(params, series=0).acquisition
+    np.testing.assert_allclose(truth.deformation(points), simulated.deformation_at(points, params))
+    counts = [float(read_movie(path)[0].sum()) for path in files.movies]
+    assert 4.0 < counts[1] / counts[2] < 6.0  # 15 over 3, and the path of a tilted specimen
+    true = read_tilt_series_set(tmp_path / "truth" / "tilt_series.star", tmp_path)[0]
+    assert [t.pre_exposure for t in true.tilts] == pytest.approx([18.0, 0.0, 15.0, 21.5])
 
 
 def test_truth_holds_what_was_simulated(written):

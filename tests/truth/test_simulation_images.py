@@ -108,6 +108,38 @@ def test_a_point_lands_where_the_geometry_projects_it():
         np.testing.assert_allclose(found, expected[tilt], atol=0.1)
 
 
+@pytest.mark.parametrize("formation", ["weak-phase", "multislice"])
+def test_each_image_has_a_dose_of_its_own(formation):
+    """As of a series of one dose in which as many electrons came before."""
+    settings = {"formation": formation, "frames": 2, "ice_noise": 1.0, "ice_spectrum": "water"}
+    hybrid = QUIET.replace(**settings, tilt_angles_deg=(0.0, 3.0, -3.0), tilt_doses=(15.0, 3.0, 6.0))
+    geometry = TiltGeometry.build([-3.0, 0.0, 3.0], z_rot_deg=84.0)
+    body = points((20.0, -31.0, 90.0), fades=True)
+    course = acquire(hybrid, geometry, order=[2, 0, 1])
+    np.testing.assert_array_equal(course.doses(hybrid), [6.0, 15.0, 3.0])
+    np.testing.assert_array_equal(course.doses_before(hybrid), [18.0, 0.0, 15.0])
+    for tilt, dose, order in ((0, 6.0, 3), (1, 15.0, 0), (2, 3.0, 5)):
+        even = QUIET.replace(**settings, dose_per_tilt=dose)
+        alike = acquire(even, geometry, order=[order] * 3)
+        got = form_frames([body], course, hybrid, tilt, seeded_generator(1))
+        expected = form_frames([body], alike, even, tilt, seeded_generator(1))
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+        assert float(got.mean()) == pytest.approx(dose / 2 * 25.0 * hybrid.dqe_at_zero, rel=0.6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tilt_doses": (3.0, 3.0)}, "2 doses for the 0 angles"),
+        ({"tilt_angles_deg": (0.0, 3.0), "tilt_doses": (3.0, 3.0, 3.0)}, "3 doses for the 2 angles"),
+        ({"tilt_angles_deg": (0.0, 3.0), "tilt_doses": (3.0, 0.0)}, "not above 0"),
+    ],
+)
+def test_doses_that_fit_no_angles(changes, told):
+    with pytest.raises(ValueError, match=told):
+        QUIET.replace(**changes)
+
+
 @pytest.mark.parametrize("hand", [-1, 1])
 def test_contrast_is_the_formula_at_each_points_own_height(hand):
     params = QUIET.replace(hand=hand, image_size_px=(192, 192), thickness_angstrom=4000.0, depth_step_angstrom=100.0)

@@ -152,6 +152,63 @@ def test_a_bad_series_is_left_out_by_name():
     assert model.series_count == 5
 
 
+def mirrored(track, _):
+    return replace(track, position_angstrom=track.position_angstrom * (-1.0, 1.0))
+
+
+def with_angles_of_the_other_sign(track, _):
+    return replace(track, tilts_deg=-track.tilts_deg)
+
+
+def of_another_stage(track, other):
+    return replace(other, name=track.name)
+
+
+def of_wrong_peaks(track, _):
+    jumps = np.random.default_rng(3).normal(0.0, 1000.0, track.position_angstrom.shape)
+    return replace(track, position_angstrom=track.position_angstrom + jumps)
+
+
+FAULTS = [mirrored, with_angles_of_the_other_sign, of_another_stage, of_wrong_peaks]
+
+
+def session(seed, count):
+    """Tracks of a stage, and one of another."""
+    rng = np.random.default_rng(seed)
+    stage, wrong = draw_stage(rng), draw_stage(rng)
+    return [series(stage, rng, name=f"TS_{i}")[1] for i in range(count)], series(wrong, rng)[1]
+
+
+@pytest.mark.parametrize("seed", [100, 104])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_two_bad_series_of_ten_do_not_hide_each_other(fault, seed):
+    tracks, other = session(seed, 10)
+    good = [track for i, track in enumerate(tracks) if i not in (2, 7)]
+    model = learn_goniometer([fault(track, other) if i in (2, 7) else track for i, track in enumerate(tracks)])
+    assert model.left_out == ("TS_2", "TS_7")
+    # rounds end before the last digit; one A is a hundredth of what the stage misses at random
+    np.testing.assert_allclose(model.at(ANGLES), learn_goniometer(good).at(ANGLES), atol=1.0)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_series_alone_is_known_beside_those_learned_before(fault):
+    tracks, other = session(100, 9)
+    before = learn_goniometer(tracks[:8])
+    same = learn_goniometer([fault(tracks[8], other)], before)
+    assert (same.left_out, same.series_count) == (("TS_8",), 8)
+    np.testing.assert_array_equal(same.coefficients_angstrom, before.coefficients_angstrom)
+    more = learn_goniometer(tracks[8:], before)
+    assert (more.left_out, more.series_count) == ((), 9)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.3])
+def test_series_of_a_stage_that_repeats_badly_are_not_left_out(share):
+    rng = np.random.default_rng(8)
+    stage = draw_stage(rng, StageParams(repeat_share=share))
+    model = learn_goniometer([series(stage, rng, name=f"TS_{i}")[1] for i in range(8)])
+    assert (model.left_out, model.series_count) == ((), 8)
+
+
 def test_series_beyond_the_stage_stop_no_others():
     """One beyond the limit of predictions teaches too; one beyond 90 degrees is left out by name."""
     rng = np.random.default_rng(6)

@@ -8,7 +8,7 @@ import pytest
 
 from eucentric.acquisition.fit_scheme import find_lattice, fit_schemes
 from eucentric.acquisition.order_records import ImageFacts
-from eucentric.acquisition.recover_order import recover_order
+from eucentric.acquisition.recover_order import as_part, recover_order
 from eucentric.acquisition.split_series import find_restarts, split_series
 from eucentric.models.tilt_scheme import TiltScheme
 
@@ -360,3 +360,17 @@ def test_a_needle_that_turns_all_the_way_has_no_scheme():
 def test_few_images_in_the_order_of_a_scheme_may_be_so_by_chance():
     images = changed(series([3, 0, -3, 6]), time_s=None, prior_dose=None)
     assert recover_order(images).status == "guess"
+
+
+def test_what_is_found_of_a_part_is_as_sure_as_the_part():
+    found = recover_order(series(SHORT.angles_in_order()))
+    assert (found.status, found.confidence) == ("told", 0.999)
+    part = as_part(found, 0.95)
+    assert (part.status, part.order, part.scheme) == ("told", found.order, found.scheme)
+    assert (part.confidence, part.scheme_confidence) == (0.949, 0.949)
+    assert part.dose.confidence == pytest.approx(0.95 * found.dose.confidence, abs=1e-3)
+    assert as_part(found, 0.9).status == "guess"  # 0.899: less than the 90% of what is told
+    listed = recover_order(by_angle(changed(series(SHORT.angles_in_order()), time_s=None, prior_dose=None)))
+    half = as_part(listed, 0.5)
+    assert (half.status, half.order) == ("unknown", None)
+    assert half.alternatives[0].probability == pytest.approx(0.5 * listed.alternatives[0].probability, abs=1e-4)

@@ -37,6 +37,8 @@ _HUBER = 1.345
 """Of residuals in standard deviations: 95% efficient where errors are Gaussian."""
 _BAD_SERIES = 4.0
 """Squared misfit over its expectation, beyond which a series tells nothing of the stage."""
+_FAR_APART = 2.0
+"""`_Series.apart` beyond which a series is of another stage, or mirrored."""
 _FEWEST_TO_JUDGE = 4
 
 
@@ -150,6 +152,12 @@ class _Series:
     own_covariance: FloatArray
     measured_variance: FloatArray
     weights: FloatArray
+    apart: FloatArray
+    """(3,): its difference from what all series share, over twice the usual difference of a series; 1 where it is less."""
+
+    def repeat_variance(self, share: FloatArray, sigmas: FloatArray) -> FloatArray:
+        """(6 k + 3,), A^2: of its difference from what all series share."""
+        return _repeat_variance(share * self.apart, sigmas)
 
     def covariance(self, noise: float, repeat: FloatArray) -> FloatArray:
         """(n, n), A^2, of the values about what all series share."""
@@ -180,7 +188,7 @@ def learn_goniometer(
 
     Returns
     -------
-    the model of all series, those of `before` included
+    the model of all series, those of `before` included, without those that do not agree with the others
 
     Raises
     ------
@@ -200,9 +208,14 @@ def learn_goniometer(
         )
     start = before or _empty(params)
     model, series = _fitted(series, start)
-    bad = _disagreeing(series, start, model)
-    if bad:
-        model, _ = _fitted([s for s in series if s.name not in bad], start)
+    bad: set[str] = set()
+    while more := _disagreeing(series, start, model):  # the worst hide others until they are out
+        bad |= more
+        series = [s for s in series if s.name not in bad]
+        if not series:
+            model = start
+            break
+        model, series = _fitted(series, start)
     return replace(model, left_out=start.left_out + out + tuple(sorted(bad)))
 
 
@@ -247,6 +260,7 @@ def _equations(track: StageTrack, params: PredictionParams) -> _Series:
         covariance[np.ix_(known, known)],
         np.column_stack([place, place, height]).ravel()[known] ** 2,
         np.ones(int(known.sum())),
+        np.ones(AXES),
     )
 
 
@@ -265,9 +279,9 @@ def _fitted(series: list[_Series], start: GoniometerModel) -> tuple[GoniometerMo
     noise, share, model = start.stage_noise_angstrom, start.repeat_share, start
     precision = np.linalg.inv(start.covariance)
     for _ in range(_ROUNDS):
-        repeat = _repeat_variance(share, start.prior_sigma_angstrom)
         information, right = precision.copy(), precision @ start.shared_mean
         for one in series:
+            repeat = one.repeat_variance(share, start.prior_sigma_angstrom)
             solved = np.linalg.solve(one.covariance(noise, repeat), np.column_stack([one.shared, one.values]))
             information += one.shared.T @ solved[:, :-1]
             right += one.shared.T @ solved[:, -1]
@@ -291,11 +305,11 @@ def _refined(
 ) -> tuple[list[_Series], float, FloatArray]:
     """Weights of measurements, the stage's noise, and how well it repeats, given the rest."""
     sigmas = start.prior_sigma_angstrom
-    repeat = _repeat_variance(model.repeat_share, sigmas)
     weighed, noises, found, determined = [], [], [], []
     count = (len(sigmas) - AXES) // AXES
     for one in series:
         scatter = one.measured_variance + model.stage_noise_angstrom**2
+        repeat = one.repeat_variance(model.repeat_share, sigmas)
         inverse = np.linalg.inv(one.covariance(model.stage_noise_angstrom, repeat))
         solved = inverse @ (one.values - one.shared @ model.shared_mean)
         left = scatter / one.weights * solved
@@ -313,15 +327,36 @@ def _refined(
         told = repeat * np.sum(one.shared * (inverse @ one.shared), axis=0)
         found.append((deviation / np.maximum(sigmas, 1e-9))[: AXES * count].reshape(AXES, count) ** 2)
         determined.append(told[: AXES * count].reshape(AXES, count))
+    share, apart = _repeats(np.sum(found, axis=2), np.sum(determined, axis=2), start)
+    weighed = [replace(one, apart=of_it) for one, of_it in zip(weighed, apart, strict=True)]
+    noise = _noise(np.array(noises), start) if noises else model.stage_noise_angstrom
+    return weighed, noise, share
+
+
+def _repeats(squares: FloatArray, counts: FloatArray, start: GoniometerModel) -> tuple[FloatArray, FloatArray]:
+    """(3,) what differs from series to series as a share, and (series, 3) `_Series.apart`.
+
+    A series that differs by far more than most must not pass for a stage that repeats badly: it counts for a limited part
+    of the share, and tells the less of what all have in common, the farther it is from the others.
+
+    Parameters
+    ----------
+    squares, counts : (series, 3), sums of squares of differences, as shares, and how many of them measurements determine
+    """
+    shares = squares / np.maximum(counts, 1e-9)
+    most = _BAD_SERIES * _median_with(shares, start.repeat_share**2, start.series_count)
     before = _REPEAT_WEIGHT + start.series_count
-    share = np.sqrt(
-        (before * start.repeat_share**2 + np.sum(found, axis=(0, 2))) / (before + np.sum(determined, axis=(0, 2)))
-    )
-    if not noises:
-        return weighed, model.stage_noise_angstrom, share
-    squares = start.series_count * start.stage_noise_angstrom**2 + len(noises) * float(np.median(noises))
-    lowest = (0.1 * start.stage_noise_angstrom) ** 2
-    return weighed, float(np.sqrt(max(squares / (start.series_count + len(noises)), lowest))), share
+    kept = (np.minimum(shares, most) * counts).sum(axis=0)
+    share = np.sqrt((before * start.repeat_share**2 + kept) / (before + counts.sum(axis=0)))
+    return share, np.sqrt(np.maximum(shares / (_BAD_SERIES * share**2), 1.0))
+
+
+def _noise(variances: FloatArray, start: GoniometerModel) -> float:
+    """The stage's noise, A, from that of each series, A^2; a noisy series beside many earlier ones counts for a limited part."""
+    known, count = np.asarray(start.stage_noise_angstrom**2), start.series_count
+    usual = min(float(np.median(variances)), _BAD_SERIES * float(_median_with(variances, known, count)))
+    found = (count * float(known) + len(variances) * usual) / (count + len(variances))
+    return float(np.sqrt(max(found, 0.01 * float(known))))
 
 
 def _disagreeing(series: list[_Series], start: GoniometerModel, model: GoniometerModel) -> set[str]:
@@ -329,12 +364,12 @@ def _disagreeing(series: list[_Series], start: GoniometerModel, model: Goniomete
     if len(series) + start.series_count < _FEWEST_TO_JUDGE:
         return set()
     misfits = []
-    repeat = _repeat_variance(model.repeat_share, model.prior_sigma_angstrom)
+    share, sigmas = model.repeat_share, model.prior_sigma_angstrom
     whole = np.linalg.inv(model.covariance)
     for one in series:
         plain = replace(one, weights=np.ones_like(one.weights))
-        mine = plain.covariance(model.stage_noise_angstrom, repeat)
-        weighed = one.covariance(model.stage_noise_angstrom, repeat)
+        mine = plain.covariance(model.stage_noise_angstrom, _repeat_variance(share, sigmas))
+        weighed = one.covariance(model.stage_noise_angstrom, one.repeat_variance(share, sigmas))
         solved = np.linalg.solve(weighed, np.column_stack([one.shared, one.values]))
         information = whole - one.shared.T @ solved[:, :-1]
         covariance = np.linalg.inv(information)
@@ -343,8 +378,16 @@ def _disagreeing(series: list[_Series], start: GoniometerModel, model: Goniomete
         expected = mine + one.shared @ covariance @ one.shared.T
         whitened = np.linalg.solve(np.linalg.cholesky(expected), off)
         misfits.append(float(np.median(whitened**2)) / 0.455)
-    limit = _BAD_SERIES * max(1.0, float(np.median(misfits)))
-    return {one.name for one, misfit in zip(series, misfits, strict=True) if misfit > limit}
+    limit = _BAD_SERIES * max(1.0, float(_median_with(np.array(misfits), np.ones(()), start.series_count)))
+    return {
+        one.name for one, misfit in zip(series, misfits, strict=True) if misfit > limit or one.apart.max() > _FAR_APART
+    }
+
+
+def _median_with(values: FloatArray, known: FloatArray, count: int) -> FloatArray:
+    """(...), the median over the first axis of values and of `count` earlier ones, for which one value stands."""
+    copies = min(count, len(values) + 1)  # more change nothing
+    return np.asarray(np.median(np.concatenate([values, np.repeat(known[None], copies, axis=0)]), axis=0))
 
 
 def _without_geometry(harmonics: int) -> FloatArray:

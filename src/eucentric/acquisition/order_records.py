@@ -7,9 +7,9 @@ from eucentric.models.tilt_scheme import TiltScheme
 from eucentric.typing import FloatArray
 
 OrderStatus = Literal["told", "guess", "unknown"]
-"""told: what the files say makes it at least 90% sure; guess: likelier than not, or the likeliest scheme of those that
-the title allows; unknown: the files do not tell."""
-FaultKind = Literal["restart", "interleaved", "double", "missing", "dose", "title", "conflict", "pause"]
+"""told: what the files say makes it at least 90% sure; guess: likelier than not if the images are one series, or the
+likeliest scheme of those that the title allows; unknown: the files do not tell."""
+FaultKind = Literal["restart", "interleaved", "double", "missing", "dose", "title", "conflict", "pause", "cut off"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,12 @@ class PredictionParams(Frozen):
     run_out_angstrom: float = Field(
         default=3000.0, gt=0, description="A, 1 sd; goniometers run out by some tenths of a um"
     )
-    harmonics: int = Field(default=10, ge=1, le=40, description="of a full turn; the tenth has a period of 36 degrees")
+    harmonics: int = Field(
+        default=10,
+        ge=1,
+        le=40,
+        description="of a full turn; the tenth has a period of 36 degrees; a goniometer model brings its own",
+    )
     run_out_length_deg: float = Field(
         default=60.0,
         gt=5,

@@ -6,6 +6,7 @@ only where that order is one of the angles themselves.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -87,6 +88,29 @@ def recover_order(images: Sequence[ImageFacts], tags: Mapping[str, float] | None
         else ""
     )
     return _no_order(images, sources, title, why, schemes)
+
+
+def as_part(found: RecoveredOrder, split_confidence: float) -> RecoveredOrder:
+    """What was found of images that are one series only as surely as they were told apart from others.
+
+    Order, scheme and doses are right where the images belong together and, if so, were put in order rightly. What tells
+    series apart (places, labels) says nothing of the order within them, so the probabilities multiply.
+
+    Parameters
+    ----------
+    split_confidence : probability that the images are one series, 0 to 1
+    """
+    confidence = found.confidence * split_confidence
+    return replace(
+        found,
+        status="guess" if found.status == "told" and confidence < _TOLD else found.status,
+        confidence=round(confidence, 3),
+        scheme_confidence=round(found.scheme_confidence * split_confidence, 3),
+        alternatives=tuple(
+            replace(other, probability=round(other.probability * split_confidence, 4)) for other in found.alternatives
+        ),
+        dose=replace(found.dose, confidence=round(found.dose.confidence * split_confidence, 3)),
+    )
 
 
 def _candidates(images: Sequence[ImageFacts], sources: Sequence[OrderSource]) -> dict[Order, str]:
@@ -209,6 +233,11 @@ def _told(
         told = ", ".join(f"{a:g}" for a in missing)
         faults.append(Fault(kind="missing", text=f"The file lacks the images at {told} degrees, which the scheme has."))
     status: OrderStatus = "told" if confidence >= _TOLD else "guess"
+    words = (
+        "too few images to tell the scheme"
+        if remaining and fit is None
+        else _words(scheme, [angles[i] for i in used], parts)
+    )
     return RecoveredOrder(
         status=status,
         order=order,
@@ -216,11 +245,9 @@ def _told(
         source=source,
         scheme=scheme,
         scheme_confidence=0.0 if fit is None else round(confidence * fit.probability, 3),
-        words="too few images to tell the scheme"
-        if remaining and fit is None
-        else _words(scheme, [angles[i] for i in used], parts),
+        words=words,
         evidence=_evidence(images, sources, title, order, restarts, scheme),
-        alternatives=_other_schemes(order, sure, fits, remaining[1:] if fit is not None else remaining),
+        alternatives=_other_schemes(order, sure, fits, remaining[1:] if fit is not None else remaining, words),
         parts=parts,
         replaced=replaced,
         missing_deg=missing,
@@ -389,16 +416,25 @@ def _other_schemes(
     sure: Mapping[Order, float],
     fits: Mapping[Order, tuple[SchemeFit, ...]],
     others_of_it: Sequence[SchemeFit],
+    words: str,
 ) -> tuple[Alternative, ...]:
-    """Schemes that explain the same order, and those of other orders that are not ruled out."""
+    """Schemes that explain the same order, and those of other orders that are not ruled out.
+
+    What the words of a scheme cannot tell apart is one alternative: settings that matter only beyond the images, and
+    other orders of one scheme. Those that `words`, the scheme chosen, cannot be told from are left out.
+    """
     others = [(f.scheme, sure[order] * f.probability) for f in others_of_it]
     others += [
         (fits[o][0].scheme, p * fits[o][0].probability) for o, p in sure.items() if o != order and p > 0.005 and fits[o]
     ]
     others.sort(key=lambda one: -one[1])
-    return tuple(
-        Alternative(scheme=s, words=describe_scheme(s), probability=round(p, 3)) for s, p in others[:_MOST_ALTERNATIVES]
-    )
+    shares: dict[str, list[tuple[TiltScheme, float]]] = {}
+    for scheme, share in others:
+        shares.setdefault(describe_scheme(scheme), []).append((scheme, share))
+    shares.pop(words, None)
+    joined = [(alike[0][0], sum(share for _, share in alike)) for alike in shares.values()]
+    joined.sort(key=lambda one: -one[1])
+    return _listed(joined[:_MOST_ALTERNATIVES])
 
 
 def _weighted_schemes(angles: Sequence[float], title: Mapping[str, float]) -> list[tuple[TiltScheme, float]]:

@@ -16,6 +16,15 @@ class AutodocLine:
     value: str
     is_section: bool
     """Whether it stood in brackets."""
+    is_ended: bool
+    """Whether an end of line follows it; it may be cut off where none does."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do where the line says nothing that can be used."""
+        if self.is_ended:
+            return "Correct the line."
+        return "The file ends there, so it seems to be cut off: copy it again, or take out its last section."
 
 
 def autodoc_text(path: Path, kind: str = "an mdoc file") -> str:
@@ -44,18 +53,20 @@ def autodoc_lines(text: str, path: Path) -> Iterator[AutodocLine]:
     ------
     FormatError : a line that is neither `Key = value` nor `[Section = value]`
     """
-    for number, raw in enumerate(text.splitlines(), 1):
+    for number, raw in enumerate(text.splitlines(keepends=True), 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
+        is_ended = raw.splitlines() != [raw]
         bracketed = line.startswith("[")
         # a value may end in a bracket of its own, so brackets come off only where the line begins with one
         inner = line.removeprefix("[").removesuffix("]").strip()
         key, equals, value = (part.strip() for part in inner.partition("="))
-        if not equals or not key or (bracketed and not line.endswith("]")):
-            raise FormatError(
-                f"Line {number} of `{path}` is `{line[:60]}`; expected `Key = value` or `[Section = value]`. Correct the line."
-            )
         if not bracketed and key != "T":
             value = line.partition("=")[2].strip()
-        yield AutodocLine(number, key, value, bracketed)
+        found = AutodocLine(number, key, value, bracketed, is_ended)
+        if not equals or not key or (bracketed and not line.endswith("]")):
+            raise FormatError(
+                f"Line {number} of `{path}` is `{line[:60]}`; expected `Key = value` or `[Section = value]`. {found.remedy}"
+            )
+        yield found

@@ -11,18 +11,20 @@ without a name here is kept as text in `extra`.
 import datetime as dt
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import write_text_atomic
-from eucentric.io.autodoc import autodoc_lines, autodoc_text
+from eucentric.io.autodoc import AutodocLine, autodoc_lines, autodoc_text
 from eucentric.io.findings import Finding
 from eucentric.typing import PathLike
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_FEWEST_WHOLE = 2
+"""Sections that show what one holds, so that a last one that breaks off is known."""
 _DATE = re.compile(r"(\d{1,2})-([A-Za-z]{3})[a-z]*-(\d{2}|\d{4})\s+(\d{1,2}):(\d{2}):(\d{2})(?:\.\d+)?")
 
 
@@ -83,6 +85,21 @@ class Mdoc:
     image_size: tuple[int, int] | None = None
     """(x, y)."""
     extra: Mapping[str, str] = field(default_factory=dict)
+    lost_at_end: tuple[str, ...] = field(default=(), compare=False)
+    """Keys that follow in all other sections where the last one breaks off, for the file is cut off there; else none."""
+
+    @property
+    def cut_off(self) -> str:
+        """That the file is cut off in its last section, in words; empty where it is whole."""
+        if not self.lost_at_end:
+            return ""
+        last = self.sections[-1]
+        first, more = self.lost_at_end[0], len(self.lost_at_end) - 1
+        others = f" and {more} more" if more else ""
+        return (
+            f"The file seems to be cut off in its last section, [{last.kind} = {last.label}] on line {last.line}, which lacks "
+            f"{first}{others} that all others have."
+        )
 
     @property
     def tilt_axis_angle_deg(self) -> float | None:
@@ -167,8 +184,9 @@ _GLOBAL_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def _store(
-    known: dict[str, tuple[str, Callable[[str], Any]]], values: dict[str, Any], key: str, text: str, place: str
+    known: dict[str, tuple[str, Callable[[str], Any]]], values: dict[str, Any], line: AutodocLine, place: Path
 ) -> None:
+    key, text = line.key, line.value
     if key not in known:
         values["extra"][key] = text
         return
@@ -176,7 +194,9 @@ def _store(
     try:
         value = parse(text)
     except ValueError as error:
-        raise FormatError(f"{place} says `{key} = {text[:60]}`; expected a number. Correct the line.") from error
+        raise FormatError(
+            f"Line {line.number} of `{place}` says `{key} = {text[:60]}`; expected a number. {line.remedy}"
+        ) from error
     if value is None or value == "":
         values["extra"][key] = text
     else:
@@ -185,6 +205,9 @@ def _store(
 
 def read_mdoc(path: PathLike) -> Mdoc:
     """Read an mdoc (or navigator) file of any dialect.
+
+    Of a file that is cut off in its last section (`Mdoc.lost_at_end`) a last line without its end is left out, for its value
+    may be cut too.
 
     Raises
     ------
@@ -196,17 +219,43 @@ def read_mdoc(path: PathLike) -> Mdoc:
     top: dict[str, Any] = {"extra": {}}
     titles: list[str] = []
     sections: list[dict[str, Any]] = []
-    for line in autodoc_lines(autodoc_text(place), place):
+    lines = list(autodoc_lines(autodoc_text(place), place))
+    lost = _lost_at_end(lines)
+    if lost and not (lines[-1].is_section or lines[-1].is_ended):
+        lost = (lines.pop().key, *lost)
+    for line in lines:
         if line.key == "T":
             titles.append(line.value)
         elif line.is_section:
             sections.append({"kind": line.key, "label": line.value, "line": line.number, "extra": {}})
         else:
             values, known = (sections[-1], _SECTION_FIELDS) if sections else (top, _GLOBAL_FIELDS)
-            _store(known, values, line.key, line.value, f"Line {line.number} of `{place}`")
+            _store(known, values, line, place)
     if not sections:
         raise FormatError(f"`{place}` has no [ZValue = ...] or [FrameSet = ...] section. Expected an mdoc file.")
-    return Mdoc(sections=tuple(MdocSection(**values) for values in sections), titles=tuple(titles), **top)
+    return Mdoc(
+        sections=tuple(MdocSection(**values) for values in sections), titles=tuple(titles), lost_at_end=lost, **top
+    )
+
+
+def _lost_at_end(lines: Sequence[AutodocLine]) -> tuple[str, ...]:
+    """Keys that the last section lacks at its end, and all others of its kind have there."""
+    found: list[tuple[str, list[str]]] = []
+    for line in lines:
+        if line.key == "T":
+            continue
+        if line.is_section:
+            found.append((line.key, []))
+        elif found:
+            found[-1][1].append(line.key)
+    if not found:
+        return ()
+    kind, last = found[-1]
+    others = [keys for of, keys in found[:-1] if of == kind]
+    whole = next((keys for keys in reversed(others) if keys[: len(last)] == last), None)
+    if whole is None or len(others) < _FEWEST_WHOLE:
+        return ()
+    return tuple(key for key in whole[len(last) :] if all(key in keys for keys in others))
 
 
 def merge_mdocs(mdocs: Iterable[Mdoc]) -> Mdoc:
@@ -264,6 +313,8 @@ def validate_mdoc(path: PathLike) -> list[Finding]:
     except (FormatError, InputError) as error:
         return [Finding(severity="error", text=str(error))]
     findings = []
+    if mdoc.cut_off:
+        findings.append(Finding(severity="warning", text=f"`{path}`: {mdoc.cut_off} Copy it again."))
     without_angle = [s.line for s in mdoc.sections if s.tilt_angle_deg is None]
     if without_angle:
         text = f"`{path}`: {len(without_angle)} sections have no TiltAngle (the first on line {without_angle[0]})."

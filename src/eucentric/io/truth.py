@@ -7,7 +7,8 @@ Arrays are in ascending nominal tilt. The dialect is that of independent test da
      "tilts", "true_tilt", "R", "shifts", "acq", "names", "du", "dv", "motion", "deform_coef",
      "positions", "rotations", "kinds", "beads", "vesicles"}
 
-`magnification` and `phase_shift` (both by tilt) may be absent: images are then true to scale, and there is no phase plate.
+`magnification`, `phase_shift` and `doses` (each by tilt) may be absent: images are then true to scale, there is no phase plate, and
+every image has the dose of `spec`, which is the mean where they differ.
 """
 
 import json
@@ -53,7 +54,7 @@ class TiltTruth:
     """(tilt,), order of acquisition from 0."""
     movie_names: tuple[str, ...]
     dose: float
-    """e/A^2 in each image."""
+    """e/A^2 in each image, the mean where they differ."""
     defocus_u_angstrom: FloatArray
     """(tilt,), underfocus positive."""
     defocus_v_angstrom: FloatArray
@@ -83,12 +84,14 @@ class TiltTruth:
     """(tilt,); 1 for every tilt where not given."""
     phase_shift_deg: FloatArray = field(default_factory=lambda: np.zeros(0))
     """(tilt,), of a phase plate; 0 for every tilt where not given."""
+    doses: FloatArray = field(default_factory=lambda: np.zeros(0))
+    """(tilt,), e/A^2 in each image; `dose` in every one where not given."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Whatever else the simulator was told."""
 
     def __post_init__(self) -> None:
         tilts = len(self.nominal_tilts_deg)
-        for name, usual in (("magnification", 1.0), ("phase_shift_deg", 0.0)):
+        for name, usual in (("magnification", 1.0), ("phase_shift_deg", 0.0), ("doses", self.dose)):
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(tilts, usual))
         particles = len(self.positions)
@@ -108,6 +111,7 @@ class TiltTruth:
             "vesicle_centres": (len(self.vesicle_radii_angstrom), 3),
             "magnification": (tilts,),
             "phase_shift_deg": (tilts,),
+            "doses": (tilts,),
         }
         for name, shape in expected.items():
             if np.shape(getattr(self, name)) != shape:
@@ -132,9 +136,17 @@ class TiltTruth:
         )
 
     @property
+    def doses_before(self) -> FloatArray:
+        """(tilt,), e/A^2 received before each image."""
+        order = np.argsort(self.acquisition, kind="stable")
+        before = np.empty(len(order))
+        before[order] = np.cumsum(self.doses[order]) - self.doses[order]
+        return before
+
+    @property
     def deformation_scale(self) -> FloatArray:
         """(tilt,), A: the deformation grows as 1 - exp(-dose / 30), at half the dose of the image itself."""
-        exposure = self.acquisition * self.dose + 0.5 * self.dose
+        exposure = self.doses_before + 0.5 * self.doses
         return np.asarray(self.deformation_angstrom * (1.0 - np.exp(-exposure / _DAMAGE_DOSE)) / _DAMAGE_NORM)
 
     def deformation(self, points: FloatArray) -> FloatArray:
@@ -245,6 +257,7 @@ def _truth(data: Mapping[str, Any]) -> TiltTruth:
         vesicle_radii_angstrom=np.array([radius for _, radius in vesicles], dtype=np.float64),
         magnification=np.asarray(data.get("magnification", []), dtype=np.float64),
         phase_shift_deg=np.asarray(data.get("phase_shift", []), dtype=np.float64),
+        doses=np.asarray(data.get("doses", []), dtype=np.float64),
         settings={key: value for key, value in spec.items() if key not in _SPEC_FIELDS},
     )
 
@@ -320,6 +333,7 @@ def write_truth(path: PathLike, truth: TiltTruth) -> None:
     for name, values, usual in (
         ("magnification", truth.magnification, 1.0),
         ("phase_shift", truth.phase_shift_deg, 0.0),
+        ("doses", truth.doses, truth.dose),
     ):
         if np.any(values != usual):
             data[name] = values.tolist()

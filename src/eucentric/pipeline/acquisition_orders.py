@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eucentric.acquisition.order_records import Fault, RecoveredOrder
-from eucentric.acquisition.recover_order import recover_order
+from eucentric.acquisition.recover_order import as_part, recover_order
 from eucentric.acquisition.split_series import SeriesSplit, split_series
 from eucentric.errors import InputError
 from eucentric.io.frame_tables import is_frame_series
@@ -16,7 +16,7 @@ from eucentric.io.mdoc import Mdoc, MdocSection, merge_mdocs, read_mdoc
 from eucentric.pipeline.image_facts import mdoc_facts, name_facts
 from eucentric.pipeline.import_files import bare_name, expand_paths, series_name
 
-SURE_OF_SPLIT = 0.9
+_SURE_OF_SPLIT = 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -28,6 +28,8 @@ class SeriesOrder:
     sections: tuple[MdocSection, ...] = ()
     """Images, in the order of the file."""
     recovered: RecoveredOrder | None = None
+    split: SeriesSplit | None = None
+    """How the file was, or may have to be, divided into series; None where it holds one."""
     problem: str = ""
     """Why the file holds no tilt series."""
 
@@ -39,6 +41,14 @@ class SeriesOrder:
             return values
         dose = found.dose
         values |= {
+            "split": None
+            if self.split is None
+            else {
+                "series": len(self.split.groups),
+                "by": self.split.how,
+                "confidence": round(self.split.confidence, 3),
+                "done": is_sure(self.split),
+            },
             "status": found.status,
             "order": None if found.order is None else list(found.order),
             "angles_deg": [s.tilt_angle_deg for s in self.sections],
@@ -100,24 +110,51 @@ def _of_file(name: str, paths: tuple[Path, ...], mdoc: Mdoc) -> list[SeriesOrder
     files = tuple(str(p) for p in paths)
     if mdoc.extra.get("Montage", "0").strip() not in ("", "0") or any(s.kind == "MontSection" for s in mdoc.sections):
         return [SeriesOrder(name=name, files=files, problem="It describes a montage, no tilt series.")]
+    cut = cut_off_words(mdoc)
     sections = [s for s in mdoc.sections if s.tilt_angle_deg is not None]
     if is_frame_series(mdoc):  # its first section is that of the whole movie
         sections = [s for s in sections if s.kind == "ZValue"]
     if not sections:
-        return [SeriesOrder(name=name, files=files, problem="It holds no tilt angles (TiltAngle).")]
+        return [SeriesOrder(name=name, files=files, problem=f"It holds no tilt angles (TiltAngle). {cut}".strip())]
+    ends = (Fault(kind="cut off", text=cut),) if cut else ()
     split, groups = split_sections(sections)
-    if split.confidence < SURE_OF_SPLIT and len(groups) > 1:
+    if len(groups) > 1 and not is_sure(split):
         recovered = recover_order(mdoc_facts(sections), mdoc.scheme)
-        recovered = replace(recovered, faults=(_doubted_split(split), *recovered.faults))
-        return [SeriesOrder(name=name, files=files, sections=tuple(sections), recovered=recovered)]
+        recovered = replace(recovered, faults=(*ends, _doubted_split(split), *recovered.faults))
+        return [SeriesOrder(name=name, files=files, sections=tuple(sections), recovered=recovered, split=split)]
     made = []
     for group, label in zip(groups, split.names or ("",), strict=True):
         recovered = recover_order(mdoc_facts(group), mdoc.scheme)
-        if len(groups) > 1:
-            recovered = replace(recovered, faults=(_told_split(split), *recovered.faults))
+        is_part = len(groups) > 1
+        if is_part:
+            recovered = as_part(recovered, split.confidence)
+        mixed = (_told_split(split),) if is_part else ()
+        recovered = replace(recovered, faults=(*ends, *mixed, *recovered.faults))
         whole = f"{name}_{label}" if label and not label.startswith(name) else (label or name)
-        made.append(SeriesOrder(name=whole, files=files, sections=tuple(group), recovered=recovered))
+        made.append(
+            SeriesOrder(
+                name=whole, files=files, sections=tuple(group), recovered=recovered, split=split if is_part else None
+            )
+        )
     return made
+
+
+def is_sure(split: SeriesSplit) -> bool:
+    """Whether a file is divided by a split unasked."""
+    return split.confidence >= _SURE_OF_SPLIT
+
+
+def cut_off_words(mdoc: Mdoc) -> str:
+    """That a file is cut off, and what becomes of the image of its last section; empty where it is whole."""
+    if not mdoc.cut_off:
+        return ""
+    angle = mdoc.sections[-1].tilt_angle_deg
+    image = (
+        "Its image has no angle and is left out"
+        if angle is None
+        else f"Its image at {angle:.1f} degrees is used with what is left"
+    )
+    return f"{mdoc.cut_off} {image}. Copy the file again."
 
 
 def split_sections(sections: Sequence[MdocSection]) -> tuple[SeriesSplit, list[list[MdocSection]]]:

@@ -11,7 +11,7 @@ from eucentric.errors import FormatError, InputError
 from eucentric.io.findings import Finding
 from eucentric.io.frame_tables import is_frame_series
 from eucentric.io.mdoc import Mdoc, MdocSection, merge_mdocs, read_mdoc
-from eucentric.pipeline.acquisition_orders import SURE_OF_SPLIT, split_sections
+from eucentric.pipeline.acquisition_orders import cut_off_words, is_sure, split_sections
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, some_of
 from eucentric.pipeline.import_files import bare_name, parse_movie_names, series_name
 
@@ -64,6 +64,8 @@ def read_mdoc_sets(paths: Sequence[Path], pattern: str | None = None) -> MdocSet
         except (FormatError, InputError) as error:
             sets.findings.append(Finding(severity="error", series=name, text=str(error)))
             continue
+        if (cut := cut_off_words(mdoc)) and not _is_montage(mdoc):
+            sets.findings.append(Finding(severity="warning", series=name, text=cut))
         if _is_montage(mdoc):
             text = f"`{path.name}` describes a montage and is passed over."
             sets.findings.append(Finding(severity="note", text=text))
@@ -85,7 +87,7 @@ def _split(sets: MdocSets, source: MdocSeries) -> list[MdocSeries]:
     if len(groups) < 2:
         return [source]
     sure = f"by {split.how} ({100 * split.confidence:.0f}% sure)"
-    if split.confidence < SURE_OF_SPLIT:
+    if not is_sure(split):
         text = f"It may hold {len(groups)} series mixed, {sure}, and is taken as one. If it does, part its mdoc."
         sets.findings.append(Finding(severity="warning", series=source.name, text=text))
         return [source]
@@ -214,7 +216,7 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
         raise InputError(
             f"{where} of {source.name} names no movie (`SubFramePath`). Give its stack with --stack instead."
         )
-    missing, other_ending = [], []
+    missing, unnamed, other_ending = [], [], []
     for position, section in enumerate(with_angle):
         name = section.movie_name
         path = None if name is None else movies.find(name)
@@ -234,10 +236,13 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
             image_shift_um=section.image_shift_um,
             exposure_s=section.exposure_time_s or None,
         )
-        if path is None:
+        if name is None:
+            tilt.problem = "the mdoc names no movie for it"
+            unnamed.append(f"{tilt.label} ({angle:.1f} degrees)")
+        elif path is None:
             tilt.problem = "its movie is named in the mdoc but is not among the frames"
-            missing.append(f"{name or tilt.label} ({angle:.1f} degrees)")
-        elif name is not None and path.name.lower() != name.lower():
+            missing.append(f"{name} ({angle:.1f} degrees)")
+        elif path.name.lower() != name.lower():
             other_ending.append(f"{path.name} for {name}")
         draft.tilts.append(tilt)
     if other_ending:
@@ -249,6 +254,8 @@ def draft_from_mdoc(source: MdocSeries, movies: MovieIndex, pixel_size: float | 
             f"{count} named in {where} but not among the frames: {some_of(missing)}. Without them the tilts are "
             "left out.",
         )
+    if unnamed:
+        draft.say("warning", f"{where} names no movie of {some_of(unnamed)}; without one they are left out.")
     if tilt_axis is None and mdoc.tilt_axis_angle_deg is None and any(t.axis_deg is not None for t in draft.tilts):
         draft.say("note", NO_TITLE_AXIS)
     return draft

@@ -18,6 +18,7 @@ from eucentric.io.mrc import read_mrc_header
 from eucentric.io.pytom import read_projection_list
 from eucentric.io.tiff import read_tiff, read_tiff_layout
 from eucentric.models import TiltSeries, Tomogram
+from eucentric.pipeline.acquisition_orders import cut_off_words
 from eucentric.pipeline.import_drafts import Draft, DraftTilt, ImportOptions, series_optics
 from eucentric.pipeline.import_files import bare_name, series_name
 
@@ -131,7 +132,7 @@ def _tilts_from_mdoc(path: Path, stack: _Stack, mdoc: Mdoc) -> list[DraftTilt]:
     for i, section in enumerate(mdoc.sections):
         if section.tilt_angle_deg is None:
             raise InputError(
-                f"Section {section.label} of the mdoc of `{path.name}` has no tilt angle; expected one each."
+                f"Section {section.label} of the mdoc of `{path.name}` has no tilt angle; expected one each. {mdoc.cut_off}".strip()
             )
         index = section.z_value if section.z_value is not None and 0 <= section.z_value < stack.views else i
         tilts.append(
@@ -180,6 +181,8 @@ def draft_from_stack(
         _check_count(path, stack, len(mdoc.sections), f"`{mdoc_path.name}`")
         draft.tilts = _tilts_from_mdoc(path, stack, mdoc)
         draft.title = mdoc.scheme
+        if cut := cut_off_words(mdoc):
+            draft.say("warning", cut)
         spacing = next((s.pixel_spacing_angstrom for s in mdoc.sections if s.pixel_spacing_angstrom), None)
         draft.pixel_size_angstrom = stack.pixel_size_angstrom or mdoc.pixel_spacing_angstrom or spacing
         draft.voltage_kv = mdoc.voltage_kv

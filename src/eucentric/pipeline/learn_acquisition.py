@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,7 +45,10 @@ _DISAGREES = "does not agree with the others"
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GoniometerNews:
-    """What became of the goniometer model."""
+    """What became of the goniometer model.
+
+    A series is named by its name, and by its project too where another of the run has the same name.
+    """
 
     path: Path
     added: tuple[str, ...]
@@ -68,7 +72,10 @@ class GoniometerNews:
             some = "; ".join(f"{_named(names)}: {words}" for words, names in why.items())
             parts.append(f"{len(self.passed_over)} passed over ({some})")
         count = 0 if self.model is None else self.model.series_count
-        return f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+        told = f"Goniometer: {'; '.join(parts) or 'no series'}. It knows {count} series."
+        if count and not self.added and _DISAGREES in self.passed_over.values():
+            told += " If the stage was repaired or exchanged since, begin a new file."
+        return told
 
 
 def _named(names: Sequence[str]) -> str:
@@ -109,7 +116,24 @@ def learn_from_projects(
     learned = [_learn_one(root, only, before) for root in roots]
     if goniometer is None:
         return learned, None
-    return learned, _bring_on(goniometer, before, [one for project in learned for one in project.series])
+    return learned, _bring_on(goniometer, before, _named_apart(learned))
+
+
+def _named_apart(projects: Sequence[LearnedProject]) -> list[tuple[str, JudgedSeries]]:
+    """Every series with its name, and that of its project where series of two projects share one."""
+    folders = {project.root.resolve(): project.root for project in projects}
+    short = Counter(root.name for root in folders)
+    names = Counter(name for root in folders for name in _names_in(projects, root))
+    found = []
+    for project in projects:
+        root = project.root.resolve()
+        place = root.name if short[root.name] == 1 else str(folders[root])
+        found += [(f"{one.name} of {place}" if names[one.name] > 1 else one.name, one) for one in project.series]
+    return found
+
+
+def _names_in(projects: Sequence[LearnedProject], root: Path) -> set[str]:
+    return {one.name for project in projects if project.root.resolve() == root for one in project.series}
 
 
 def _learn_one(root: Path, only: Sequence[str], before: _Known) -> LearnedProject:
@@ -215,42 +239,49 @@ def _read_model(path: Path | None) -> _Known:
     return GoniometerModel.from_dict(values), {str(k): str(v) for k, v in learned.items()}
 
 
-def _bring_on(path: Path, before: _Known, judged: Sequence[JudgedSeries]) -> GoniometerNews:
+def _bring_on(path: Path, before: _Known, judged: Sequence[tuple[str, JudgedSeries]]) -> GoniometerNews:
+    """The model with series that are new to it, each given with what to call it."""
     model, learned = before
-    fresh: list[JudgedSeries] = []
+    fresh: dict[str, tuple[str, JudgedSeries]] = {}
     known: list[str] = []
     over: dict[str, str] = {}
-    for one in judged:
+    for name, one in judged:
         if one.judged is None:
-            over[one.name] = "not judged"
-        elif one.fingerprint in learned or any(one.fingerprint == f.fingerprint for f in fresh):
-            known.append(one.name)
+            over[name] = "not judged"
+        elif one.fingerprint in learned or one.fingerprint in fresh:
+            known.append(name)
         elif one.judged.measured.tracking not in ("corrected", "none"):
-            over[one.name] = "what the microscope did to follow the specimen is not known"
+            over[name] = "what the microscope did to follow the specimen is not known"
         elif reason := unfit(one.judged.measured.track):
-            over[one.name] = reason
+            over[name] = reason
         else:
-            fresh.append(one)
-    added = fresh
+            fresh[one.fingerprint] = name, one
+    added: dict[str, str] = {}
     if fresh:
         model, odd = _learn_fresh(fresh, model)
-        over |= dict.fromkeys((one.name for one in fresh if one.fingerprint in odd), _DISAGREES)
-        added = [one for one in fresh if one.fingerprint not in odd]
-        learned = learned | {one.fingerprint: one.name for one in added}
+        over |= dict.fromkeys((name for key, (name, _) in fresh.items() if key in odd), _DISAGREES)
+        added = {key: name for key, (name, _) in fresh.items() if key not in odd}
+        learned = learned | added
         write_goniometer(path, {**model.to_dict(), _LEARNED: learned})
-    return GoniometerNews(
-        path=path, added=tuple(one.name for one in added), known=tuple(known), passed_over=over, model=model
-    )
+    return GoniometerNews(path=path, added=tuple(added.values()), known=tuple(known), passed_over=over, model=model)
 
 
-def _learn_fresh(fresh: Sequence[JudgedSeries], before: GoniometerModel | None) -> tuple[GoniometerModel, set[str]]:
-    """The model with fresh series, and fingerprints of those that it left out; series of projects may share their names."""
-    names = {one.fingerprint: one.name for one in fresh}
+def _learn_fresh(
+    fresh: Mapping[str, tuple[str, JudgedSeries]], before: GoniometerModel | None
+) -> tuple[GoniometerModel, set[str]]:
+    """The model with fresh series, and fingerprints of those that it left out.
+
+    Parameters
+    ----------
+    fresh : by fingerprint: what to call a series, and the series
+    """
+    names = {key: name for key, (name, _) in fresh.items()}
     tracks = [
-        replace(stage_track(one.judged.measured), name=one.fingerprint) for one in fresh if one.judged is not None
+        replace(stage_track(one.judged.measured), name=key) for key, (_, one) in fresh.items() if one.judged is not None
     ]
     model = learn_goniometer(tracks, before)
     odd = set(model.left_out) & names.keys()
-    agreed = {name for fingerprint, name in names.items() if fingerprint not in odd}
+    # an earlier run may have left a series out by its name alone
+    agreed = {called for key, (name, one) in fresh.items() if key not in odd for called in (name, one.name)}
     every = dict.fromkeys(name for key in model.left_out if (name := names.get(key, key)) not in agreed)
     return replace(model, left_out=tuple(every)), odd

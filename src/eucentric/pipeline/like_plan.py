@@ -8,7 +8,7 @@ import numpy as np
 from eucentric.errors import InputError
 from eucentric.io.plan_files import read_plan, unread_tables
 from eucentric.models.acquisition_plan import AcquisitionPlan
-from eucentric.pipeline.like_project import STEEPEST_DEG, Likeness
+from eucentric.pipeline.like_project import STEEPEST_DEG, Likeness, doses_like
 
 _MICROSCOPE = {
     "pixel_size_angstrom": ("pixel size", "pixel_size_angstrom"),
@@ -66,11 +66,6 @@ def like_plan(path: Path) -> Likeness:
     told = [f"Like the plan `{path}`: {', '.join(known)}."]
     if unknown:
         told.append(f"Not in the plan, so the usual values stand unless given: {', '.join(unknown)}.")
-    doses = plan.scheme.doses_in_order()
-    if np.ptp(doses) > 0.01 * doses.mean():
-        told.append(
-            f"The plan's images get {doses.min():.2f} to {doses.max():.2f} e/A2; simulated ones all get the mean, {doses.mean():.2f}."
-        )
     unread = [name for name in unread_tables(path) if name not in _OF_THE_PLANNER]
     if unread:
         told.append(f"Not looked at in the plan: {', '.join(f'[{name}]' for name in unread)}.")
@@ -79,15 +74,15 @@ def like_plan(path: Path) -> Likeness:
 
 def _scheme(plan: AcquisitionPlan) -> tuple[dict[str, Any], list[str], list[str]]:
     angles = tuple(round(float(a), 3) for a in plan.scheme.angles_in_order())
-    dose = float(plan.scheme.doses_in_order().mean())
+    dose, dose_words = doses_like(plan.scheme.doses_in_order())
     changes: dict[str, Any] = {
         "tilt_angles_deg": angles,
         "tilt_min_deg": min(angles),
         "tilt_max_deg": max(angles),
-        "dose_per_tilt": dose,
+        **dose,
     }
     words = f"{len(angles)} tilts from {min(angles):g} to {max(angles):g} degrees, {plan.scheme.order}"
-    return changes, [words, f"{dose:.3g} e/A2 a tilt"], []
+    return changes, [words, dose_words], []
 
 
 def _shown(value: Any) -> str:

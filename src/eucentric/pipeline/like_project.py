@@ -22,6 +22,7 @@ STEEPEST_DEG = 80.0
 """The simulator shows no specimen that stands steeper to the beam."""
 KEPT_BY_ALIGNMENT = 0.8
 """Part of a deformation that `align` finds, which smooths it: 0.67, 0.75 and 1.03 in three series of our simulator (9 A)."""
+_SAME_DOSE = 0.01  # of the mean: doses that differ by less in all are the same
 _SIGMAS = 1.4826  # standard deviations of normal values in their median distance from their median
 _SETTLE = 3.0  # how fast the simulator's drift dies away
 
@@ -61,8 +62,7 @@ def like_project(root: Path, name: str | None = None) -> Likeness:
     note = _Notes()
     every = sorted([*series.tilts, *(e.tilt for e in series.excluded)], key=lambda t: t.acquisition)
     _images(series, every, root, note)
-    _scheme(every, note)
-    _beam(series, every, note)
+    _beam(series, _scheme(every, note), note)
     _defocus(series, every, note)
     _pose(series, every, note)
     _motion(series, note)
@@ -107,21 +107,43 @@ def _images(series: TiltSeries, every: Sequence[Tilt], root: Path, note: _Notes)
         note.take(f"counts as {kind}", data_type=kind)
 
 
-def _scheme(every: Sequence[Tilt], note: _Notes) -> None:
+def _scheme(every: Sequence[Tilt], note: _Notes) -> list[Tilt]:
+    """Takes the angles over; the tilts that have them."""
     angles = [round(t.nominal_tilt_deg, 3) for t in every]
-    kept = [a for i, a in enumerate(angles) if abs(a) <= STEEPEST_DEG and a not in angles[:i]]
+    used = [i for i, a in enumerate(angles) if abs(a) <= STEEPEST_DEG and a not in angles[:i]]
+    kept = [angles[i] for i in used]
     words = f"{len(kept)} tilts from {min(kept):g} to {max(kept):g} degrees in the order in which they were taken"
     if len(kept) < len(angles):
         words += f" (without {len(angles) - len(kept)} taken twice or beyond {STEEPEST_DEG:g} degrees)"
     note.take(words, tilt_angles_deg=tuple(kept), tilt_min_deg=min(kept), tilt_max_deg=max(kept))
     counts = [t.frame_count if t.frames is None else t.frames[1] - t.frames[0] for t in every]
     note.take(f"{round(np.median(counts))} frames each", frames=max(1, round(np.median(counts))))
+    return [every[i] for i in used]
 
 
-def _beam(series: TiltSeries, every: Sequence[Tilt], note: _Notes) -> None:
-    dose = float(np.median([t.dose for t in every]))
-    if dose > 0:
-        note.take(f"{dose:.3g} e/A2 a tilt", dose_per_tilt=dose)
+def doses_like(doses: FloatArray) -> tuple[dict[str, Any], str]:
+    """Settings of the simulator for the doses of images, and words.
+
+    Parameters
+    ----------
+    doses : (n,), e/A^2, in the order of acquisition, above 0
+    """
+    if float(np.ptp(doses)) <= _SAME_DOSE * float(doses.mean()):
+        dose = float(np.median(doses))
+        return {"dose_per_tilt": dose}, f"{dose:.3g} e/A2 a tilt"
+    each = tuple(round(float(dose), 5) for dose in doses)
+    words = f"{min(each):.3g} to {max(each):.3g} e/A2 a tilt, each its own"
+    return {"dose_per_tilt": float(doses.mean()), "tilt_doses": each}, words
+
+
+def _beam(series: TiltSeries, kept: Sequence[Tilt], note: _Notes) -> None:
+    doses = np.array([t.dose for t in kept])
+    if (doses > 0).all():
+        changes, words = doses_like(doses)
+        note.take(words, **changes)
+    elif np.median(doses) > 0:
+        dose = float(np.median(doses))
+        note.take(f"{dose:.3g} e/A2 a tilt, the median, for not every image's is known", dose_per_tilt=dose)
     else:
         note.unknown.append("the dose")
     optics = series.optics

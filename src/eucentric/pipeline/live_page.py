@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
 from eucentric.pipeline.live_advice import Advice, SeriesFigures
 from eucentric.pipeline.progress import duration
+from eucentric.report.environment import page_environment
 
 PAGE_FILE = "live.html"
 _DASH = "\u2013"
@@ -81,8 +82,7 @@ def _shown(row: LiveRow) -> Sequence[str]:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_PAGE)
+    return page_environment().from_string(_PAGE)
 
 
 _PAGE = """<!doctype html>

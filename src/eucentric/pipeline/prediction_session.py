@@ -6,7 +6,7 @@ with ``error`` and changes nothing.
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class PredictionSession:
 
     Raises
     ------
-    InputError : the state file cannot be written, or was begun with settings or a goniometer other than those given
+    InputError : the state file cannot be written, or was begun with settings or a goniometer other than those given; or a
+        setting that the goniometer brings was given with another value
     FormatError : the state file is damaged
     """
 
@@ -63,6 +64,7 @@ class PredictionSession:
         given = params.model_dump(include=params.model_fields_set) if params else {}
         params = params or PredictionParams()
         if goniometer is not None:
+            _check_left_to(goniometer, given)
             given["harmonics"] = goniometer.harmonics
             params = params.replace(harmonics=goniometer.harmonics)
         self._file = Path(state_file) if state_file is not None else None
@@ -287,6 +289,18 @@ class PredictionSession:
             raise InputError(
                 f"`{path}` holds a series begun with other settings: {'; '.join(other)}. "
                 "Leave them out to go on with those saved, or give another file with --state."
+            )
+
+
+def _check_left_to(goniometer: GoniometerModel, given: Mapping[str, Any]) -> None:
+    """Refuse settings that stand in the goniometer model and were given otherwise."""
+    of_model = {"harmonics": goniometer.harmonics, "stage_noise_angstrom": goniometer.stage_noise_angstrom}
+    for name, value in of_model.items():
+        if given.get(name, value) != value:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{option} {given[name]:g} was given with a goniometer that was learned with {value:g}, and the goniometer's counts. "
+                f"Leave {option} out, or predict without --goniometer."
             )
 
 

@@ -194,19 +194,20 @@ def _mdoc(series: SimulatedSeries, truth: TiltTruth) -> Mdoc:
     frames = params.frames * (params.readouts_per_frame if params.movie_format == "eer" else 1)
     sections = []
     for order, tilt in enumerate(np.argsort(truth.acquisition)):
+        dose = float(truth.doses[tilt])
         sections.append(
             MdocSection(
                 label=str(order),
                 tilt_angle_deg=round(float(truth.nominal_tilts_deg[tilt]) + 0.01, 4),
-                exposure_dose=params.dose_per_tilt,
-                prior_record_dose=order * params.dose_per_tilt,
+                exposure_dose=dose,
+                prior_record_dose=float(truth.doses_before[tilt]),
                 pixel_spacing_angstrom=params.pixel_size_angstrom,
                 rotation_angle_deg=truth.nominal_axis_deg + 90.0,
                 defocus_um=-params.defocus_angstrom * 1e-4,
                 target_defocus_um=-params.defocus_angstrom * 1e-4,
                 sub_frame_path=f"D:\\frames\\{truth.movie_names[tilt]}",
                 frame_count=frames,
-                frame_doses=((params.dose_per_tilt / frames, frames),),
+                frame_doses=((dose / frames, frames),),
                 exposure_time_s=1.0,
                 date_time=_START + dt.timedelta(seconds=50 * order),
             )

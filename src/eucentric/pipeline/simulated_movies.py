@@ -78,7 +78,7 @@ def _write_movie(path: Path, series: SimulatedSeries, tilt: int) -> None:
             series.electron_events(tilt),
             (params.image_size_px[1], params.image_size_px[0]),
             pixel_size_angstrom=params.pixel_size_angstrom,
-            dose_per_pixel=params.dose_per_tilt * params.pixel_size_angstrom**2,
+            dose_per_pixel=float(series.acquisition.doses(params)[tilt]) * params.pixel_size_angstrom**2,
             exposure_s=_EXPOSURE_SECONDS,
             run_bits=params.eer_run_bits,
         )

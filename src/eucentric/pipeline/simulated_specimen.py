@@ -129,6 +129,8 @@ def _with_given(found: Likeness | None, given: dict[str, Any]) -> dict[str, Any]
     changes = {} if found is None else dict(found.changes)
     if _SCHEME & set(given):  # another scheme than the project's
         changes.pop("tilt_angles_deg", None)
+    if (_SCHEME | {"tilt_angles_deg", "dose_per_tilt"}) & set(given):  # doses of the project's images are of no others
+        changes.pop("tilt_doses", None)
     return changes | given
 
 

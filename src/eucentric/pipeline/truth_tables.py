@@ -32,6 +32,7 @@ def series_truth(series: SimulatedSeries, name: str, movie_names: Sequence[str])
     params, acquisition, specimen = series.params, series.acquisition, series.specimen
     columns, rows = params.image_size_px
     axis = float(np.median(acquisition.geometry.z_rot_deg))
+    doses = acquisition.doses(params)
     table = LabelTable.of(specimen)
     return TiltTruth(
         name=name,
@@ -51,7 +52,8 @@ def series_truth(series: SimulatedSeries, name: str, movie_names: Sequence[str])
         magnification=acquisition.geometry.magnification,
         acquisition=acquisition.order,
         movie_names=tuple(movie_names),
-        dose=params.dose_per_tilt,
+        dose=float(np.mean(doses)) if params.tilt_doses else params.dose_per_tilt,
+        doses=doses,
         defocus_u_angstrom=acquisition.defocus_u_angstrom,
         defocus_v_angstrom=acquisition.defocus_v_angstrom,
         astigmatism_angle_deg=params.astigmatism_angle_deg,
@@ -178,8 +180,8 @@ def true_series(truth: TiltTruth, folder: str = "frames") -> TiltSeries:
             Tilt(
                 nominal_tilt_deg=float(truth.nominal_tilts_deg[i]),
                 acquisition=order,
-                dose=truth.dose,
-                pre_exposure=order * truth.dose,
+                dose=float(truth.doses[i]),
+                pre_exposure=float(truth.doses_before[i]),
                 movie=f"{folder}/{name}",
                 frame_count=frames,
                 nominal_axis_deg=truth.nominal_axis_deg,

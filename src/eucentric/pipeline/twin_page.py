@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 
 from eucentric.figures.recording import spectra_figure
 from eucentric.io.atomic import write_text_atomic
@@ -14,6 +14,7 @@ from eucentric.pipeline.progress import duration
 from eucentric.pipeline.training_file import figure_png
 from eucentric.pipeline.twin import RESULT, Expected, TwinResult
 from eucentric.pipeline.twin_recording import TwinRecording
+from eucentric.report.environment import page_environment
 
 MARKDOWN, PAGE = "expected.md", "expected.html"
 _FIRST = (
@@ -154,8 +155,7 @@ def _cell(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(_PAGE)
+    return page_environment().from_string(_PAGE)
 
 
 _PAGE = """<!doctype html>

@@ -69,12 +69,13 @@ def recording_of_project(
         for tilt in tilts:
             image = torch.from_numpy(read_image(series, tilt, store))
             measured.append(contrast_spectrum(image, series.pixel_size_angstrom))
-            grain, bodies = simulated_spectra(*_same_focus(simulated, tilt))
+            focused, number = _same_focus(simulated, tilt)
+            grain, bodies = simulated_spectra(focused, number)
             ice.append(grain)
             matter.append(bodies)
             inclined = np.cos(np.deg2rad(tilt.nominal_tilt_deg + params.tilt_offset_deg))
             paths = params.thickness_angstrom / (params.inelastic_path_angstrom * max(inclined, 0.1))
-            electrons.append(params.dose_per_tilt * np.exp(-paths))
+            electrons.append(simulated.acquisition.doses(of_images)[number] * np.exp(-paths))
         spectra = ContrastSpectra(
             frequency=shell_frequencies(series.pixel_size_angstrom),
             measured=np.array(measured),

@@ -4,9 +4,10 @@ import base64
 import hashlib
 from functools import lru_cache
 
-from jinja2 import DictLoader, Environment, StrictUndefined
+from jinja2 import DictLoader, Environment
 
 from eucentric.report.content import ProjectPage, SeriesPage
+from eucentric.report.environment import page_environment
 from eucentric.report.page_script import SCRIPT
 from eucentric.report.templates import TEMPLATES
 
@@ -29,12 +30,6 @@ def _policy() -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=DictLoader(dict(TEMPLATES)),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(DictLoader(dict(TEMPLATES)))
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     return environment

@@ -39,6 +39,18 @@ class Acquisition:
         if not len(self.phase_shift_deg):
             object.__setattr__(self, "phase_shift_deg", np.zeros(len(self.nominal_tilts_deg)))
 
+    def doses(self, params: SimulationParams) -> FloatArray:
+        """(tilt,), e/A^2 of each image."""
+        if not params.tilt_doses:
+            return np.full(len(self.order), params.dose_per_tilt)
+        return np.asarray(params.tilt_doses, dtype=np.float64)[self.order]
+
+    def doses_before(self, params: SimulationParams) -> FloatArray:
+        """(tilt,), e/A^2 received before each image."""
+        if not params.tilt_doses:
+            return np.asarray(self.order * params.dose_per_tilt)
+        return np.concatenate([[0.0], np.cumsum(params.tilt_doses)])[self.order]
+
     def object_motion(self, tilt: int, places: FloatArray) -> FloatArray:
         """Displacement (frame, n, 2), x and y in A, of objects at places (n, 2) of the image, A from its centre.
 
@@ -51,12 +63,12 @@ class Acquisition:
         """Displacement (tilt, n, 3) in A of specimen points (n, 3) at the middle of each exposure.
 
         ``a_t sum_k c_k b_k(u, v)`` with u, v the position over half the longer side of the field of view and
-        ``a_t = deformation (1 - exp(-(acquisition dose + dose / 2) / 30)) / 1.5``.
+        ``a_t = deformation (1 - exp(-(dose before + dose / 2) / 30)) / 1.5``.
         """
         half = 0.5 * max(params.field_of_view_angstrom)
         u, v = points[:, 0] / half, points[:, 1] / half
         basis = np.stack([u, v, u**2, v**2, u * v])
-        middle = (self.order + 0.5) * params.dose_per_tilt
+        middle = self.doses_before(params) + 0.5 * self.doses(params)
         grown = params.deformation_angstrom * (1.0 - np.exp(-middle / _DEFORMATION_DOSE)) / _DEFORMATION_SCALE
         return np.asarray(grown[:, None, None] * (self.deformation[:, 1:] @ basis).T)
 

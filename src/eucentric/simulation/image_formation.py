@@ -174,7 +174,8 @@ def form_frames(
     multiple = params.formation == "multislice"
     former = multislice_spectra if multiple else weak_phase_spectra
     fading, lasting = former(bodies, path, acquisition, params, tilt, shape, generator)
-    fluence = params.dqe_at_zero * params.dose_per_tilt / params.frames * pixel**2
+    dose, before = acquisition.doses(params)[tilt], acquisition.doses_before(params)[tilt]
+    fluence = params.dqe_at_zero * dose / params.frames * pixel**2
     passed: Tensor | float = math.exp(-ice.thickness_angstrom / (params.inelastic_path_angstrom * abs(matrix[2, 2])))
     if not path.even:
         passed = path.transmission(params.inelastic_path_angstrom)[window]
@@ -182,7 +183,7 @@ def form_frames(
 
     frames = torch.empty(params.frames, rows, columns)
     for number in range(params.frames):
-        exposure = params.dose_per_tilt * (float(acquisition.order[tilt]) + (number + 0.5) / params.frames)
+        exposure = float(before + dose * (number + 0.5) / params.frames)
         spectrum = lasting if fading is None else fading * damage_weights(frequency, exposure, params) + lasting
         image = torch.fft.irfft2(spectrum * camera * shift_phases(shape, shifts[number]), s=shape)
         if acquisition.local_motion is not None:

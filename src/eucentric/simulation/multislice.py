@@ -125,9 +125,9 @@ def _exit_wave(
     lowest = 0.5 * (lowest + highest - (count - 1) * step)
     frequency = frequency_grid(shape, pixel)
     blur = torch.exp(-0.25 * params.b_factor * frequency**2)
-    exposure = params.dose_per_tilt * (float(acquisition.order[tilt]) + 0.5)
-    damage = damage_weights(frequency, exposure, params) * blur
-    water = blur * water_spectrum(frequency, params.dose_per_tilt) if params.ice_spectrum == "water" else blur
+    dose = float(acquisition.doses(params)[tilt])
+    damage = damage_weights(frequency, float(acquisition.doses_before(params)[tilt]) + 0.5 * dose, params) * blur
+    water = blur * water_spectrum(frequency, dose) if params.ice_spectrum == "water" else blur
     places = [camera_places(body, acquisition, params, tilt) for body in bodies]
     interaction = interaction_parameter(params.voltage_kv)
     absorbed = params.amplitude_contrast

@@ -79,6 +79,9 @@ class SimulationParams(Frozen):
 
     # the beam and the lens
     dose_per_tilt: float = Field(default=3.0, gt=0, description="e/A^2")
+    tilt_doses: tuple[float, ...] = Field(
+        default=(), description="e/A^2 of each of the tilt angles given, in their order; goes before the dose per tilt"
+    )
     voltage_kv: float = Field(default=300.0, ge=80, le=1300, description="kV")
     spherical_aberration_mm: float = Field(default=2.7, ge=0, description="mm")
     amplitude_contrast: float = Field(default=0.07, ge=0, lt=1, description="fraction")
@@ -167,6 +170,12 @@ class SimulationParams(Frozen):
             raise ValueError("tilt_angles_deg names an angle twice")
         if max(map(abs, self.tilt_angles_deg), default=0.0) > 80.0:
             raise ValueError("tilt_angles_deg goes beyond 80 degrees")
+        if self.tilt_doses and len(self.tilt_doses) != len(self.tilt_angles_deg):
+            raise ValueError(
+                f"tilt_doses has {len(self.tilt_doses)} doses for the {len(self.tilt_angles_deg)} angles of tilt_angles_deg"
+            )
+        if min(self.tilt_doses, default=1.0) <= 0:
+            raise ValueError("tilt_doses holds a dose that is not above 0")
         if self.movie_format == "eer" and not self.readouts_per_frame:
             raise ValueError("movie_format is eer, but readouts_per_frame does not say how many readouts make a frame")
         if min(self.image_size_px) < 32:

@@ -41,7 +41,8 @@ def weak_phase_spectra(
     fading = torch.zeros(shape[0], shape[1] // 2 + 1, dtype=torch.complex64)
     lasting = torch.zeros_like(fading)
     frequency = frequency_grid(shape, pixel)
-    water = water_spectrum(frequency, params.dose_per_tilt) if params.ice_spectrum == "water" else None
+    dose = float(acquisition.doses(params)[tilt])
+    water = water_spectrum(frequency, dose) if params.ice_spectrum == "water" else None
     slabs = slab_transforms(bodies, places, shape, pixel, lowest=lowest, step=step, count=count)
     for depth, transforms in slabs:
         transfer = depth_transfer(acquisition, params, tilt, depth, shape, frequency)

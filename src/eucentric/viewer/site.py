@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader
 
 from eucentric import __version__
+from eucentric.report.environment import page_environment
 from eucentric.viewer.security import Guard
 from eucentric.viewer.volumes import ChunkCache, Kind, Volume, open_volume
 
@@ -44,13 +45,7 @@ class Site:
 
     @cached_property
     def _templates(self) -> Environment:
-        return Environment(
-            loader=PackageLoader("eucentric.viewer"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        return page_environment(PackageLoader("eucentric.viewer"))
 
     def render(self, template: str, **values: Any) -> str:
         """A page; every value is escaped."""

@@ -31,22 +31,17 @@ from typing import Any
 import numpy as np
 
 from eucentric.errors import FormatError, InputError
-from eucentric.io.atomic import write_text_atomic
 from eucentric.io.ctf_estimates import CtfEstimate, ExternalCtf, standard_fit
+from eucentric.io.exchange.data_portal_write import ALIGNMENT_FILE, FRAMES_FILE, SECTIONS_KEY, SERIES_FILE, write_runs
 from eucentric.io.exchange.from_views import series_of_views
-from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry, Written
+from eucentric.io.exchange.records import GeometryFormat, GeometryWords, Given, SeriesGeometry
 from eucentric.io.external_alignments import ExternalAlignment, ExternalView, LeftOutView
-from eucentric.io.imod import write_angles, write_transforms
 from eucentric.models.optics import Optics
-from eucentric.models.tilt_series import ExcludedTilt, Tilt, TiltSeries
+from eucentric.models.tilt_series import Tilt
 from eucentric.typing import FloatArray
 
-_ALIGNMENT, _SERIES, _FRAMES = "alignment_metadata.json", "tiltseries_metadata.json", "frames_metadata.json"
-_SECTIONS = "per_section_alignment_parameters"
 _MOST_SECTIONS = 100_000
 _MOST_BYTES = 200_000_000
-_ID = "100"
-"""Of what is written, as the portal numbers the first of its kind."""
 _Json = Mapping[str, Any]
 
 
@@ -77,7 +72,7 @@ def read(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
     """
     runs = _alignments(Path(place))
     if not runs:
-        raise InputError(f"`{place}` holds no Alignments/*/{_ALIGNMENT}; expected a run of the CryoET Data Portal.")
+        raise InputError(f"`{place}` holds no Alignments/*/{ALIGNMENT_FILE}; expected a run of the CryoET Data Portal.")
     if given.name is not None and len(runs) > 1:
         raise InputError(f"`{place}` holds {len(runs)} runs, and one name was given. Leave the name out.")
     return tuple(_read_run(files, given) for files in runs)
@@ -86,13 +81,13 @@ def read(place: Path, given: Given) -> tuple[SeriesGeometry, ...]:
 def _alignments(place: Path) -> list[list[Path]]:
     """The alignment files of each run under a place, which may be one of them."""
     if place.is_file():
-        return [[place]] if place.name == _ALIGNMENT else []
+        return [[place]] if place.name == ALIGNMENT_FILE else []
     if not place.is_dir():
         return []
-    if (place / _ALIGNMENT).is_file():
-        return [[place / _ALIGNMENT]]
+    if (place / ALIGNMENT_FILE).is_file():
+        return [[place / ALIGNMENT_FILE]]
     for inner in ("*", "Alignments/*", "*/Alignments/*"):
-        files = sorted(place.glob(f"{inner}/{_ALIGNMENT}"))
+        files = sorted(place.glob(f"{inner}/{ALIGNMENT_FILE}"))
         if inner == "*" and place.name != "Alignments":
             continue
         if files:
@@ -154,18 +149,18 @@ def _records(document: _Json, key: str, file: Path) -> list[_Json]:
 
 def _read_run(files: Sequence[Path], given: Given) -> SeriesGeometry:
     documents = [_object(file) for file in files]
-    standard = [i for i, d in enumerate(documents) if d.get("is_portal_standard") is True and d.get(_SECTIONS)]
-    filled = [i for i, d in enumerate(documents) if d.get(_SECTIONS)]
+    standard = [i for i, d in enumerate(documents) if d.get("is_portal_standard") is True and d.get(SECTIONS_KEY)]
+    filled = [i for i, d in enumerate(documents) if d.get(SECTIONS_KEY)]
     pick = (standard or filled or [0])[0]
     file, document = files[pick], documents[pick]
     run = file.parents[2] if file.parents[1].name == "Alignments" else file.parent
-    series_file = next(iter(sorted(run.glob(f"TiltSeries/*/{_SERIES}"))), None)
+    series_file = next(iter(sorted(run.glob(f"TiltSeries/*/{SERIES_FILE}"))), None)
     about: _Json = {} if series_file is None else _object(series_file)
     where = series_file or file
     sections = _records(about, "per_section_parameter", where)
     views, left_out = _views(document, sections, file, where)
     if not views:
-        raise FormatError(f"`{file}` has no {_SECTIONS}: it says nothing of how the tilt series was aligned.")
+        raise FormatError(f"`{file}` has no {SECTIONS_KEY}: it says nothing of how the tilt series was aligned.")
     notes = _notes(document, file)
     if len(files) > 1:
         notes.append(f"The run has {len(files)} alignments; that of `{file.parent.name}` was read.")
@@ -209,7 +204,7 @@ def _views(
         if s.get("z_index") is not None
     }
     views = []
-    for entry in _records(document, _SECTIONS, file):
+    for entry in _records(document, SECTIONS_KEY, file):
         index = round(number(entry.get("z_index"), file, "z_index"))
         tilt = number(entry.get("tilt_angle"), file, "tilt_angle")
         matrix, offset = _in_plane(entry, file)
@@ -344,7 +339,7 @@ def _orders(sections: Sequence[_Json], run: Path, where: Path) -> tuple[dict[int
         for s in sections
         if s.get("z_index") is not None and s.get("frame_acquisition_order") is not None
     }
-    file = run / "Frames" / _FRAMES
+    file = run / "Frames" / FRAMES_FILE
     frames: dict[int | None, _Frame] = {}
     if orders and file.is_file():
         for entry in _records(_object(file), "frames", file):
@@ -414,188 +409,6 @@ def _finished(
     return replace(geometry, series=series)
 
 
-def write(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
-    """Write `place/RUN/` with the metadata of the alignment, the tilt series and the frames, and the alignment as IMOD has it.
-
-    Raises
-    ------
-    InputError : a file instead of a folder, two series of one name, or the place cannot be written to
-    """
-    folder = Path(place)
-    if folder.suffix.lower() == ".json":
-        raise InputError(f"`{folder}` is one file; a run of the CryoET Data Portal is a folder. Give a folder.")
-    names = [g.series.name for g in geometries]
-    if len(set(names)) < len(names):
-        raise InputError(f"Two tilt series have the same name ({', '.join(names[:6])}); expected each its own.")
-    files: list[Path] = []
-    losses: list[str] = []
-    for geometry in geometries:
-        series = geometry.series
-        poses = series.poses  # says what is missing
-        run = folder / series.name
-        sections = _sections(series)
-        files += _write_alignment(run, geometry, sections)
-        files += _write_series(run, series, sections)
-        losses += [f"{series.name}: {text}." for text in _losses(geometry, len(poses))]
-    return Written(files=tuple(files), losses=tuple(losses))
-
-
-def _sections(series: TiltSeries) -> dict[int, Tilt | ExcludedTilt]:
-    """What stands at each place of the stack, from 0: as images are numbered, else in the order of the angles."""
-    every: list[Tilt | ExcludedTilt] = [*series.tilts, *series.excluded]
-    tilts = [e.tilt if isinstance(e, ExcludedTilt) else e for e in every]
-    parts = [(t.image or "").split("@", 1) for t in tilts]
-    if all(len(p) == 2 and p[0].isdecimal() for p in parts) and len({p[1] for p in parts}) == 1:
-        numbers = [int(p[0]) - 1 for p in parts]
-    else:
-        ranked = sorted(range(len(tilts)), key=lambda i: (tilts[i].nominal_tilt_deg, tilts[i].acquisition))
-        numbers = [ranked.index(i) for i in range(len(tilts))]
-    if len(set(numbers)) < len(numbers) or min(numbers) < 0:
-        raise InputError(f"Two images of {series.name} have the same number in their stack; expected each its own.")
-    return dict(sorted(zip(numbers, every, strict=True)))
-
-
-def _write_json(path: Path, document: object) -> Path:
-    write_text_atomic(path, json.dumps(document, indent=2, allow_nan=False) + "\n")
-    return path
-
-
-def _write_alignment(run: Path, geometry: SeriesGeometry, sections: Mapping[int, Tilt | ExcludedTilt]) -> list[Path]:
-    series = geometry.series
-    folder = run / "Alignments" / _ID
-    pixel = series.pixel_size_angstrom
-    half = np.array([n // 2 - 0.5 * (n - 1) for n in series.image_shape[::-1]])
-    count = max(sections) + 1
-    matrices, shifts = np.broadcast_to(np.eye(2), (count, 2, 2)).copy(), np.zeros((count, 2))
-    tilt_deg, x_tilt_deg = np.zeros(count), np.zeros(count)
-    entries = []
-    for index, tilt in sections.items():
-        if isinstance(tilt, ExcludedTilt) or tilt.pose is None:
-            tilt_deg[index] = tilt.tilt.nominal_tilt_deg if isinstance(tilt, ExcludedTilt) else tilt.nominal_tilt_deg
-            continue
-        pose = tilt.pose
-        c, s = np.cos(np.deg2rad(pose.z_rot_deg)), np.sin(np.deg2rad(pose.z_rot_deg))
-        matrix = np.array([[c, s], [-s, c]]) / pose.magnification
-        shift = -matrix @ (np.array([pose.x_shift_angstrom, pose.y_shift_angstrom]) / pixel + half)
-        matrices[index], shifts[index] = matrix, shift
-        tilt_deg[index], x_tilt_deg[index] = pose.y_tilt_deg, pose.x_tilt_deg
-        offset = -matrix.T @ shift
-        entries.append(
-            {
-                "z_index": index,
-                "tilt_angle": pose.y_tilt_deg,
-                "volume_x_rotation": pose.x_tilt_deg,
-                "in_plane_rotation": matrix.T.tolist(),
-                "x_offset": float(offset[0]),
-                "y_offset": float(offset[1]),
-            }
-        )
-    paths = [folder / f"{series.name}{ending}" for ending in (".xf", ".tlt", ".xtilt")]
-    write_transforms(paths[0], matrices, shifts)
-    write_angles(paths[1], tilt_deg)
-    write_angles(paths[2], x_tilt_deg)
-    size = series.volume_size_px
-    document = {
-        "alignment_type": "GLOBAL" if geometry.warp is None else "LOCAL",
-        "format": "IMOD",
-        "is_portal_standard": False,
-        "affine_transformation_matrix": np.eye(4).tolist(),
-        "tilt_offset": 0.0,
-        "x_rotation_offset": 0.0,
-        "volume_offset": dict.fromkeys("xyz", 0.0),
-        "volume_dimension": {a: None if size is None else size[i] * pixel for i, a in enumerate("xyz")},
-        _SECTIONS: entries,
-        "alignment_path": _inside(paths[0], run),
-        "tilt_path": _inside(paths[1], run),
-        "tiltx_path": _inside(paths[2], run),
-        "tiltseries_path": f"{series.name}/TiltSeries/{_ID}/{_SERIES}",
-    }
-    return [_write_json(folder / _ALIGNMENT, document), *paths]
-
-
-def _inside(path: Path, run: Path) -> str:
-    """The path from the folder of all runs on, as the portal has it."""
-    return f"{run.name}/{path.relative_to(run).as_posix()}"
-
-
-def _write_series(run: Path, series: TiltSeries, sections: Mapping[int, Tilt | ExcludedTilt]) -> list[Path]:
-    folder = run / "TiltSeries" / _ID
-    tilts = {i: t.tilt if isinstance(t, ExcludedTilt) else t for i, t in sections.items()}
-    angles = [t.nominal_tilt_deg for t in tilts.values()]
-    axes = [t.pose.z_rot_deg for t in series.tilts if t.pose is not None]
-    stacks = {t.image.split("@", 1)[1] for t in tilts.values() if t.image is not None and "@" in t.image}
-    raw = folder / f"{series.name}.rawtlt"
-    count = max(sections) + 1
-    raw_angles = np.zeros(count)
-    raw_angles[list(tilts)] = angles
-    write_angles(raw, raw_angles)
-    optics = series.optics
-    document = {
-        "run_name": series.name,
-        "pixel_spacing": series.pixel_size_angstrom,
-        "size": {"x": series.image_shape[1], "y": series.image_shape[0], "z": count},
-        "is_aligned": False,
-        "acceleration_voltage": None if optics is None else round(optics.voltage_kv * 1000),
-        "spherical_aberration_constant": None if optics is None else optics.spherical_aberration_mm,
-        "tilt_axis": float(np.median(axes)),
-        "tilt_range": {"min": min(angles), "max": max(angles)},
-        "tilt_step": float(np.median(np.diff(np.sort(angles)))) if len(angles) > 1 else 0.0,
-        "total_flux": float(sum(t.dose for t in tilts.values())),
-        "mrc_file": stacks.pop() if len(stacks) == 1 else None,
-        "raw_tlt_path": _inside(raw, run),
-        "per_section_parameter": [_section(index, tilt) for index, tilt in tilts.items()],
-    }
-    frames = [
-        {
-            "acquisition_order": t.acquisition,
-            "exposure_dose": t.dose,
-            "accumulated_dose": t.pre_exposure,
-            "path": t.movie,
-        }
-        for t in sorted(tilts.values(), key=lambda t: t.acquisition)
-    ]
-    return [
-        _write_json(folder / _SERIES, document),
-        raw,
-        _write_json(run / "Frames" / _FRAMES, {"frames": frames}),
-        _write_json(run / "run_metadata.json", {"run_name": series.name}),
-    ]
-
-
-def _section(index: int, tilt: Tilt) -> dict[str, object]:
-    fit = tilt.ctf
-    out: dict[str, object] = {
-        "z_index": index,
-        "frame_acquisition_order": tilt.acquisition,
-        "raw_angle": tilt.nominal_tilt_deg,
-    }
-    if fit is not None:
-        out |= {
-            "major_defocus": fit.defocus_u_angstrom,
-            "minor_defocus": fit.defocus_v_angstrom,
-            "astigmatic_angle": fit.astigmatism_angle_deg,
-            "phase_shift": float(np.deg2rad(fit.phase_shift_deg)),
-            "cross_correlation": fit.score if np.isfinite(fit.score) else None,
-            "max_resolution": fit.max_resolution_angstrom if np.isfinite(fit.max_resolution_angstrom) else None,
-        }
-    return out
-
-
-def _losses(geometry: SeriesGeometry, count: int) -> list[str]:
-    series = geometry.series
-    out = []
-    if geometry.warp is not None:
-        rms = float(np.sqrt((geometry.warp.displacement_angstrom**2).sum(axis=-1).mean()))
-        out.append(f"the local deformation of the {count} images (rms {rms:.1f} A) is not in the portal's metadata")
-    if series.excluded:
-        out.append(f"why {len(series.excluded)} images were left out; they are there without an alignment")
-    if series.hand != -1.0:
-        out.append("the hand of the defocus: the portal keeps none, and this series has +1")
-    if series.optics is not None and series.optics.amplitude_contrast != Optics().amplitude_contrast:
-        out.append(f"the amplitude contrast, {series.optics.amplitude_contrast:g}")
-    return out
-
-
 FORMAT = GeometryFormat(
     name="data-portal",
     title="CryoET Data Portal",
@@ -607,5 +420,5 @@ FORMAT = GeometryFormat(
     ),
     recognises=recognises,
     read=read,
-    write=write,
+    write=write_runs,
 )
