@@ -31,6 +31,7 @@ from eucentric.pipeline.refine_species import Species, open_species
 from eucentric.pipeline.refine_state import ALL_SERIES, TABLE, RoundState
 from eucentric.pipeline.refine_work import SeriesDone, SeriesTask, SpeciesMaps, refine_task
 from eucentric.pipeline.reprojecting import project_of
+from eucentric.pipeline.series_tables import series_mark
 from eucentric.pipeline.store import ItemStore
 from eucentric.refinement.choose_groups import choose_alone
 from eucentric.refinement.leave_out import parts_of_halves
@@ -451,10 +452,8 @@ def _fingerprint(
 ) -> str:
     """Of everything that decides the result."""
     digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), sorted(only)], sort_keys=True).encode())
-    digest.update(table.read_bytes())
     for series in read_tilt_series_set(table, project):
-        digest.update(repr((series.poses, [t.ctf for t in series.tilts], series.middle_doses.tolist())).encode())
-        digest.update(b"" if series.warp is None else (project / series.warp).read_bytes())
+        digest.update(series_mark(series, project))
     for one in species:
         settings = [
             one.name,

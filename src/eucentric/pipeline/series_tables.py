@@ -1,0 +1,106 @@
+"""Which tilt series a list of particles belongs to, and whether they are still what they were."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eucentric.errors import EucentricError, InputError
+from eucentric.io.tilt_series import read_tilt_series_set
+from eucentric.models.tilt_series import TiltSeries
+from eucentric.pipeline.reprojecting import project_of
+from eucentric.typing import FloatArray
+
+_TABLE = "tilt_series.star"
+_CTF_TABLE = Path("ctf") / _TABLE
+_REFINEMENT, _RUN = "refine.json", "run.json"
+_SAME = 1e-6
+"""Degrees and A that are lost when tables are written."""
+
+
+def series_content(series: TiltSeries) -> str:
+    """All that is known of a series, as text."""
+    return json.dumps(asdict(series), sort_keys=True, default=_listed)
+
+
+def deformation_mark(series: TiltSeries, root: Path) -> str:
+    """A digest of the file that holds the deformation of a series; empty where there is none.
+
+    Parameters
+    ----------
+    root : folder that the paths of the series start from
+    """
+    path = None if series.warp is None else root / series.warp
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32] if path is not None and path.is_file() else ""
+
+
+def series_mark(series: TiltSeries, root: Path) -> bytes:
+    """A digest of all that is known of a series, its deformation too; not of its images."""
+    return hashlib.sha256((series_content(series) + deformation_mark(series, root)).encode()).digest()
+
+
+def table_of_list(file: Path) -> Path:
+    """The table of tilt series that a list of particles goes with.
+
+    That of the refinement that the list lies in; that of the tomograms that it was picked in where specimens lie otherwise
+    there (levelled, or of a refined geometry); else `ctf/tilt_series.star` of the project.
+
+    Raises
+    ------
+    InputError : no such table
+    """
+    place = file.resolve()
+    for folder in place.parents:
+        if (folder / _REFINEMENT).is_file() and (folder / _TABLE).is_file():
+            return folder / _TABLE
+        if (folder / _CTF_TABLE).is_file():
+            usual = folder / _CTF_TABLE
+            picked = _picked_in(place.parent, folder)
+            return usual if picked is None or _same_geometry(picked, usual) else picked
+    raise InputError(
+        f"`{file}` lies in no project with `{_CTF_TABLE.as_posix()}`. Say where its tilt series are: --series TABLE."
+    )
+
+
+def _picked_in(folder: Path, root: Path) -> Path | None:
+    """The table of the tomograms that a folder's picks are from, by the record in it."""
+    try:
+        values = json.loads((folder / _RUN).read_text(encoding="utf-8"))
+        source = root / str(values["source"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    table = source if source.suffix == ".star" else source / _TABLE
+    return table if table.is_file() else None
+
+
+def _same_geometry(picked: Path, usual: Path) -> bool:
+    """Whether the series of tomograms lie in a table as in their own; those that it lacks do not."""
+    try:
+        root = project_of(usual)
+        known = {s.name: s for s in read_tilt_series_set(usual, root)}
+        return all(s.name in known and _lie_alike(s, known[s.name]) for s in read_tilt_series_set(picked, root))
+    except EucentricError:
+        return True
+
+
+def _lie_alike(first: TiltSeries, second: TiltSeries) -> bool:
+    if (first.warp, len(first.tilts)) != (second.warp, len(second.tilts)):
+        return False
+    return np.allclose(_numbers(first), _numbers(second), rtol=0.0, atol=_SAME, equal_nan=True)
+
+
+def _numbers(series: TiltSeries) -> FloatArray:
+    """(tilt, 6): angles in degrees and shifts in A."""
+    return np.array(
+        [
+            [p.y_tilt_deg, p.z_rot_deg, p.x_tilt_deg, p.x_shift_angstrom, p.y_shift_angstrom, p.magnification]
+            for p in series.poses
+        ]
+    )
+
+
+def _listed(value: Any) -> Any:
+    return value.tolist()
