@@ -23,7 +23,7 @@ from eucentric.geometry import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.optics.atoms import interaction_parameter
 from eucentric.optics.ctf import ctf_1d, without_zeros
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.typing import FloatArray
 
 Correction = Literal["none", "flip", "wiener"]
@@ -57,7 +57,7 @@ class BoxTransfer:
         depths: FloatArray,
         b_factor: float = 80.0,
         phase_shift_deg: float = 0.0,
-        signal: TiltSignal | None = None,
+        signal: TiltStrength | None = None,
         correction: Correction = "flip",
         dose_weighting: bool = True,
         part: float = 1.0,

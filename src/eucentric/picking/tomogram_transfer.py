@@ -13,7 +13,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.box_transfer import BoxTransfer, Correction
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.typing import FloatArray
 
 
@@ -34,7 +34,7 @@ class TomogramTransfer:
     correction: Correction = "flip"
     """What the reconstruction did about the CTF."""
     dose_weighting: bool = True
-    signal: TiltSignal | None = None
+    signal: TiltStrength | None = None
     """How strongly each image shows the specimen; None where all do alike."""
 
     @classmethod
@@ -49,7 +49,7 @@ class TomogramTransfer:
         hand: float,
         correction: Correction,
         dose_weighting: bool,
-        signal: TiltSignal | None = None,
+        signal: TiltStrength | None = None,
     ) -> Self:
         """Of an aligned series; without CTF where `fits` or `optics` is None."""
         known = fits is not None and optics is not None

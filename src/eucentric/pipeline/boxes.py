@@ -12,7 +12,7 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.relion_particles import read_relion_particles
 from eucentric.io.star import write_star
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.pipeline.images import read_deformation, read_images
 from eucentric.pipeline.reprojecting import project_of, read_geometry, refuse_to_replace
 from eucentric.pipeline.store import ItemStore
@@ -150,6 +150,6 @@ def _reconstruct(
         hand=series.hand,
         pre_exposures=series.pre_exposures if dose_weighting else None,
         doses=series.doses if dose_weighting else None,
-        signal=TiltSignal.of(series.tilts) if dose_weighting else None,
+        signal=TiltStrength.of(series.tilts) if dose_weighting else None,
         warp=bent.image,
     )

@@ -23,7 +23,10 @@ _SAME = 1e-6
 
 def series_content(series: TiltSeries) -> str:
     """All that is known of a series, as text."""
-    return json.dumps(asdict(series), sort_keys=True, default=_listed)
+    values = asdict(series)
+    if series.optics_group is None:  # as before groups had names, so that results stand
+        del values["optics_group"]
+    return json.dumps(values, sort_keys=True, default=_listed)
 
 
 def deformation_mark(series: TiltSeries, root: Path) -> str:

@@ -26,7 +26,7 @@ from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.optics.transfer import ContrastTransfer, contrast_transfer
 from eucentric.typing import FloatArray
 
@@ -49,7 +49,7 @@ class DepthTransfer:
     voxel_size: float
     exposures: FloatArray | None = None
     """(tilt,) e/A^2 that fade the detail of each image; None where they do not count."""
-    signal: TiltSignal | None = None
+    signal: TiltStrength | None = None
     """How strongly each image shows the specimen; None where all do alike."""
     phase_step: float = 0.8
     """Largest phase in radians between neighbouring heights, at the Nyquist frequency; slabs are half as thick, so that

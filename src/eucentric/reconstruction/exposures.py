@@ -9,7 +9,7 @@ from torch import Tensor
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.exposure import exposure_weights
 from eucentric.fourier.grid import frequency_grid
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.typing import FloatArray
 
 
@@ -47,7 +47,7 @@ def fade_lost_detail(
     *,
     exposures: ArrayLike | None,
     voltage_kv: float = 300.0,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
 ) -> Float[Tensor, "tilt y x"]:
     """Images with the detail faded that radiation had destroyed, or that is blurred: what is left where it was is noise.
 

@@ -25,7 +25,7 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import ctf_2d
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.bends import check_warp
 from eucentric.projection.cpu import run_blocks
 from eucentric.projection.filters import angular_weights
@@ -55,7 +55,7 @@ def reconstruct_boxes(
     hand: float = -1.0,
     pre_exposures: ArrayLike | None = None,
     doses: ArrayLike | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     wiener: float = 0.1,
     padding: float = 2.0,
     warp: ImageWarp | None = None,
@@ -165,7 +165,7 @@ def reconstruct_fourier(
     hand: float = -1.0,
     pre_exposures: ArrayLike | None = None,
     doses: ArrayLike | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     wiener: float = 0.1,
     padding: float = 2.0,
     tile_size: int = 96,
@@ -268,7 +268,7 @@ def _plan(
     hand: float,
     pre_exposures: ArrayLike | None,
     doses: ArrayLike | None,
-    signal: TiltSignal | None,
+    signal: TiltStrength | None,
     wiener: float,
     padding: float,
     warp: ImageWarp | None,

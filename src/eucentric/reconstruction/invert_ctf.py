@@ -30,7 +30,7 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import ctf_1d
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.resampling import check_images, places_read, resample_tilts
 from eucentric.reconstruction.depth_transfer import DepthTransfer
 from eucentric.reconstruction.iterate import OnStep, Stopping, conjugate_gradients
@@ -113,7 +113,7 @@ def invert_ctf(
     signal_to_noise: SpectralRatio,
     stopping: Stopping,
     exposures: ArrayLike | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     specimen_angstrom: float | None = None,
     by_height: bool = True,
     warp: ImageWarp | None = None,

@@ -13,7 +13,7 @@ from eucentric.errors import BackendError, InputError, ShapeError
 from eucentric.fourier.exposure import exposure_weights
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.warp import ImageWarp
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.filters import LineGain, angular_weights, exact_gain, ramp_gain, sirt_like_gain
 from eucentric.projection.layout import line_layout, projector_gain
 from eucentric.projection.lines import PreparedLines, back_project_lines, prepare_lines
@@ -36,7 +36,7 @@ def reconstruct_volume(
     doses: ArrayLike | None = None,
     voltage_kv: float = 300.0,
     tilt_weights: ArrayLike | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     specimen_thickness: float | None = None,
     warp: ImageWarp | None = None,
 ) -> Float[Tensor, "z y x"]:
@@ -115,7 +115,7 @@ def reconstruct_slabs(
     doses: ArrayLike | None = None,
     voltage_kv: float = 300.0,
     tilt_weights: ArrayLike | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     specimen_thickness: float | None = None,
     planes: int | None = None,
     z_range: tuple[int, int] | None = None,
@@ -166,7 +166,7 @@ def _prepare(
     doses: ArrayLike | None,
     voltage_kv: float,
     tilt_weights: ArrayLike | None,
-    signal: TiltSignal | None,
+    signal: TiltStrength | None,
     specimen_thickness: float | None,
     warp: ImageWarp | None,
 ) -> PreparedLines:

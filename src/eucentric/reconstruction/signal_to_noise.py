@@ -13,7 +13,7 @@ from eucentric.errors import ShapeError
 from eucentric.fourier.grid import frequency_grid
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.optics.transfer import contrast_transfer
 from eucentric.typing import FloatArray
 
@@ -45,7 +45,7 @@ def estimate_signal_to_noise(
     fits: Sequence[CtfFit],
     optics: Optics,
     exposures: ArrayLike | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     b_factor_angstrom2: float = 0.0,
     finest_angstrom: float | None = None,
 ) -> SpectralRatio:
@@ -105,10 +105,10 @@ def estimate_signal_to_noise(
             total.index_add_(0, band, power[used].double())
     count = torch.zeros_like(shared).index_add_(0, band, torch.ones_like(band, dtype=torch.float64)) * len(told)
     kept = (count > 0).cpu().numpy()
-    signal, noise_power, passed = ((x / count.clamp(min=1.0)).cpu().numpy()[kept] for x in (shared, noise, transfer))
-    ratio = _smooth(signal) / np.maximum(_smooth(noise_power * passed), 1e-30)
+    specimen, noise_power, passed = ((x / count.clamp(min=1.0)).cpu().numpy()[kept] for x in (shared, noise, transfer))
+    ratio = _smooth(specimen) / np.maximum(_smooth(noise_power * passed), 1e-30)
     # the coarsest bands fall too steeply to be smoothed
-    ratio[:_SMOOTH] = (signal / np.maximum(noise_power * passed, 1e-30))[:_SMOOTH]
+    ratio[:_SMOOTH] = (specimen / np.maximum(noise_power * passed, 1e-30))[:_SMOOTH]
     middle = (np.arange(_BANDS)[kept] + 0.5) * (limit / _BANDS)
     return SpectralRatio(frequency=middle, ratio=np.clip(ratio, _LEAST, _MOST))
 

@@ -15,7 +15,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.filters import cosine_weights
 from eucentric.projection.resampling import check_images
 from eucentric.reconstruction.correct_ctf import correct_ctf
@@ -83,7 +83,7 @@ def volume_slabs(
     voxel_size: float,
     params: ReconstructParams,
     optics: SeriesOptics | None = None,
-    signal: TiltSignal | None = None,
+    signal: TiltStrength | None = None,
     signal_to_noise: SpectralRatio | None = None,
     specimen_angstrom: float | None = None,
     warp: ImageWarp | None = None,
@@ -144,7 +144,7 @@ class _Task:
     voxel_size: float
     params: ReconstructParams
     optics: SeriesOptics | None
-    signal: TiltSignal | None
+    signal: TiltStrength | None
     signal_to_noise: SpectralRatio | None
     specimen_angstrom: float | None
     warp: ImageWarp | None

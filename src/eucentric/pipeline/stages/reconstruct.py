@@ -19,7 +19,7 @@ from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.io.mrc import read_mrc
 from eucentric.io.png import write_png
 from eucentric.models.tilt_series import CtfFit, TiltSeries, Tomogram
-from eucentric.optics.tilt_signal import TiltSignal
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.pipeline.images import read_deformation, read_images, read_warp
 from eucentric.pipeline.levelling import level_series
 from eucentric.pipeline.repair_frames import poses_frame
@@ -188,7 +188,7 @@ class _Work:
     geometry: TiltGeometry
     warp: ImageWarp | None
     optics: SeriesOptics | None
-    signal: TiltSignal | None
+    signal: TiltStrength | None
     signal_to_noise: SpectralRatio | None
     files: VolumeFiles
     metrics: dict[str, float]
@@ -233,7 +233,7 @@ class _Work:
             geometry=TiltGeometry.from_poses(series.poses),
             warp=read_warp(series, store),
             optics=optics,
-            signal=TiltSignal.of(series.tilts),
+            signal=TiltStrength.of(series.tilts),
             signal_to_noise=None,
             files=VolumeFiles(folder=store.output("tomograms", "x").parent, params=params, labels=(label,)),
             metrics={},

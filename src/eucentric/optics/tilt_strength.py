@@ -15,7 +15,7 @@ from eucentric.typing import FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TiltSignal:
+class TiltStrength:
     r"""Image t holds :math:`s_t \exp(-B_t k^2 / 4)` of the specimen's detail at k: signal scale and B factor of its tilt.
 
     Both are known against the other images only, as what all share is the specimen's: the mean of squared scales is 1, and the

@@ -11,7 +11,7 @@ from eucentric.errors import InputError, ShapeError
 from eucentric.fourier import frequency_grid
 from eucentric.geometry import TiltGeometry
 from eucentric.models import CtfFit, Optics, Tilt
-from eucentric.optics import TiltSignal, contrast_transfer, ctf_2d
+from eucentric.optics import TiltStrength, contrast_transfer, ctf_2d
 from eucentric.picking import TomogramTransfer
 from eucentric.reconstruction import ReconstructParams, reconstruct_boxes, reconstruct_volume
 from eucentric.reconstruction.exposures import fade_lost_detail
@@ -107,7 +107,7 @@ def _uses_ctf(settings):
 def test_an_image_that_shows_nothing_adds_nothing(settings):
     scale = np.linspace(0.8, 1.2, len(TILTS))
     scale[[4, 13]] = 0.0
-    signal = TiltSignal.of(_tilts(scale))
+    signal = TiltStrength.of(_tilts(scale))
     with_ctf = _uses_ctf(settings)
     images = _images(scale, 0.3, with_ctf)
     other = images.clone()
@@ -126,7 +126,7 @@ def test_images_that_show_more_count_more(settings):
     images = _images(scale, 3.0, _uses_ctf(settings))
     weighed, alike = (
         np.corrcoef(_volume(images, settings, signal).numpy().ravel(), truth)[0, 1]
-        for signal in (TiltSignal.of(_tilts(scale)), None)
+        for signal in (TiltStrength.of(_tilts(scale)), None)
     )
     # the mean of all rays is smooth, and the method ctf leaves out what has drowned, so that they have less to gain
     least = 1.05 if settings["method"] == "ctf" or settings.get("filter") == "none" else 1.15
@@ -137,7 +137,7 @@ def test_images_that_show_more_count_more(settings):
 def test_the_density_keeps_its_amplitude(settings):
     scale = np.where(np.arange(len(TILTS)) % 2, 0.6, 1.28)
     even = _volume(_images(np.ones(len(TILTS)), 0.0, _uses_ctf(settings)), settings, None)
-    got = _volume(_images(scale, 0.0, _uses_ctf(settings)), settings, TiltSignal.of(_tilts(scale)))
+    got = _volume(_images(scale, 0.0, _uses_ctf(settings)), settings, TiltStrength.of(_tilts(scale)))
     even, got = even - even.mean(), got - got.mean()
     slope = float((even * got).sum() / even.square().sum())
     # images are alike but for their strength; what damps noise damps the weaker ones more
@@ -146,7 +146,7 @@ def test_the_density_keeps_its_amplitude(settings):
 
 def test_scales_and_b_factors_are_those_of_the_contrast_transfer():
     tilts = _tilts(np.linspace(0.5, 1.5, len(TILTS)), np.linspace(-40.0, 60.0, len(TILTS)))
-    signal = TiltSignal.of(tilts)
+    signal = TiltStrength.of(tilts)
     frequency = frequency_grid((24, 30), 3.0).float()
     rms = np.sqrt(np.mean([t.signal_scale**2 for t in tilts]))
     assert len(signal) == len(TILTS)
@@ -166,16 +166,16 @@ def test_scales_and_b_factors_are_those_of_the_contrast_transfer():
 
 def test_only_what_differs_between_images_counts():
     count = len(TILTS)
-    assert TiltSignal.of(_tilts(np.full(count, 0.5), np.full(count, 80.0))) is None
+    assert TiltStrength.of(_tilts(np.full(count, 0.5), np.full(count, 80.0))) is None
     scale, b_factor = np.ones(count), np.full(count, 30.0)
     scale[3], b_factor[3], b_factor[5] = 0.0, -500.0, 90.0
-    signal = TiltSignal.of(_tilts(scale, b_factor))
+    signal = TiltStrength.of(_tilts(scale, b_factor))
     # an image that shows nothing is not the sharpest one
     assert signal.b_factor_angstrom2[[3, 4, 5]].tolist() == [0.0, 0.0, 60.0]
     assert np.mean(signal.scale**2) == pytest.approx(1.0)
     assert signal[3:6].scale.tolist() == signal.scale[3:6].tolist()
     with pytest.raises(InputError, match="rlnCtfScalefactor"):
-        TiltSignal.of(_tilts(np.zeros(count)))
+        TiltStrength.of(_tilts(np.zeros(count)))
 
 
 def test_a_blurred_image_adds_less_of_its_fine_detail():
@@ -184,7 +184,7 @@ def test_a_blurred_image_adds_less_of_its_fine_detail():
     images[1] += torch.randn(48, 48, generator=torch.Generator().manual_seed(2))
     b_factor = 900.0
     tilts = [replace(t, b_factor_angstrom2=b_factor * (i == 1)) for i, t in enumerate(_tilts(np.ones(len(TILTS)))[:3])]
-    blurred = TiltSignal.of(tilts)
+    blurred = TiltStrength.of(tilts)
     lines = [
         reconstruct_volume(
             images,
@@ -216,7 +216,7 @@ def test_boxes_go_without_images_that_show_nothing():
     other = images.clone()
     other[6] = MEAN + 10.0 * (images[7] - MEAN)
     sizes = {"pixel_size": PIXEL, "box_size": 24, "voxel_size": PIXEL}
-    signal = TiltSignal.of(_tilts(scale))
+    signal = TiltStrength.of(_tilts(scale))
     one, two = (reconstruct_boxes(i, GEOMETRY, np.zeros((1, 3)), signal=signal, **sizes) for i in (images, other))
     torch.testing.assert_close(one, two, rtol=0.0, atol=1e-6 * float(one.std()))
     with pytest.raises(ShapeError, match="expected one each"):
@@ -239,7 +239,7 @@ def test_templates_are_weighted_as_the_tomogram_is():
         "dose_weighting": True,
     }
     geometry = TiltGeometry.build(TILTS)
-    signal = TiltSignal.of(_tilts(scale))
+    signal = TiltStrength.of(_tilts(scale))
     plain, weighed = (TomogramTransfer.of_series(geometry, **known, signal=s).gain(64, PIXEL) for s in (None, signal))
     # far out along x in the plane of a tilt, where planes of others are more than their thickness away
     for t, expected in ((10, 0.0), (14, signal.scale[14] ** 2), (16, signal.scale[16] ** 2)):
