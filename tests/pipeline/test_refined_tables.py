@@ -95,7 +95,7 @@ def _made_otherwise(root, change):
 
 
 def _drifting(series):
-    further = replace(VOLUME, displacement_angstrom=VOLUME.displacement_angstrom + [12.0, 0.0, 0.0])
+    further = replace(VOLUME, displacement_angstrom=VOLUME.displacement_angstrom + np.array([12.0, 0.0, 0.0]))
     return series, Deformation(volume=further)
 
 
@@ -176,14 +176,25 @@ def test_lists_go_with_the_series_that_they_were_made_from(project):
     assert table_of_list(picks) == project / "ctf" / "tilt_series.star"
     lying = read_tilt_series(project / "ctf" / "tilt_series.star", "TS_01", project)
     turned = [replace(t, pose=replace(t.pose, y_tilt_deg=t.pose.y_tilt_deg + 4.0)) for t in lying.tilts]
-    for name, series in (("reconstruct", lying), ("reconstruct_level", lying.with_tilts(turned))):
+    refined = read_tilt_series(project / "refine" / "all" / "tilt_series.star", "TS_01", project)
+    level = lying.with_tilts(turned)
+    for name, series, source in (
+        ("reconstruct", lying, "ctf"),
+        ("reconstruct_level", level, "ctf"),
+        ("reconstruct_refined", refined, "refine/all/tilt_series.star"),
+        ("denoise_refined", refined, "reconstruct_refined/tilt_series.star"),
+        ("denoise_level", level, "reconstruct_level"),
+    ):
         write_tilt_series_set(project / name / "tilt_series.star", [series], project)
+        (project / name / "run.json").write_text(json.dumps({"source": source}))
     run = picks.with_name("run.json")
     for source, table in (
         ("reconstruct", "ctf"),
         ("reconstruct/tilt_series.star", "ctf"),
         ("reconstruct_level/tilt_series.star", "reconstruct_level"),
+        ("denoise_level", "reconstruct_level"),
         ("refine/all/tilt_series.star", "refine/all"),
+        ("denoise_refined/tilt_series.star", "refine/all"),
         ("gone/tilt_series.star", "ctf"),
     ):
         run.write_text(json.dumps({"source": source}))

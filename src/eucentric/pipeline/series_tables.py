@@ -11,7 +11,6 @@ import numpy as np
 from eucentric.errors import EucentricError, InputError
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.pipeline.reprojecting import project_of
 from eucentric.typing import FloatArray
 
 _TABLE = "tilt_series.star"
@@ -48,7 +47,7 @@ def series_mark(series: TiltSeries, root: Path) -> bytes:
 def table_of_list(file: Path) -> Path:
     """The table of tilt series that a list of particles goes with.
 
-    That of the refinement that the list lies in; that of the tomograms that it was picked in where specimens lie otherwise
+    That of the refinement that the list lies in; that behind the tomograms that it was picked in where specimens lie otherwise
     there (levelled, or of a refined geometry); else `ctf/tilt_series.star` of the project.
 
     Raises
@@ -61,15 +60,15 @@ def table_of_list(file: Path) -> Path:
             return folder / _TABLE
         if (folder / _CTF_TABLE).is_file():
             usual = folder / _CTF_TABLE
-            picked = _picked_in(place.parent, folder)
-            return usual if picked is None or _same_geometry(picked, usual) else picked
+            picked = _source_of(place.parent, folder)
+            return usual if picked is None or _are_alike(picked, usual, folder) else _origin_of(picked, folder)
     raise InputError(
         f"`{file}` lies in no project with `{_CTF_TABLE.as_posix()}`. Say where its tilt series are: --series TABLE."
     )
 
 
-def _picked_in(folder: Path, root: Path) -> Path | None:
-    """The table of the tomograms that a folder's picks are from, by the record in it."""
+def _source_of(folder: Path, root: Path) -> Path | None:
+    """The table that a folder's results were made from, by the record in it."""
     try:
         values = json.loads((folder / _RUN).read_text(encoding="utf-8"))
         source = root / str(values["source"])
@@ -79,14 +78,31 @@ def _picked_in(folder: Path, root: Path) -> Path | None:
     return table if table.is_file() else None
 
 
-def _same_geometry(picked: Path, usual: Path) -> bool:
-    """Whether the series of tomograms lie in a table as in their own; those that it lacks do not."""
+def _origin_of(table: Path, root: Path) -> Path:
+    """The first of the tables that a table was made from in which its series lie as in itself, with as much of their CTF."""
+    seen = {table}
+    while (above := _source_of(table.parent, root)) is not None and above not in seen:
+        if not _are_alike(table, above, root, transfer=True):
+            break
+        seen.add(above)
+        table = above
+    return table
+
+
+def _are_alike(table: Path, other: Path, root: Path, *, transfer: bool = False) -> bool:
+    """Whether all series of a table lie alike in another, with as much of their CTF where `transfer` counts.
+
+    Tables that cannot be read or tell no geometry are no reason to leave the usual one: alike, but where `transfer` counts.
+    """
     try:
-        root = project_of(usual)
-        known = {s.name: s for s in read_tilt_series_set(usual, root)}
-        return all(s.name in known and _lie_alike(s, known[s.name]) for s in read_tilt_series_set(picked, root))
+        known = {s.name: s for s in read_tilt_series_set(other, root)}
+        every = read_tilt_series_set(table, root)
+        return all(
+            s.name in known and _lie_alike(s, known[s.name]) and (not transfer or s.has_ctf == known[s.name].has_ctf)
+            for s in every
+        )
     except EucentricError:
-        return True
+        return not transfer
 
 
 def _lie_alike(first: TiltSeries, second: TiltSeries) -> bool:

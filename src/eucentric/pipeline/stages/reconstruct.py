@@ -13,6 +13,7 @@ from eucentric.compute.seeds import seeded_generator
 from eucentric.errors import InputError
 from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.volume_warp import VolumeWarp
 from eucentric.geometry.warp import ImageWarp
 from eucentric.io.exchange.folded_volume import folded
 from eucentric.io.exchange.records import SeriesGeometry
@@ -87,7 +88,7 @@ class Reconstruct(ItemStage):
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
         levelled: dict[str, float] = {}
         volume = read_deformation(series, store).volume
-        caveats = () if volume is None else folded(SeriesGeometry(series=series, volume=volume))[1]
+        caveats = _folded_words(series, volume)
         marked = read_faces(store.root, series.name)
         if volume is not None and (marked is not None or params.auto_level):
             marked, params = None, params.replace(auto_level=False)
@@ -134,6 +135,13 @@ class Reconstruct(ItemStage):
             metrics=metrics,
             caveats=caveats + tuple(work.caveats),
         )
+
+
+def _folded_words(series: TiltSeries, volume: VolumeWarp | None) -> tuple[str, ...]:
+    """How far a deformed specimen is off in the volume; nothing where it is not."""
+    told = folded(SeriesGeometry(series=series, volume=volume))[1]
+    bare = (sentence.removeprefix(f"{series.name}: ") for sentence in told)
+    return tuple(sentence[:1].upper() + sentence[1:] for sentence in bare)
 
 
 def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParams:
