@@ -125,6 +125,38 @@ def test_results_are_whole_and_can_be_gone_on_from(project, refined, tmp_path):
     assert np.corrcoef(ours, theirs)[0, 1] > 0.999
 
 
+def test_the_documented_ways_on_lead_to_their_ends(project, refined, scenes, tmp_path):
+    """Tomograms, picks, boxes, images, averages, a further refinement and export, without naming series where none need be."""
+    table, blobs = refined / "tilt_series.star", refined / "blobs"
+    size = ("--pixel-size-angstrom", "20", "--thickness-angstrom", "1200", "--no-half-volumes", "--device", "cpu")
+    assert run(["reconstruct", str(table), "--output", "reconstruct_refined", "--method", "wbp", *size]) == 0
+    search = ("--coarse-step-deg", "20", "--fine-step-deg", "10", "--coarse-voxel-angstrom", "20", "--workers", "1")
+    tomograms = str(project / "reconstruct_refined" / "tilt_series.star")
+    assert run(["pick", tomograms, "--template", str(blobs / "map.mrc"), "--name", "again", *search]) == 0
+    picks = read_particles(project / "pick" / "again" / "particles.star")
+    for scene in scenes:
+        own = picks.positions_angstrom[picks.tomograms == scene.series.name]
+        away = np.linalg.norm(own[:, None] - scene.positions, axis=2)
+        # within a voxel; some of 16 in a noise that leaves 11 images to tell them by
+        assert (away.min(axis=0) < 20.0).mean() > 0.6, scene.series.name
+    assert average(project, project / "pick" / "again" / "particles.star", "picked") == 0
+    made = json.loads((project / "average" / "picked" / "average.json").read_text())
+    assert made["table"] == str(table)
+    where = ("--series", "TS_A", "--positions", str(blobs / "particles.star"), "--box-size", "32")
+    assert run(["boxes", str(table), *where, "--output", str(tmp_path / "boxes"), "--device", "cpu"]) == 0
+    assert len(list((tmp_path / "boxes").glob("*.mrc"))) == EACH
+    cut = ("--output", str(tmp_path / "images"), "--box-size", "32", "--device", "cpu")
+    assert run(["extract", str(blobs / "particles.star"), *cut]) == 0
+    assert read_star_text(tmp_path / "images" / "optimisation_set.star")[""]["rlnTomoTomogramsFile"] == [str(table)]
+    assert refine(project, str(blobs), name="again") == 0
+    again = project / "refine" / "again"
+    left = [place_error(project, again / "tilt_series.star", again / "blobs" / "particles.star", s) for s in scenes]
+    assert max(left) < 1.5
+    for program in ("relion5", "warp", "imod"):
+        words = ("--series", "refine/again/tilt_series.star")
+        assert run(["export", str(project), str(tmp_path / program), "--to", program, *words]) == 0
+
+
 def test_the_same_command_does_nothing_twice_and_others_results_are_kept(project, refined, capsys):
     state = refined / "rounds" / "001" / "state.json"
     written = state.stat().st_mtime_ns

@@ -502,6 +502,7 @@ def _transfers(
             optics,
             exposure=exposure,
             b_factor_angstrom2=tilt.b_factor_angstrom2,
+            signal_scale=tilt.signal_scale,
             magnification=float(geometry.magnification[t]),
             device=like.device,
         )
@@ -510,7 +511,6 @@ def _transfers(
             phase[t] = transfer.phase
         if transfer.envelope is not None:
             envelope[t] = transfer.envelope
-        envelope[t] *= tilt.signal_scale
     return phase, per_angstrom, envelope
 
 

@@ -40,7 +40,8 @@ def classify(
     output
         folder to be made
     series
-        aligned series; `ctf/tilt_series.star` of the list's project where not given
+        aligned series; where not given those that the list was made with (its refinement, or its tomograms where these were levelled
+        or refined), else `ctf/tilt_series.star` of its project
     mask
         volume of 0 to 1 on the voxels of the boxes: where classes may differ
     references

@@ -42,7 +42,8 @@ def extract(
     float16
         write stacks with numbers of half the size
     series
-        aligned series; `ctf/tilt_series.star` of the list's project where not given
+        aligned series; where not given those that the list was made with (its refinement, or its tomograms where these were levelled
+        or refined), else `ctf/tilt_series.star` of its project
     device
         auto, cpu, cuda or cuda:n
     overwrite

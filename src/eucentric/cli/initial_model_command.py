@@ -41,7 +41,8 @@ def initial_model(
     output
         folder to be made
     series
-        aligned series; `ctf/tilt_series.star` of the list's project where not given
+        aligned series; where not given those that the list was made with (its refinement, or its tomograms where these were levelled
+        or refined), else `ctf/tilt_series.star` of its project
     kind
         kinds of particles to take, where the list names them; all where not given
     device

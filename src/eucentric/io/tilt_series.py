@@ -33,11 +33,12 @@ from eucentric.models import (
     TiltPose,
     TiltSeries,
     Tomogram,
+    given_group,
+    groups_of_optics,
 )
 from eucentric.typing import PathLike
 
-_NAN = float("nan")
-_UM = 1e4
+_NAN, _UM = float("nan"), 1e4
 
 
 def relative_path(path: PathLike, root: PathLike) -> str:
@@ -231,13 +232,13 @@ def _write_series(folder: Path, series: TiltSeries, root: Path) -> dict[str, str
     return files
 
 
-def _global_row(series: TiltSeries, files: dict[str, str | None], group: int) -> dict[str, Any]:
+def _global_row(series: TiltSeries, files: dict[str, str | None], group: str) -> dict[str, Any]:
     optics, tomogram, size = series.optics, series.tomogram, series.volume_size_px or (None, None, None)
     shape = (None, None, None) if tomogram is None else tomogram.shape_zyx
     voxel = None if tomogram is None else float(tomogram.voxel_size_angstrom)
     return {
         "rlnTomoName": series.name,
-        "rlnOpticsGroupName": f"opticsGroup{group}",
+        "rlnOpticsGroupName": group,
         "rlnVoltage": None if optics is None else float(optics.voltage_kv),
         "rlnSphericalAberration": None if optics is None else float(optics.spherical_aberration_mm),
         "rlnAmplitudeContrast": None if optics is None else float(optics.amplitude_contrast),
@@ -311,11 +312,9 @@ def write_tilt_series_set(path: PathLike, series: Sequence[TiltSeries], project_
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise InputError(f"Two tilt series are called {twice[0]}; expected each its own name.")
-    kinds: dict[tuple[Any, float], int] = {}
     rows = []
     folder = place.parent / "tilt_series"
-    for one in series:
-        group = kinds.setdefault((one.optics, one.pixel_size_angstrom), len(kinds) + 1)
+    for one, group in zip(series, groups_of_optics(series), strict=True):
         rows.append(_global_row(one, _write_series(folder, one, root), group))
     if not rows:
         raise InputError(f"There is no tilt series to write to `{place}`.")
@@ -541,6 +540,7 @@ def _series(row: _Row, place: Path, root: Path) -> TiltSeries:
         image_shape=_image_shape(row, tilts, root),
         excluded=tuple(excluded),
         optics=_optics(row),
+        optics_group=given_group(row.text("rlnOpticsGroupName")),
         hand=row.number("rlnTomoHand", -1.0),
         volume_size_px=(x, y, z) if min(x, y, z) > 0 else None,
         thickness_angstrom=row.optional(labels.THICKNESS),

@@ -186,6 +186,8 @@ class TiltSeries:
     """Of the movies, where it differs."""
     optics: Optics | None = field(default_factory=Optics)
     """None where contrast is no CTF's (scanning transmission): CTF work is then passed over."""
+    optics_group: str | None = None
+    """Name that was given to its setting of its microscope; None where optics and pixel size tell settings apart."""
     hand: float = -1.0
     """rlnTomoHand: defocus of a point = defocus + hand * z_camera."""
     volume_size_px: tuple[int, int, int] | None = None

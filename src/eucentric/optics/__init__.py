@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "BoxTransfer": "box_transfer",
         "ContrastTransfer": "transfer",
         "CtfCorrection": "transfer",
+        "TiltStrength": "tilt_strength",
         "b_factor_envelope": "transfer",
         "contrast_transfer": "transfer",
         "correction_gain": "transfer",

@@ -23,6 +23,7 @@ from eucentric.geometry import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.optics.atoms import interaction_parameter
 from eucentric.optics.ctf import ctf_1d, without_zeros
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.typing import FloatArray
 
 Correction = Literal["none", "flip", "wiener"]
@@ -56,6 +57,7 @@ class BoxTransfer:
         depths: FloatArray,
         b_factor: float = 80.0,
         phase_shift_deg: float = 0.0,
+        signal: TiltStrength | None = None,
         correction: Correction = "flip",
         dose_weighting: bool = True,
         part: float = 1.0,
@@ -68,8 +70,9 @@ class BoxTransfer:
         defocus_angstrom, doses, pre_exposures, depths : (tilt,) A at the box's height, e/A^2 of the image and before it, and
             path of the beam through the ice over the mean free path
         b_factor : A^2, of the envelope of lens and camera
+        signal : how strongly each image shows the specimen; None where all do alike
         correction : of the CTF, as the reconstruction makes it
-        dose_weighting : whether the reconstruction fades what radiation had destroyed
+        dose_weighting : whether the reconstruction fades what radiation had destroyed, and counts images by their signal
         part : of the electrons: 1/2 for a half volume
         """
         freq = torch.fft.fftfreq(side, voxel_size)
@@ -79,7 +82,7 @@ class BoxTransfer:
         radius = squared.sqrt()
         length = side * voxel_size
         shape = (side, side, side // 2 + 1)
-        total, signal, variance = (torch.zeros(shape) for _ in range(3))
+        total, shown, variance = (torch.zeros(shape) for _ in range(3))
         whole = torch.zeros(16 * side)
         # curves along the radius, read at the nearest of many samples
         fine = torch.linspace(0.0, float(radius.max()), 16 * side)
@@ -89,27 +92,29 @@ class BoxTransfer:
             direction = geometry.matrices[t, 2]
             distance = float(direction[0]) * kx + float(direction[1]) * ky + float(direction[2]) * kz
             share = (1.0 - distance.abs() * length).clamp_min(0.0)
-            damage = exposure_weights(fine, float(pre_exposures[t] + 0.5 * doses[t]), voltage_kv=optics.voltage_kv)
+            left = exposure_weights(fine, float(pre_exposures[t] + 0.5 * doses[t]), voltage_kv=optics.voltage_kv)
+            if signal is not None:
+                left = left * signal.envelope(fine, t)
             transfer = ctf_1d(fine, float(defocus_angstrom[t]), optics, phase_shift_deg)
-            seen = transfer * envelope * damage
-            weight = damage if dose_weighting else torch.ones_like(fine)
+            seen = transfer * envelope * left
+            weight = left if dose_weighting else torch.ones_like(fine)
             if correction == "flip":
                 weight = -weight * torch.sign(transfer)
             elif correction == "wiener":
                 weight = -weight * transfer * envelope
             electrons = part * float(doses[t]) * math.exp(-float(depths[t]))
-            whole -= weight.abs() * without_zeros(transfer) * envelope * damage / len(geometry)
+            whole -= weight.abs() * without_zeros(transfer) * envelope * left / len(geometry)
             total += share
-            signal += share * (weight * seen)[place]
+            shown += share * (weight * seen)[place]
             variance += (share * weight[place]) ** 2 / electrons
         norm = total.clamp_min(1.0)
         if correction == "wiener":  # the sum of squared CTFs, which the signal holds already
-            strongest = float(signal.abs().sum() / (total > 0).sum())
-            norm = signal.abs() + _WIENER_FLOOR * strongest
+            strongest = float(shown.abs().sum() / (total > 0).sum())
+            norm = shown.abs() + _WIENER_FLOOR * strongest
             whole = whole / (whole.abs() + _WIENER_FLOOR * strongest)
         strength = 2.0 * interaction_parameter(optics.voltage_kv)
         return cls(
-            signal=strength * signal / norm,
+            signal=strength * shown / norm,
             noise=variance.sqrt() / norm / (voxel_size**2 * math.sqrt(side)),
             coverage=total.clamp_max(1.0),
             whole=strength * whole[place],

@@ -59,6 +59,7 @@ def contrast_transfer(
     *,
     exposure: float | None = None,
     b_factor_angstrom2: float = 0.0,
+    signal_scale: float = 1.0,
     magnification: float = 1.0,
     turned_deg: float = 0.0,
     device: torch.device | str = "cpu",
@@ -72,6 +73,7 @@ def contrast_transfer(
     fit : CTF at the height of the specimen centre
     exposure : e/A^2 at the middle of the image; None for no damage
     b_factor_angstrom2 : A^2, of the envelope
+    signal_scale : amplitude of the specimen in the image, over that in the others: part of the envelope
     magnification : how much larger the image shows the specimen: damage and B factor are those of the specimen's detail
     turned_deg : rotation of the image against the recorded one, x towards y; the astigmatism turns with it
 
@@ -99,6 +101,8 @@ def contrast_transfer(
     if exposure is not None:
         damage = exposure_weights(squared.sqrt().mul_(magnification), exposure, voltage_kv=optics.voltage_kv)
         envelope = damage if envelope is None else envelope.mul_(damage)
+    if signal_scale != 1.0:
+        envelope = torch.full_like(squared, signal_scale) if envelope is None else envelope.mul_(signal_scale)
     return ContrastTransfer(phase=phase, per_angstrom=per_angstrom, envelope=envelope)
 
 

@@ -13,6 +13,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.box_transfer import BoxTransfer, Correction
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.typing import FloatArray
 
 
@@ -33,6 +34,8 @@ class TomogramTransfer:
     correction: Correction = "flip"
     """What the reconstruction did about the CTF."""
     dose_weighting: bool = True
+    signal: TiltStrength | None = None
+    """How strongly each image shows the specimen; None where all do alike."""
 
     @classmethod
     def of_series(
@@ -46,6 +49,7 @@ class TomogramTransfer:
         hand: float,
         correction: Correction,
         dose_weighting: bool,
+        signal: TiltStrength | None = None,
     ) -> Self:
         """Of an aligned series; without CTF where `fits` or `optics` is None."""
         known = fits is not None and optics is not None
@@ -59,6 +63,7 @@ class TomogramTransfer:
             hand=hand,
             correction=correction,
             dose_weighting=dose_weighting,
+            signal=signal,
         )
 
     @classmethod
@@ -96,6 +101,7 @@ class TomogramTransfer:
             b_factor=0.0,
             # without CTF: contrast of all detail alike, as at focus with a phase plate
             phase_shift_deg=self.phase_shift_deg if known else 90.0,
+            signal=self.signal,
             correction=self.correction if known else "flip",
             dose_weighting=self.dose_weighting,
         )

@@ -12,7 +12,8 @@ from eucentric.io.mrc import write_mrc
 from eucentric.io.relion_particles import read_relion_particles
 from eucentric.io.star import write_star
 from eucentric.models.tilt_series import TiltSeries
-from eucentric.pipeline.images import read_images, read_warp
+from eucentric.optics.tilt_strength import TiltStrength
+from eucentric.pipeline.images import read_deformation, read_images
 from eucentric.pipeline.reprojecting import project_of, read_geometry, refuse_to_replace
 from eucentric.pipeline.store import ItemStore
 from eucentric.reconstruction.fourier_inversion import reconstruct_boxes
@@ -135,10 +136,12 @@ def _reconstruct(
             f"No contrast transfer is known of {series.name} in `{table}`. Give `ctf/tilt_series.star`, or --no-ctf."
         )
     store = ItemStore(project_of(table), "", series.name)
+    bent = read_deformation(series, store)
     return reconstruct_boxes(
         read_images(series, store, device),
         TiltGeometry.from_poses(series.poses),
         centres,
+        moved_angstrom=None if bent.volume is None else bent.volume.along(centres, series.middle_doses),
         pixel_size=series.pixel_size_angstrom,
         box_size=box_size,
         voxel_size=voxel_size,
@@ -147,5 +150,6 @@ def _reconstruct(
         hand=series.hand,
         pre_exposures=series.pre_exposures if dose_weighting else None,
         doses=series.doses if dose_weighting else None,
-        warp=read_warp(series, store),
+        signal=TiltStrength.of(series.tilts) if dose_weighting else None,
+        warp=bent.image,
     )

@@ -19,10 +19,10 @@ from eucentric.pipeline.curation_lists import only_list, without_left_out
 from eucentric.pipeline.images import read_deformation, read_images
 from eucentric.pipeline.particle_files import read_list
 from eucentric.pipeline.reprojecting import project_of
+from eucentric.pipeline.series_tables import table_of_list
 from eucentric.pipeline.store import ItemStore
 
 _MOST_TOGETHER = 64  # particles of a batch
-_TABLE = Path("ctf") / "tilt_series.star"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,14 +93,14 @@ def open_particles(
     Parameters
     ----------
     target : list of particles in any known format, or a project with one folder below `pick`
-    table : aligned series; `ctf/tilt_series.star` of the project that the list lies in where None
+    table : aligned series; where None those that the list goes with (:func:`eucentric.pipeline.series_tables.table_of_list`)
 
     Raises
     ------
     InputError : no list or table, series that it lacks, or no particle that is seen
     """
     file = list_of(target)
-    series_table = table or _table_of(file)
+    series_table = table or table_of_list(file)
     particles = without_left_out(read_list(file), series_table)
     known = {s.name: s for s in read_tilt_series_set(series_table, project_of(series_table))}
     missing = [name for name in particles.tomogram_names if name not in known]
@@ -154,12 +154,3 @@ def list_of(target: Path) -> Path:
     InputError : a project without picks, or with several
     """
     return only_list(target) if target.is_dir() else target
-
-
-def _table_of(file: Path) -> Path:
-    found = next((p / _TABLE for p in file.resolve().parents if (p / _TABLE).is_file()), None)
-    if found is None:
-        raise InputError(
-            f"`{file}` lies in no project with `{_TABLE.as_posix()}`. Say where its tilt series are: --series TABLE."
-        )
-    return found

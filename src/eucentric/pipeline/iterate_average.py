@@ -29,6 +29,8 @@ from eucentric.pipeline.iterate_job import IterateJob, IterateSettings, OnStep, 
 from eucentric.pipeline.iterate_start import start_map
 from eucentric.pipeline.iteration_files import Iteration, last_iteration, remove_iterations
 from eucentric.pipeline.particle_run import ParticleRun
+from eucentric.pipeline.reprojecting import project_of
+from eucentric.pipeline.series_tables import series_mark
 
 SIGMA_DEG, SIGMA_ANGSTROM = "eucPoseSigmaDeg", "eucPoseSigmaAngst"
 RECORD = "iterations.json"
@@ -156,7 +158,8 @@ def _fingerprint(opened: ParticleJob, settings: IterateSettings, reference: Path
     digest = hashlib.sha256(json.dumps([values, particles.tomograms.tolist()], sort_keys=True).encode())
     digest.update(particles.positions_angstrom.tobytes())
     digest.update(particles.rotations.tobytes())
-    digest.update(opened.table.read_bytes())
+    for series in opened.series.values():
+        digest.update(series_mark(series, project_of(opened.table)))
     digest.update(b"" if reference is None else reference.read_bytes())
     return digest.hexdigest()[:32]
 

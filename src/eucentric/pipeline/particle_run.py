@@ -12,10 +12,11 @@ from typing import Any
 from eucentric.pipeline import records
 from eucentric.pipeline.extract_series import ParticleJob
 from eucentric.pipeline.records import COLLECTIVE, Record
-from eucentric.pipeline.reprojecting import refuse_to_replace
+from eucentric.pipeline.reprojecting import project_of, refuse_to_replace
+from eucentric.pipeline.series_tables import series_mark
 from eucentric.pipeline.tables import write_run_file
 
-VERSION = 1
+VERSION = 2
 """Raised when results change."""
 
 
@@ -128,6 +129,8 @@ def _fingerprint(stage: str, job: ParticleJob, parameters: Mapping[str, Any], fi
         digest.update(values.tobytes())
     for name in sorted(particles.columns):
         digest.update(name.encode() + particles.columns[name].tobytes())
-    for path in (job.table, *files):
+    for series in job.series.values():
+        digest.update(series_mark(series, project_of(job.table)))
+    for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:32]

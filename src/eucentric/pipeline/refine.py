@@ -19,6 +19,7 @@ from eucentric.averaging.iterate_schedule import box_for, pixel_size_for
 from eucentric.averaging.results import AverageResult
 from eucentric.errors import InputError, ProcessingError
 from eucentric.io.tilt_series import read_tilt_series_set
+from eucentric.models.optics_group_names import groups_of_optics
 from eucentric.models.particles import ParticleSet
 from eucentric.pipeline.executors import Executor, InProcess
 from eucentric.pipeline.extract_series import ParticleJob
@@ -27,16 +28,16 @@ from eucentric.pipeline.iteration_files import UNFINISHED, last_iteration, remov
 from eucentric.pipeline.refine_files import RECORD, write_refined, write_round_curves, write_signals
 from eucentric.pipeline.refine_hand import check_given_maps
 from eucentric.pipeline.refine_maps import SummedSpecies, sum_species
+from eucentric.pipeline.refine_optics import optics_apart, with_optics
 from eucentric.pipeline.refine_species import Species, open_species
-from eucentric.pipeline.refine_state import ALL_SERIES, TABLE, RoundState
+from eucentric.pipeline.refine_state import TABLE, RoundState, is_shared
 from eucentric.pipeline.refine_work import SeriesDone, SeriesTask, SpeciesMaps, refine_task
 from eucentric.pipeline.reprojecting import project_of
+from eucentric.pipeline.series_tables import series_mark
 from eucentric.pipeline.store import ItemStore
-from eucentric.refinement.choose_groups import choose_alone
 from eucentric.refinement.leave_out import parts_of_halves
 from eucentric.refinement.params import RefineParams
-from eucentric.refinement.results import KeptChange, SeriesMemory
-from eucentric.refinement.unknowns import OPTICS_TERMS
+from eucentric.refinement.results import SeriesMemory
 
 OnStep = Callable[[str, float], None]
 _JOINED = 40.0
@@ -212,6 +213,7 @@ def _rounds(job: RefineJob, last: int, only: Sequence[str]) -> Refined:
         caveats.append(
             f"Round {state.history[-1]['number']} was taken back: the halves of a map agreed less than before it."
         )
+    caveats += optics_apart(job.params, state)
     jobs = {s.name: job.particle_job(s, state, job.output) for s in job.species}
     told = write_refined(job.output, job.project, state, jobs, job.species, maps, job.params, job.table, caveats)
     results = {name: m.result for name, m in maps.items()}
@@ -227,7 +229,7 @@ def _judged(
 ) -> tuple[RoundState, Mapping[str, SummedSpecies]]:
     """The state and the maps after a round, or those before it where the halves then agree less."""
     number = int(state.history[-1]["number"]) + 1
-    after = _with_optics(_merged(state, done, number), done, job.params)
+    after = with_optics(_merged(state, done, number), done, job.params)
     after.write(place, job.project, UNFINISHED)
     after = RoundState.read(place, job.project)  # as it will be gone on with, paths and rounding too
     made = job.maps(after, place, f"maps of round {number}")
@@ -242,7 +244,9 @@ def _judged(
         "areas": {name: list(pair) for name, pair in areas.items()},
         "accepted": accepted,
         "series": {d.name: _series_figures(d) for d in done},
-        "optics": [t.as_json() for t in after.memory.get(ALL_SERIES, SeriesMemory()).trials],
+        "optics": {
+            name: [t.as_json() for t in memory.trials] for name, memory in after.memory.items() if is_shared(name)
+        },
     }
     history = (*state.history, figures)
     if accepted:
@@ -266,6 +270,7 @@ def _start(job: RefineJob) -> RoundState:
         deformations={s.name: read_deformation(s, stores[s.name]) for s in series},
         particles={s.name: s.particles for s in job.species},
         memory={},
+        groups=dict(zip((s.name for s in series), groups_of_optics(series), strict=True)),
         history=(),
     )
 
@@ -363,36 +368,6 @@ def _merged(state: RoundState, done: Sequence[SeriesDone], number: int) -> Round
     )
 
 
-def _with_optics(state: RoundState, done: Sequence[SeriesDone], params: RefineParams) -> RoundState:
-    """The state with aberrations that all series share, as all their particles say together; series left out keep theirs."""
-    before = state.memory.get(ALL_SERIES, SeriesMemory())
-    kept, trials = {k.family: k for k in before.kept}, {t.family: t for t in before.trials}
-    parts = [d.refinement.optics for d in done if d.refinement is not None]
-    refined = [d.name for d in done if d.refinement is not None]
-    series = {s.name: s for s in state.series}
-    for term in OPTICS_TERMS:
-        equations = [p[term.name] for p in parts if term.name in p]
-        if not equations:
-            continue
-        known = kept.get(term.name)
-        total = np.zeros(len(term.changed)) if known is None else known.total
-        trial, change, sigma = choose_alone(term, sum(equations[1:], equations[0]), total, params.certainty)
-        trials[term.name] = trial
-        if trial.accepted or known is not None:
-            series |= {name: term.changed_series(series[name], change) for name in refined}
-        if trial.accepted:
-            new = KeptChange(family=term.name, name=term.name, size=trial.size, total=total + change, sigma=sigma)
-            kept[term.name] = new
-        else:
-            kept.pop(term.name, None)
-    memory = SeriesMemory(kept=tuple(kept.values()), trials=tuple(trials.values()))
-    return replace(
-        state,
-        series=tuple(series[s.name] for s in state.series),
-        memory={**state.memory, ALL_SERIES: memory} if trials else state.memory,
-    )
-
-
 def _replaced(particles: ParticleSet, tomogram: str, positions: np.ndarray, rotations: np.ndarray) -> ParticleSet:
     rows = particles.tomograms == tomogram
     places, turns = particles.positions_angstrom.copy(), particles.rotations.copy()
@@ -451,10 +426,8 @@ def _fingerprint(
 ) -> str:
     """Of everything that decides the result."""
     digest = hashlib.sha256(json.dumps([params.model_dump(mode="json"), sorted(only)], sort_keys=True).encode())
-    digest.update(table.read_bytes())
     for series in read_tilt_series_set(table, project):
-        digest.update(repr((series.poses, [t.ctf for t in series.tilts], series.middle_doses.tolist())).encode())
-        digest.update(b"" if series.warp is None else (project / series.warp).read_bytes())
+        digest.update(series_mark(series, project))
     for one in species:
         settings = [
             one.name,

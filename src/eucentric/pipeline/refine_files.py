@@ -16,7 +16,7 @@ from eucentric.pipeline.average_files import caveats_of, write_average, write_fs
 from eucentric.pipeline.extract_series import ParticleJob
 from eucentric.pipeline.refine_maps import SummedSpecies
 from eucentric.pipeline.refine_species import Species
-from eucentric.pipeline.refine_state import ALL_SERIES, RoundState, write_refined_series
+from eucentric.pipeline.refine_state import RoundState, is_shared, write_refined_series
 from eucentric.pipeline.refine_work import SeriesDone
 from eucentric.refinement.params import RefineParams
 
@@ -110,7 +110,7 @@ def _series(state: RoundState) -> dict[str, Any]:
                 "kept": [],
                 "groups": taken_back,
             }
-    names = [*out, *([ALL_SERIES] if ALL_SERIES in state.memory else [])]
+    names = [*out, *(name for name in state.memory if is_shared(name))]
     for name in names:
         if name not in state.memory:
             continue

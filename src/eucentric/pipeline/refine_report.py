@@ -18,7 +18,7 @@ from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline.average_report import read_fsc, read_object
 from eucentric.pipeline.half_maps import RECORD as AVERAGE
 from eucentric.pipeline.refine_files import RECORD
-from eucentric.pipeline.refine_state import ALL_SERIES, STATE, TABLE
+from eucentric.pipeline.refine_state import STATE, TABLE, is_shared
 from eucentric.refinement.results import GroupTrial, KeptChange
 from eucentric.report.refinement_sections import RefinedSeriesFiles, RefinementFiles, group_words
 from eucentric.typing import FloatArray
@@ -196,7 +196,7 @@ def _series(
     failure = figures.get("failure")
     return RefinedSeriesFiles(
         name=name,
-        shared=name == ALL_SERIES,
+        shared=is_shared(name),
         failure=None if failure is None else str(failure),
         images=figures.get("images"),
         trials=tuple(_trials(figures)),

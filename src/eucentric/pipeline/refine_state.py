@@ -20,8 +20,13 @@ from eucentric.models.tilt_series import TiltSeries
 from eucentric.refinement.results import SeriesMemory
 
 STATE, TABLE = "state.json", "tilt_series.star"
-ALL_SERIES = "all series"
-"""Among what is remembered of series, by their names, which hold no spaces: what they share."""
+ALL_SERIES, _GROUP = "all series", "optics group "
+"""Among what is remembered of series, by their names, which hold no spaces: what all share, or those of one optics group."""
+
+
+def is_shared(name: str) -> bool:
+    """Whether what is remembered by a name is that of several series."""
+    return name == ALL_SERIES or name.startswith(_GROUP)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -34,9 +39,20 @@ class RoundState:
     particles: Mapping[str, ParticleSet]
     """By species."""
     memory: Mapping[str, SeriesMemory]
-    """Of each series that was refined: what was kept so far."""
+    """Of each series that was refined, and of what they share: what was kept so far."""
+    groups: Mapping[str, str]
+    """By series: its optics group, as it was when refinement began."""
     history: tuple[dict[str, Any], ...]
     """Plain numbers of every round up to this one."""
+
+    @property
+    def shared(self) -> dict[str, tuple[str, ...]]:
+        """Names of the series with particles that share aberrations, by the name that these are remembered by."""
+        shown = {name for particles in self.particles.values() for name in particles.tomogram_names}
+        found: dict[str, list[str]] = {}
+        for one in (s for s in self.series if s.name in shown):
+            found.setdefault(_GROUP + self.groups[one.name], []).append(one.name)
+        return {name if len(found) > 1 else ALL_SERIES: tuple(own) for name, own in found.items()}
 
     def write(self, folder: Path, project: Path, fingerprint: str) -> None:
         """Write everything, the mark that it is whole at last."""
@@ -45,7 +61,13 @@ class RoundState:
         for name, particles in self.particles.items():
             write_particles(folder / f"particles_{name}.star", particles, "relion5")
         memory = {name: one.as_json() for name, one in self.memory.items()}
-        values = {"fingerprint": fingerprint, "number": self.number, "history": list(self.history), "memory": memory}
+        values = {
+            "fingerprint": fingerprint,
+            "number": self.number,
+            "history": list(self.history),
+            "memory": memory,
+            "groups": dict(self.groups),
+        }
         write_text_atomic(folder / STATE, json.dumps(values, indent=1) + "\n")
 
     @classmethod
@@ -70,6 +92,7 @@ class RoundState:
                     for p in sorted(folder.glob("particles_*.star"))
                 },
                 memory={name: SeriesMemory.from_json(one) for name, one in values["memory"].items()},
+                groups={s.name: str(values["groups"][s.name]) for s in series},
                 history=tuple(values["history"]),
             )
         except (ValueError, KeyError, TypeError) as error:

@@ -16,6 +16,7 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.io.mrc import read_mrc
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.optics.box_transfer import Correction
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.picking.decoys import decoy_count
 from eucentric.picking.match_templates import MatchResult, match_templates
 from eucentric.picking.params import MatchParams
@@ -161,6 +162,7 @@ def _transfer(job: TomogramJob, tilts: tuple[float, float] | None, caveats: list
         hand=series.hand,
         correction=job.correction,
         dose_weighting=job.dose_weighting,
+        signal=TiltStrength.of(series.tilts),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from eucentric.io import labels as own
 from eucentric.io.atomic import make_folder, remove_partial_files, write_text_atomic, writing_error
 from eucentric.io.star import read_star_text, write_star
+from eucentric.models.optics_group_names import given_group, group_names
 from eucentric.pipeline import records
 from eucentric.pipeline.store import UNFINISHED
 
@@ -40,10 +41,10 @@ def write_global_table(folder: Path, names: Sequence[str], failed: Iterable[str]
     if not rows:
         target.unlink(missing_ok=True)
         return
-    groups: dict[tuple[str | None, ...], int] = {}
-    for row in rows:
-        group = groups.setdefault(tuple(row.get(label) for label in _OPTICS), len(groups) + 1)
-        row["rlnOpticsGroupName"] = f"opticsGroup{group}"
+    settings = [tuple(row.get(label) for label in _OPTICS) for row in rows]
+    groups = group_names(settings, [given_group(row.get("rlnOpticsGroupName")) for row in rows])
+    for row, group in zip(rows, groups, strict=True):
+        row["rlnOpticsGroupName"] = group
     labels = list(dict.fromkeys(label for row in rows for label in row))
     columns = {label: [row.get(label) for row in rows] for label in labels}
     write_star(target, {"global": {label: _filled(values) for label, values in columns.items()}})

@@ -2,14 +2,13 @@
 
 import contextlib
 import hashlib
-import json
 import resource
 import socket
 import sys
 import time
 import traceback
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from eucentric.models.settings import Frozen
 from eucentric.models.tilt_series import TiltSeries
 from eucentric.pipeline import records
 from eucentric.pipeline.records import InputFile, Record
+from eucentric.pipeline.series_tables import deformation_mark, series_content
 from eucentric.pipeline.settings import ProjectSettings
 from eucentric.pipeline.stage import ItemStage
 from eucentric.pipeline.store import ItemStore, ProgressReport, StageStore
@@ -118,8 +118,8 @@ def upstream_of(
             return _digest(f"{record.fingerprint} changed by hand {digest}"), ()
         row = records.row_path(folder, series)
         if not is_row and row.is_file():
-            content = _content(read_tilt_series(table, series, root))
-            if content != _content(read_tilt_series(row, series, root)):
+            content = series_content(read_tilt_series(table, series, root))
+            if content != series_content(read_tilt_series(row, series, root)):
                 return _digest(f"{record.fingerprint} changed by hand {content}"), ()
         return record.fingerprint, ()
     imported = read_tilt_series(table, series, root)
@@ -127,7 +127,8 @@ def upstream_of(
     # Where a file lies is no part of it: a project may be moved.
     seen = [(Path(f.path).name, f.size, f.mtime_ns) for f in files]
     bare = [replace(t, movie=_file_name(t.movie), image=_file_name(t.image)) for t in imported.tilts]
-    return _digest(_content(imported.with_tilts(bare)) + repr(seen)), files
+    bent = deformation_mark(imported, root)
+    return _digest(series_content(imported.with_tilts(bare)) + repr(seen) + bent), files
 
 
 def upstream_with(upstream: str, stage: type[ItemStage], series: str, params: Frozen, root: Path) -> str:
@@ -138,7 +139,7 @@ def upstream_with(upstream: str, stage: type[ItemStage], series: str, params: Fr
 
 def item_mark(upstream: str, series: TiltSeries) -> str:
     """Fingerprint of what a collective stage made of one series: it changes with the result, not with the others'."""
-    return _digest(upstream + _content(series))
+    return _digest(upstream + series_content(series))
 
 
 def _file_name(path: str | None) -> str | None:
@@ -147,14 +148,6 @@ def _file_name(path: str | None) -> str | None:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _content(series: TiltSeries) -> str:
-    return json.dumps(asdict(series), sort_keys=True, default=_listed)
-
-
-def _listed(value: Any) -> Any:
-    return value.tolist()
 
 
 class PeakMemory:

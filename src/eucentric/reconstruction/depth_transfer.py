@@ -26,6 +26,7 @@ from eucentric.errors import InputError, ShapeError
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.optics.transfer import ContrastTransfer, contrast_transfer
 from eucentric.typing import FloatArray
 
@@ -48,6 +49,8 @@ class DepthTransfer:
     voxel_size: float
     exposures: FloatArray | None = None
     """(tilt,) e/A^2 that fade the detail of each image; None where they do not count."""
+    signal: TiltStrength | None = None
+    """How strongly each image shows the specimen; None where all do alike."""
     phase_step: float = 0.8
     """Largest phase in radians between neighbouring heights, at the Nyquist frequency; slabs are half as thick, so that
     points in them are wrong by a quarter of it at most. Together this takes 8% of the detail there, a quarter of that at half
@@ -58,6 +61,8 @@ class DepthTransfer:
     def __post_init__(self) -> None:
         if len(self.fits) != len(self.geometry):
             raise ShapeError(f"{len(self.fits)} CTF fits and {len(self.geometry)} tilts were given; expected one each.")
+        if self.signal is not None:
+            self.signal.check_count(len(self.geometry))
         if self.by_height:
             check_steepness(self.geometry)
 
@@ -108,6 +113,8 @@ class DepthTransfer:
             self.fits[tilt],
             self.optics,
             exposure=None if self.exposures is None else float(self.exposures[tilt]),
+            b_factor_angstrom2=0.0 if self.signal is None else float(self.signal.b_factor_angstrom2[tilt]),
+            signal_scale=1.0 if self.signal is None else float(self.signal.scale[tilt]),
             magnification=enlarged,
             turned_deg=-float(self.geometry.z_rot_deg[tilt]),
             device=device,

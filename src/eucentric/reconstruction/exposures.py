@@ -9,6 +9,7 @@ from torch import Tensor
 from eucentric.errors import InputError, ShapeError
 from eucentric.fourier.exposure import exposure_weights
 from eucentric.fourier.grid import frequency_grid
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.typing import FloatArray
 
 
@@ -40,20 +41,33 @@ def mid_exposures(count: int, pre_exposures: ArrayLike | None, doses: ArrayLike 
     return np.asarray(before + 0.5 * during, dtype=np.float64)
 
 
-def fade_damage(
-    images: Float[Tensor, "tilt y x"], pixel_size: float, exposures: ArrayLike, *, voltage_kv: float
+def fade_lost_detail(
+    images: Float[Tensor, "tilt y x"],
+    pixel_size: float,
+    *,
+    exposures: ArrayLike | None,
+    voltage_kv: float = 300.0,
+    signal: TiltStrength | None = None,
 ) -> Float[Tensor, "tilt y x"]:
-    """Images with the detail faded that radiation had destroyed: what is left where it was is noise.
+    """Images with the detail faded that radiation had destroyed, or that is blurred: what is left where it was is noise.
 
     Parameters
     ----------
     pixel_size : A per pixel
-    exposures : (tilt,) e/A^2 at the middle of each image
+    exposures : (tilt,) e/A^2 at the middle of each image; None for no damage
+    signal : its B factors count here, its scales do not
     """
+    if exposures is None and signal is None:
+        return images
     shape = (images.shape[1], images.shape[2])
     frequency = frequency_grid(shape, pixel_size, device=images.device)
     out = torch.empty_like(images)
-    for t, exposure in enumerate(np.asarray(exposures, dtype=np.float64)):
-        weight = exposure_weights(frequency, float(exposure), voltage_kv=voltage_kv)
+    given = None if exposures is None else np.asarray(exposures, dtype=np.float64)
+    for t in range(len(images)):
+        weight = torch.ones_like(frequency)
+        if given is not None:
+            weight = exposure_weights(frequency, float(given[t]), voltage_kv=voltage_kv)
+        if signal is not None:
+            weight = weight * signal.fading(frequency, t)
         out[t] = torch.fft.irfft2(torch.fft.rfft2(images[t]).mul_(weight), s=shape)
     return out

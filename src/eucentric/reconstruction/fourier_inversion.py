@@ -25,6 +25,7 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import ctf_2d
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.bends import check_warp
 from eucentric.projection.cpu import run_blocks
 from eucentric.projection.filters import angular_weights
@@ -45,6 +46,7 @@ def reconstruct_boxes(
     geometry: TiltGeometry,
     centres_angstrom: ArrayLike,
     *,
+    moved_angstrom: ArrayLike | None = None,
     pixel_size: float,
     box_size: int,
     voxel_size: float,
@@ -53,6 +55,7 @@ def reconstruct_boxes(
     hand: float = -1.0,
     pre_exposures: ArrayLike | None = None,
     doses: ArrayLike | None = None,
+    signal: TiltStrength | None = None,
     wiener: float = 0.1,
     padding: float = 2.0,
     warp: ImageWarp | None = None,
@@ -66,7 +69,7 @@ def reconstruct_boxes(
     .. math:: \Delta\theta_t\, r(k_\perp)\, \frac{N\, c_t w_t}{\sum_s K_s\, c_s^2 w_s^2 + \lambda},
               \qquad N = \sum_s K_s
 
-    with r the ramp across the tilt axis, c the CTF at the height of the box, w the dose weight, and K how much of view s
+    with r the ramp across the tilt axis, c the CTF at the height of the box, w the weight of dose and signal, and K how much of view s
     the box sees at k: 1 where its central slice runs through k, falling to 0 one box edge to the minus one away. So a
     view fills the zeros of its neighbours where they overlap, and stands alone where they do not.
 
@@ -78,6 +81,8 @@ def reconstruct_boxes(
     images : (tilt, y, x), not dose weighted, CTF uncorrected; a filtered copy of them is made
     geometry : of the same tilts
     centres_angstrom : (box, 3), x, y, z in A from the specimen centre, of voxel ``n // 2`` of each box
+    moved_angstrom : (tilt, box, 3), where a deformed specimen had moved each centre to by the middle of each image, less
+        where it is; None where it stays. A box moves as its centre does
     pixel_size : A per pixel of the images
     box_size, voxel_size : voxels along each edge, and A per voxel; any ratio to the pixel size
     ctf : of each tilt, at the height of the specimen centre; none leaves the CTF in
@@ -85,6 +90,7 @@ def reconstruct_boxes(
     hand : the defocus of a point is that of the tilt plus `hand` times its height in the camera's frame
     pre_exposures, doses : (tilt,) e/A^2 before and during each image; weights are those of the middle of the exposure.
         Without them nothing is weighted
+    signal : how strongly each image shows the specimen, part of w; None where all do alike
     wiener : :math:`\lambda`, noise over signal in the power of one unweighted image with a CTF of one (RELION-5's tomograms
         are made with 1/10). Without CTF and doses nothing is divided and it does not matter
     padding : edge of the windows over that of the box; they must hold what the CTF has spread
@@ -110,6 +116,14 @@ def reconstruct_boxes(
         raise ShapeError(
             f"The centres have shape {centres.shape}; expected (box, 3), finite, x, y and z in A from the specimen centre."
         )
+    moved = np.zeros((len(geometry), *centres.shape))
+    if moved_angstrom is not None:
+        moved = np.asarray(moved_angstrom, dtype=np.float64)
+    if moved.shape != (len(geometry), *centres.shape) or not np.isfinite(moved).all():
+        raise ShapeError(
+            f"Moves of shape {moved.shape} were given for {len(centres)} centres in {len(geometry)} tilts; expected "
+            "(tilt, box, 3), finite, in A."
+        )
     shape = (box_size, box_size, box_size)
     # the boxes, and for every tilt some planes of the padded windows
     _check_memory(len(centres) * box_size**3 + 6 * len(geometry) * int(padding * box_size) ** 2, images)
@@ -124,6 +138,7 @@ def reconstruct_boxes(
         hand,
         pre_exposures,
         doses,
+        signal,
         wiener,
         padding,
         warp,
@@ -132,7 +147,7 @@ def reconstruct_boxes(
     out = images.new_empty((len(centres), *shape))
 
     def fill(index: int) -> None:
-        out[index] = _reconstruct_box(job, centres[index])
+        out[index] = _reconstruct_box(job, centres[index] + moved[:, index])
 
     _run(job, len(centres), fill)
     return out
@@ -150,6 +165,7 @@ def reconstruct_fourier(
     hand: float = -1.0,
     pre_exposures: ArrayLike | None = None,
     doses: ArrayLike | None = None,
+    signal: TiltStrength | None = None,
     wiener: float = 0.1,
     padding: float = 2.0,
     tile_size: int = 96,
@@ -189,6 +205,7 @@ def reconstruct_fourier(
         hand,
         pre_exposures,
         doses,
+        signal,
         wiener,
         padding,
         warp,
@@ -201,7 +218,8 @@ def reconstruct_fourier(
     def fill(index: int) -> None:
         corner = starts[index]
         middle = [s + centre_index(e) - centre_index(n) for s, e, n in zip(corner, shape, volume_shape, strict=True)]
-        tile = _reconstruct_box(job, np.array(middle[::-1], dtype=np.float64) * voxel_size)
+        centre = np.array(middle[::-1], dtype=np.float64) * voxel_size
+        tile = _reconstruct_box(job, np.tile(centre, (len(geometry), 1)))
         place = tuple(slice(s, min(s + e, n)) for s, e, n in zip(corner, shape, volume_shape, strict=True))
         out[place] = tile[tuple(slice(0, p.stop - p.start) for p in place)]
 
@@ -229,9 +247,9 @@ class _Job:
     fade: Tensor
     """(n, n), fall-off at the edges of a window."""
     dose: Tensor
-    """Dose weights over the number of pixels in a window."""
+    """Weights of dose and signal over the number of pixels in a window."""
     power: Tensor | None
-    """Squared dose weight; None where there are neither doses nor CTFs."""
+    """Squared dose weight; None where nothing is divided by."""
     phase: tuple[Tensor, Tensor] | None
     """Cosine and sine of chi at the specimen centre; None where the CTF is left in."""
     phase_per_angstrom: Tensor
@@ -250,6 +268,7 @@ def _plan(
     hand: float,
     pre_exposures: ArrayLike | None,
     doses: ArrayLike | None,
+    signal: TiltStrength | None,
     wiener: float,
     padding: float,
     warp: ImageWarp | None,
@@ -271,10 +290,14 @@ def _plan(
     extent = n * pixel_size / voxel_size
     m = min(2 * math.ceil(0.5 * extent - 1e-9), n)
     frequency = _cropped(frequency_grid((n, n), pixel_size, device=images.device, dtype=images.dtype), m)
-    weighted = ctf is not None or exposures is not None
+    weighted = ctf is not None or exposures is not None or signal is not None
     dose = images.new_ones((len(geometry), *frequency.shape))
     for t, exposure in enumerate([] if exposures is None else exposures):
         dose[t] = exposure_weights(frequency, float(exposure), voltage_kv=optics.voltage_kv)
+    if signal is not None:
+        signal.check_count(len(geometry))
+        for t in range(len(signal)):
+            dose[t] *= signal.envelope(frequency, t)
     limit = 0.5 * min(float(m), extent)
     fade = _fall_off(n, images)
     return _Job(
@@ -298,8 +321,10 @@ def _plan(
     )
 
 
-def _reconstruct_box(job: _Job, centre: FloatArray) -> Tensor:
-    camera = job.geometry.project(centre)
+def _reconstruct_box(job: _Job, centres: FloatArray) -> Tensor:
+    """The box whose centre lies at (tilt, 3) in A when each image is taken."""
+    every = np.arange(len(job.geometry))
+    camera = job.geometry.project(centres)[every, every]
     if job.warp is not None:
         places = torch.from_numpy(camera[:, :2].copy())
         camera[:, :2] += np.stack([job.warp.at(t, place).numpy() for t, place in enumerate(places)])

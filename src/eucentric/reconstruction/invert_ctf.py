@@ -30,6 +30,7 @@ from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
 from eucentric.optics.ctf import ctf_1d
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.resampling import check_images, places_read, resample_tilts
 from eucentric.reconstruction.depth_transfer import DepthTransfer
 from eucentric.reconstruction.iterate import OnStep, Stopping, conjugate_gradients
@@ -112,6 +113,7 @@ def invert_ctf(
     signal_to_noise: SpectralRatio,
     stopping: Stopping,
     exposures: ArrayLike | None = None,
+    signal: TiltStrength | None = None,
     specimen_angstrom: float | None = None,
     by_height: bool = True,
     warp: ImageWarp | None = None,
@@ -132,6 +134,7 @@ def invert_ctf(
     signal_to_noise : power of the specimen over that of the noise in an image of mean intensity, contrast transfer aside
     specimen_angstrom : thickness of the specimen; the height of the volume where None
     exposures : (tilt,) e/A^2 at the middle of each image; None weights for no damage
+    signal : how strongly each image shows the specimen; None where all do alike
     by_height : False uses one CTF for a whole image
     warp : local deformation of the images, undone as they are read
 
@@ -149,6 +152,7 @@ def invert_ctf(
         hand=hand,
         voxel_size=voxel_size,
         exposures=None if exposures is None else np.asarray(exposures, dtype=np.float64),
+        signal=signal,
         by_height=by_height,
     )
     model = TiltModel(
@@ -192,6 +196,8 @@ def _response(
         damage = torch.ones_like(k)
         if transfer.exposures is not None:
             damage = exposure_weights(k, float(transfer.exposures[t]), voltage_kv=transfer.optics.voltage_kv)
+        if transfer.signal is not None:
+            damage = damage * transfer.signal.envelope(k, t)
         for part in (-0.5, 0.0, 0.5) if transfer.by_height else (0.0,):
             seen = ctf_1d(k, fit.defocus_angstrom + part * reach, transfer.optics, fit.phase_shift_deg)
             total += float(electrons[t]) * (seen * damage).square() / (3.0 if transfer.by_height else 1.0)

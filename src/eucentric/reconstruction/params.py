@@ -151,7 +151,7 @@ class ReconstructParams(Frozen):
     dose_weighting: bool = Field(
         default=True,
         description="fade the detail that radiation had destroyed when each image was taken: there late tilts hold "
-        "only noise",
+        "only noise; and count images by the signal scale and B factor that `refine` measured, where it did",
     )
     half_volumes: bool = Field(
         default=True, description="also reconstruct two halves of the data: denoising and resolution need them"

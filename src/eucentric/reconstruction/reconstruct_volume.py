@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 from torch import Tensor
@@ -12,6 +13,7 @@ from eucentric.errors import BackendError, InputError, ShapeError
 from eucentric.fourier.exposure import exposure_weights
 from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.warp import ImageWarp
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.filters import LineGain, angular_weights, exact_gain, ramp_gain, sirt_like_gain
 from eucentric.projection.layout import line_layout, projector_gain
 from eucentric.projection.lines import PreparedLines, back_project_lines, prepare_lines
@@ -34,6 +36,7 @@ def reconstruct_volume(
     doses: ArrayLike | None = None,
     voltage_kv: float = 300.0,
     tilt_weights: ArrayLike | None = None,
+    signal: TiltStrength | None = None,
     specimen_thickness: float | None = None,
     warp: ImageWarp | None = None,
 ) -> Float[Tensor, "z y x"]:
@@ -57,6 +60,7 @@ def reconstruct_volume(
     voltage_kv : scales the critical exposure
     tilt_weights : (tilt,) further factors of the images, such as :func:`eucentric.projection.cosine_weights`; none
         means 1
+    signal : how strongly each image shows the specimen, and so how much it counts; None where all do alike
     specimen_thickness : A along z, for the filter ``exact``; the height of the volume where None
     warp : local deformation of the images, undone as they are read
 
@@ -92,6 +96,7 @@ def reconstruct_volume(
         doses,
         voltage_kv,
         tilt_weights,
+        signal,
         specimen_thickness,
         warp,
     )
@@ -110,6 +115,7 @@ def reconstruct_slabs(
     doses: ArrayLike | None = None,
     voltage_kv: float = 300.0,
     tilt_weights: ArrayLike | None = None,
+    signal: TiltStrength | None = None,
     specimen_thickness: float | None = None,
     planes: int | None = None,
     z_range: tuple[int, int] | None = None,
@@ -135,6 +141,7 @@ def reconstruct_slabs(
         doses,
         voltage_kv,
         tilt_weights,
+        signal,
         specimen_thickness,
         warp,
     )
@@ -159,6 +166,7 @@ def _prepare(
     doses: ArrayLike | None,
     voltage_kv: float,
     tilt_weights: ArrayLike | None,
+    signal: TiltStrength | None,
     specimen_thickness: float | None,
     warp: ImageWarp | None,
 ) -> PreparedLines:
@@ -174,11 +182,17 @@ def _prepare(
             f"{images.device}. Use a larger pixel size, or a device with more memory."
         )
 
-    def dose_weight(frequency: Tensor, tilt: int) -> Tensor:
-        exposure = 0.0 if exposures is None else float(exposures[tilt])
-        return exposure_weights(frequency, exposure, voltage_kv=voltage_kv)
+    def left(frequency: Tensor, tilt: int) -> Tensor:
+        kept = torch.ones_like(frequency)
+        if exposures is not None:
+            kept = exposure_weights(frequency, float(exposures[tilt]), voltage_kv=voltage_kv)
+        return kept if signal is None else kept * signal.fading(frequency, tilt)
 
     gain, weights = _weighting(geometry, volume_shape, voxel_size, params, tilt_weights, specimen_thickness)
+    if signal is not None:
+        signal.check_count(len(geometry))
+        # scales have a mean square of 1: where all images overlap, the density keeps its amplitude
+        weights = weights * signal.scale
     return prepare_lines(
         images,
         geometry,
@@ -189,7 +203,7 @@ def _prepare(
         window=params.fall_off,
         weights=weights,
         low_pass_angstrom=params.low_pass_angstrom,
-        transfer=None if exposures is None else dose_weight,
+        transfer=None if exposures is None and signal is None else left,
         taper_px=max(8, min(images.shape[-2:]) // 50),
         supersampling=params.supersampling,
         warp=warp,

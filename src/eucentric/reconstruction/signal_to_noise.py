@@ -13,6 +13,7 @@ from eucentric.errors import ShapeError
 from eucentric.fourier.grid import frequency_grid
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.optics.transfer import contrast_transfer
 from eucentric.typing import FloatArray
 
@@ -44,6 +45,7 @@ def estimate_signal_to_noise(
     fits: Sequence[CtfFit],
     optics: Optics,
     exposures: ArrayLike | None = None,
+    signal: TiltStrength | None = None,
     b_factor_angstrom2: float = 0.0,
     finest_angstrom: float | None = None,
 ) -> SpectralRatio:
@@ -58,6 +60,7 @@ def estimate_signal_to_noise(
     pixel_size : A
     fits : CTF of every tilt
     exposures : (tilt,) e/A^2 at the middle of each image; None for no damage
+    signal : how strongly each image shows the specimen; None where all do alike
     b_factor_angstrom2 : A^2, of the envelope of all images: the ratio is then that of what it has faded
     finest_angstrom : length at which the bands end; twice the pixel where None
     """
@@ -78,17 +81,19 @@ def estimate_signal_to_noise(
     )
     shared, noise, transfer = (torch.zeros(_BANDS, dtype=torch.float64, device=even.device) for _ in range(3))
     given = None if exposures is None else np.asarray(exposures, dtype=np.float64)
-    for t, fit in enumerate(fits):
+    told = [t for t in range(len(fits)) if signal is None or signal.scale[t] > 0.0]
+    for t in told:
         mean = float((even[t] + odd[t]).mean())
         scale = 1.0 / mean if mean > 0 else 1.0
         first, second = (torch.fft.rfft2(scale * (half[t] - half[t].mean()) * window) for half in (even, odd))
         gain = contrast_transfer(
             shape,
             pixel_size,
-            fit,
+            fits[t],
             optics,
             exposure=None if given is None else float(given[t]),
-            b_factor_angstrom2=b_factor_angstrom2,
+            b_factor_angstrom2=b_factor_angstrom2 + (0.0 if signal is None else float(signal.b_factor_angstrom2[t])),
+            signal_scale=1.0 if signal is None else float(signal.scale[t]),
             device=even.device,
         ).at()
         # the sum is both halves: four times the shared power, and the power of the difference
@@ -98,12 +103,12 @@ def estimate_signal_to_noise(
             (transfer, gain.square()),
         ):
             total.index_add_(0, band, power[used].double())
-    count = torch.zeros_like(shared).index_add_(0, band, torch.ones_like(band, dtype=torch.float64)) * len(fits)
+    count = torch.zeros_like(shared).index_add_(0, band, torch.ones_like(band, dtype=torch.float64)) * len(told)
     kept = (count > 0).cpu().numpy()
-    signal, noise_power, passed = ((x / count.clamp(min=1.0)).cpu().numpy()[kept] for x in (shared, noise, transfer))
-    ratio = _smooth(signal) / np.maximum(_smooth(noise_power * passed), 1e-30)
+    specimen, noise_power, passed = ((x / count.clamp(min=1.0)).cpu().numpy()[kept] for x in (shared, noise, transfer))
+    ratio = _smooth(specimen) / np.maximum(_smooth(noise_power * passed), 1e-30)
     # the coarsest bands fall too steeply to be smoothed
-    ratio[:_SMOOTH] = (signal / np.maximum(noise_power * passed, 1e-30))[:_SMOOTH]
+    ratio[:_SMOOTH] = (specimen / np.maximum(noise_power * passed, 1e-30))[:_SMOOTH]
     middle = (np.arange(_BANDS)[kept] + 0.5) * (limit / _BANDS)
     return SpectralRatio(frequency=middle, ratio=np.clip(ratio, _LEAST, _MOST))
 

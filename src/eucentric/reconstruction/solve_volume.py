@@ -15,11 +15,12 @@ from eucentric.geometry.tilt import TiltGeometry
 from eucentric.geometry.warp import ImageWarp
 from eucentric.models.optics import Optics
 from eucentric.models.tilt_series import CtfFit
+from eucentric.optics.tilt_strength import TiltStrength
 from eucentric.projection.filters import cosine_weights
 from eucentric.projection.resampling import check_images
 from eucentric.reconstruction.correct_ctf import correct_ctf
 from eucentric.reconstruction.depth_transfer import DepthTransfer
-from eucentric.reconstruction.exposures import fade_damage
+from eucentric.reconstruction.exposures import fade_lost_detail
 from eucentric.reconstruction.fourier_inversion import reconstruct_fourier
 from eucentric.reconstruction.invert_ctf import invert_ctf, normalise_intensity, resample_recorded
 from eucentric.reconstruction.iterate import Constraint, OnStep, Stopping, cgls, sirt, total_variation
@@ -82,6 +83,7 @@ def volume_slabs(
     voxel_size: float,
     params: ReconstructParams,
     optics: SeriesOptics | None = None,
+    signal: TiltStrength | None = None,
     signal_to_noise: SpectralRatio | None = None,
     specimen_angstrom: float | None = None,
     warp: ImageWarp | None = None,
@@ -94,6 +96,7 @@ def volume_slabs(
     images : (tilt, y, x) as summed
     params : with a method other than ``auto`` (see :meth:`ReconstructParams.resolved`)
     optics : None where contrast transfer and exposure do not count
+    signal : how strongly each image shows the specimen; None where all do alike. Counts where dose weights do
     signal_to_noise : for the method ``ctf`` and the correction ``wiener``; a usual one where None
     specimen_angstrom : thickness of the specimen, for ``ctf`` and the exact filter; that of the volume where None
     warp : local deformation of the images
@@ -112,6 +115,7 @@ def volume_slabs(
         voxel_size=voxel_size,
         params=params,
         optics=optics,
+        signal=signal if params.dose_weighting else None,
         signal_to_noise=signal_to_noise,
         specimen_angstrom=specimen_angstrom,
         warp=warp,
@@ -140,6 +144,7 @@ class _Task:
     voxel_size: float
     params: ReconstructParams
     optics: SeriesOptics | None
+    signal: TiltStrength | None
     signal_to_noise: SpectralRatio | None
     specimen_angstrom: float | None
     warp: ImageWarp | None
@@ -193,6 +198,7 @@ class _Task:
             doses=None if optics is None else optics.doses,
             voltage_kv=300.0 if optics is None else optics.optics.voltage_kv,
             tilt_weights=cosine_weights(self.geometry.y_tilt_deg) if params.cosine_weights else None,
+            signal=self.signal,
             specimen_thickness=self.specimen_angstrom,
             z_range=planes,
             **self.sizes,
@@ -208,7 +214,7 @@ class _Task:
         if correction == "wiener":
             known = _known_ctf(known)
         if known is None:
-            return reconstruct_fourier(self.images, self.geometry, **self.sizes)
+            return reconstruct_fourier(self.images, self.geometry, signal=self.signal, **self.sizes)
         weighted = self.params.dose_weighting
         return reconstruct_fourier(
             self.images,
@@ -218,6 +224,7 @@ class _Task:
             hand=known.hand,
             pre_exposures=known.pre_exposures if weighted else None,
             doses=known.doses if weighted else None,
+            signal=self.signal,
             **self.sizes,
         )
 
@@ -233,6 +240,7 @@ class _Task:
             signal_to_noise=self.ratio(known),
             stopping=self.stopping,
             exposures=known.exposures if self.params.dose_weighting else None,
+            signal=self.signal,
             specimen_angstrom=self.specimen_angstrom,
             by_height=self.params.ctf_by_height,
             on_step=on_step,
@@ -268,12 +276,19 @@ class _Task:
         pixel_size, voxel_size, volume_shape, warp = self.pixel_size, self.voxel_size, self.volume_shape, self.warp
         check_images(images, geometry, pixel_size)
         known = self.optics
-        if known is not None and params.dose_weighting:
-            images = fade_damage(images, pixel_size, known.exposures, voltage_kv=known.optics.voltage_kv)
+        images = fade_lost_detail(
+            images,
+            pixel_size,
+            exposures=known.exposures if known is not None and params.dose_weighting else None,
+            voltage_kv=300.0 if known is None else known.optics.voltage_kv,
+            signal=self.signal,
+        )
         contrast = _above_background(images, params.constraint)
         out_shape = volume_shape[1:]
         model = TiltModel(geometry=geometry, volume_shape=volume_shape, image_shape=out_shape, voxel_size=voxel_size)
         seen, recorded = resample_recorded(contrast, geometry, pixel_size, out_shape, voxel_size, warp)
+        if self.signal is not None:
+            _equalise(seen, recorded, self.signal.scale)
         if params.method == "cgls":
             strength = params.regularisation
             if strength is None:
@@ -309,6 +324,13 @@ def _known_ctf(optics: SeriesOptics | None) -> SeriesOptics:
             "--method wbp with --ctf-correction none."
         )
     return optics
+
+
+def _equalise(images: Tensor, weights: Tensor, scale: FloatArray) -> None:
+    """Bring images, of which each shows the specimen `scale` times as strongly, to one strength, and count each for it, in place."""
+    one = torch.from_numpy(scale).to(images)[:, None, None]
+    images.copy_(torch.where(one > 0.0, images / one, 0.0))
+    weights.mul_((one / one.max()).square())
 
 
 def _above_background(images: Tensor, constraint: str) -> Tensor:

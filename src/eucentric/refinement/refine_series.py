@@ -67,7 +67,7 @@ class SeriesRefinement:
     images: int
     signal: TiltSignal
     optics: dict[str, FoldedEquations]
-    """What the particles say of aberrations that all series share, by name."""
+    """What the particles say of aberrations that series of an optics group share, by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

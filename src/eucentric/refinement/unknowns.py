@@ -441,7 +441,7 @@ class PhaseShift:
 
 @dataclass(frozen=True, slots=True)
 class OpticsTerm:
-    """An aberration of the optics of all series: spherical aberration, beam tilt or trefoil."""
+    """An aberration of the optics of all series of a group: spherical aberration, beam tilt or trefoil."""
 
     name: str
     option: GroupName

@@ -64,7 +64,7 @@ class RefinedSeriesFiles:
 
     name: str
     shared: bool = False
-    """Stands for what all series share, and for no series of its own."""
+    """Stands for what all series, or those of an optics group, share, and for no series of its own."""
     failure: str | None = None
     images: int | None = None
     """Of particles, that were compared."""

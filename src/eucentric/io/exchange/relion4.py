@@ -39,6 +39,7 @@ from eucentric.io.exchange.relion_deformation import warp_of_deformation
 from eucentric.io.mrc import read_mrc_header
 from eucentric.io.star import read_star_text, write_star
 from eucentric.models.optics import Optics
+from eucentric.models.optics_group_names import given_group, groups_of_optics
 from eucentric.models.tilt_series import CtfFit, Tilt, TiltPose, TiltSeries
 from eucentric.models.tomogram_frames import tomogram_name
 from eucentric.typing import FloatArray
@@ -159,6 +160,7 @@ def _series(name: str, row: Mapping[str, str | None], table: Texts, file: Path, 
         image_shape=shape,
         tilts=tuple(tilts[i] for i in ascending),
         optics=optics,
+        optics_group=given_group(row.get("rlnOpticsGroupName")),
         hand=_value(row, "rlnTomoHand", file, -1.0),
         volume_size_px=(int(size[0]), int(size[1]), int(size[2])),
     )
@@ -243,14 +245,15 @@ def write_relion4(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
     coefficients, losses = deformations(rigid)
     losses = [*losses_of(geometries), *losses]
     rows, blocks = [], {}
-    for i, (g, c) in enumerate(zip(geometries, coefficients, strict=True)):
+    groups = groups_of_optics([g.series for g in geometries])
+    for g, c, group in zip(geometries, coefficients, groups, strict=True):
         of_row, of_tilts = deformation_columns(c)
         stack = _one_stack(g.series)
         if stack is None:
             losses.append(
                 f"{g.series.name}: its images are not the sections of one stack, in order; the table names none."
             )
-        rows.append(_row(g.series, stack, i + 1) | of_row)
+        rows.append(_row(g.series, stack, group) | of_row)
         blocks[g.series.name] = _tilt_columns(g.series) | of_tilts
     labels = list(dict.fromkeys(label for row in rows for label in row))
     write_star(file, {"global": {label: [row.get(label) for row in rows] for label in labels}} | blocks)
@@ -272,7 +275,7 @@ def _one_stack(series: TiltSeries) -> str | None:
     return names.pop() or None
 
 
-def _row(series: TiltSeries, stack: str | None, group: int) -> dict[str, Any]:
+def _row(series: TiltSeries, stack: str | None, group: str) -> dict[str, Any]:
     optics = optics_of(series)
     x, y, z = volume_size(series)
     return {
@@ -283,7 +286,7 @@ def _row(series: TiltSeries, stack: str | None, group: int) -> dict[str, Any]:
         "rlnTomoSizeY": y,
         "rlnTomoSizeZ": z,
         "rlnTomoHand": float(series.hand),
-        "rlnOpticsGroupName": f"opticsGroup{group}",
+        "rlnOpticsGroupName": group,
         "rlnTomoTiltSeriesPixelSize": float(series.pixel_size_angstrom),
         "rlnVoltage": optics.voltage_kv,
         "rlnSphericalAberration": optics.spherical_aberration_mm,

@@ -34,6 +34,7 @@ from eucentric.io.exchange.relion_deformation import warp_of_deformation
 from eucentric.io.star import read_star_text, write_star
 from eucentric.io.tilt_series import read_tilt_series_set
 from eucentric.io.warps import read_folded_warp
+from eucentric.models.optics_group_names import groups_of_optics
 from eucentric.models.tilt_series import Tilt, TiltSeries
 
 _TABLES = (
@@ -146,12 +147,13 @@ def write_relion5(place: Path, geometries: Sequence[SeriesGeometry]) -> Written:
     table = place if place.suffix.lower() == ".star" else place / "tilt_series.star"
     coefficients, losses = deformations(geometries)
     rows, files = [], []
-    for i, (g, c) in enumerate(zip(geometries, coefficients, strict=True)):
+    groups = groups_of_optics([g.series for g in geometries])
+    for g, c, group in zip(geometries, coefficients, groups, strict=True):
         own = table.parent / "tilt_series" / f"{g.series.name}.star"
         of_row, of_tilts = deformation_columns(c)
         write_star(own, {g.series.name: _by_dose(g.series, tilt_columns(g.series) | of_tilts)})
         files.append(own)
-        rows.append(_global_row(g.series, f"tilt_series/{own.name}", i + 1) | of_row)
+        rows.append(_global_row(g.series, f"tilt_series/{own.name}", group) | of_row)
     labels = list(dict.fromkeys(label for row in rows for label in row))
     write_star(table, {"global": {label: [row.get(label) for row in rows] for label in labels}})
     return Written(files=(table, *files), losses=(*losses_of(geometries), *losses))
@@ -168,7 +170,7 @@ def _by_dose(series: TiltSeries, columns: dict[str, list[Any]]) -> dict[str, lis
     return {label: [column[i] for i in order] for label, column in columns.items()}
 
 
-def _global_row(series: TiltSeries, file: str, group: int) -> dict[str, Any]:
+def _global_row(series: TiltSeries, file: str, group: str) -> dict[str, Any]:
     optics, tomogram = optics_of(series), series.tomogram
     x, y, z = volume_size(series)
     row: dict[str, Any] = {
@@ -178,7 +180,7 @@ def _global_row(series: TiltSeries, file: str, group: int) -> dict[str, Any]:
         "rlnAmplitudeContrast": optics.amplitude_contrast,
         "rlnMicrographOriginalPixelSize": float(series.original_pixel_size_angstrom or series.pixel_size_angstrom),
         "rlnTomoHand": float(series.hand),
-        "rlnOpticsGroupName": f"optics{group}",
+        "rlnOpticsGroupName": group,
         "rlnTomoTiltSeriesPixelSize": float(series.pixel_size_angstrom),
         "rlnTomoTiltSeriesStarFile": file,
         "rlnTomoSizeX": x,

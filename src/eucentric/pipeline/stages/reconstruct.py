@@ -13,11 +13,15 @@ from eucentric.compute.seeds import seeded_generator
 from eucentric.errors import InputError
 from eucentric.fourier.shells import fourier_shell_correlation
 from eucentric.geometry.tilt import TiltGeometry
+from eucentric.geometry.volume_warp import VolumeWarp
 from eucentric.geometry.warp import ImageWarp
+from eucentric.io.exchange.folded_volume import folded
+from eucentric.io.exchange.records import SeriesGeometry
 from eucentric.io.mrc import read_mrc
 from eucentric.io.png import write_png
 from eucentric.models.tilt_series import CtfFit, TiltSeries, Tomogram
-from eucentric.pipeline.images import read_images, read_warp
+from eucentric.optics.tilt_strength import TiltStrength
+from eucentric.pipeline.images import read_deformation, read_images, read_warp
 from eucentric.pipeline.levelling import level_series
 from eucentric.pipeline.repair_frames import poses_frame
 from eucentric.pipeline.repair_level_files import level_as_marked, read_faces
@@ -38,12 +42,17 @@ _FSC_SIDE = 256
 _MARGIN = 400.0  # A of height more than was found of the specimen: its faces are rough
 
 
+_NOT_LEVELLED = (
+    "It was not levelled: how the specimen deforms is known in the frame that it has, and the particles lie there too."
+)
+
+
 class Reconstruct(ItemStage):
     """Reconstruct tomograms and their halves."""
 
     name = "reconstruct"
     params = ReconstructParams
-    version = 3
+    version = 4
     after = "ctf"
 
     def peak_bytes(self, series: TiltSeries, params: ReconstructParams) -> int:
@@ -78,13 +87,19 @@ class Reconstruct(ItemStage):
         if not series.tilts:
             return Outcome(series=series, caveats=("The tomogram was given; there is nothing to reconstruct.",))
         levelled: dict[str, float] = {}
-        caveats: tuple[str, ...] = ()
+        volume = read_deformation(series, store).volume
+        caveats = _folded_words(series, volume)
         marked = read_faces(store.root, series.name)
+        if volume is not None and (marked is not None or params.auto_level):
+            marked, params = None, params.replace(auto_level=False)
+            caveats += (_NOT_LEVELLED,)
         if marked is not None:
-            series, levelled, caveats = level_as_marked(series, marked, poses_frame(series, marked.frame.grid))
+            series, levelled, more = level_as_marked(series, marked, poses_frame(series, marked.frame.grid))
+            caveats += more
             params = params.replace(thickness_angstrom=None)  # as marked, whatever holds for the others
         elif params.auto_level:
-            series, levelled, caveats = level_series(series, partial(read_images, series, store, device))
+            series, levelled, more = level_series(series, partial(read_images, series, store, device))
+            caveats += more
         margin = _MARGIN if marked is None else 0.0
         steep = {i: "too steep" for i, pose in enumerate(series.poses) if abs(pose.y_tilt_deg) > params.max_tilt_deg}
         used = series.without(steep)
@@ -120,6 +135,13 @@ class Reconstruct(ItemStage):
             metrics=metrics,
             caveats=caveats + tuple(work.caveats),
         )
+
+
+def _folded_words(series: TiltSeries, volume: VolumeWarp | None) -> tuple[str, ...]:
+    """How far a deformed specimen is off in the volume; nothing where it is not."""
+    told = folded(SeriesGeometry(series=series, volume=volume))[1]
+    bare = (sentence.removeprefix(f"{series.name}: ") for sentence in told)
+    return tuple(sentence[:1].upper() + sentence[1:] for sentence in bare)
 
 
 def _resolved(series: TiltSeries, params: ReconstructParams) -> ReconstructParams:
@@ -174,6 +196,7 @@ class _Work:
     geometry: TiltGeometry
     warp: ImageWarp | None
     optics: SeriesOptics | None
+    signal: TiltStrength | None
     signal_to_noise: SpectralRatio | None
     files: VolumeFiles
     metrics: dict[str, float]
@@ -218,6 +241,7 @@ class _Work:
             geometry=TiltGeometry.from_poses(series.poses),
             warp=read_warp(series, store),
             optics=optics,
+            signal=TiltStrength.of(series.tilts),
             signal_to_noise=None,
             files=VolumeFiles(folder=store.output("tomograms", "x").parent, params=params, labels=(label,)),
             metrics={},
@@ -280,6 +304,7 @@ class _Work:
             fits=fits,
             optics=optics.optics,
             exposures=optics.exposures if self.params.dose_weighting else None,
+            signal=self.signal if self.params.dose_weighting else None,
         )
         self.signal_to_noise = ratio
         self.curves.update({"signal_to_noise_frequency": ratio.frequency, "signal_to_noise": ratio.ratio})
@@ -334,6 +359,7 @@ class _Work:
             voxel_size=grid.voxel_size_angstrom,
             params=self.params,
             optics=None if self.optics is None else self.optics.select(chosen),
+            signal=None if self.signal is None else self.signal[chosen],
             signal_to_noise=self.signal_to_noise,
             specimen_angstrom=self.series.thickness_angstrom,
             on_step=on_step,
