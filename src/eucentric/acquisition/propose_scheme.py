@@ -17,7 +17,7 @@ from eucentric.acquisition.plan_params import ExpectationParams
 from eucentric.acquisition.schedule import Schedule, lay_out
 from eucentric.errors import InputError
 from eucentric.models.settings import Frozen
-from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.models.tilt_scheme import MOST_DOSE, TiltScheme
 
 _FIND_SHARE = 0.9
 """Of the best tomogram for finding particles, that a scheme for averaging must keep."""
@@ -43,7 +43,7 @@ class SearchParams(Frozen):
     """What a proposal may use, and how long things take."""
 
     max_total_dose: float = Field(
-        default=120.0, gt=0, description="e/A^2; more always adds coarse detail, until ice bubbles"
+        default=120.0, gt=0, le=MOST_DOSE, description="e/A^2; more always adds coarse detail, until ice bubbles"
     )
     least_dose_per_image: float = Field(
         default=2.0, gt=0, description="e/A^2; fainter images align and fit their defocus badly"
