@@ -196,6 +196,9 @@ def test_a_single_exposure_is_a_script_of_frames(tmp_path, capsys):
         "serialem_script.txt",
     }
     assert any("5,000 particles reach" in line for line in lines)
+    turns = np.sum(np.diff(np.sign(np.diff(steps[:, 0]))) != 0)
+    seconds = steps[:, 1:].sum() + 4.0 * turns + np.abs(np.diff(steps[:, 0])).sum() / 3.0
+    assert json.loads(lines[-1])["expected"]["minutes"] == pytest.approx(seconds / 60, rel=0.01)
 
 
 def test_dialogs_of_all_orders():

@@ -104,6 +104,8 @@ def plan_tilts(
         raise InputError(f"A series about {axes} axes was asked for; expected 1 or 2.")
     if not overwrite and (folder / PLAN).exists():
         raise InputError(f"`{folder}` holds a plan already. Give --overwrite to replace it, or another folder.")
+    if single_exposure and "seconds_per_image" not in search.model_fields_set:
+        search = search.replace(seconds_per_image=_SETTLE_S)  # nothing is tracked or written in between
     proposal = _given(params, search, scheme, axes) if as_given else propose_scheme(params, search, scheme, axes=axes)
     chosen = proposal.best.scheme
     schedules = lay_out(chosen, pretilt_deg=params.pretilt_deg, stage_limit_deg=search.stage_limit_deg, axes=axes)
