@@ -226,6 +226,17 @@ def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixt
     assert navigator.with_name("p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_area_is_filled_beside_its_bars(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read = read_navigator(navigator)
+    bar = new_item("BAR", "polygon", np.array([[90, -51], [110, -51], [110, -49], [90, -49.0]]), 10, registration=1, map_id=6)
+    write_navigator(navigator, replace(read, items=(*read.items, bar)))
+    assert _run(navigator, "--fill", "AREA", "--bars", "BAR") == 0
+    assert "No conflicts." in capsys.readouterr().out
+    made = read_navigator(navigator.with_name("out.nav"))
+    new = [item for item in made.items if item.label.startswith("T") and len(item.label) == 3]
+    assert len(new) > 6
+
+
 def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None:
     images = np.zeros((2, 200, 300), dtype=np.float32)
     images[1, 120, 180] = 1.0
@@ -272,7 +283,8 @@ def test_running_again_replaces_what_was_made(navigator: Path, more: list[str]) 
         (["--map", "P1"], "no map of the label `P1`"),
         (["--points", "Q"], "registration 2, the map 1"),
         (["--points", "AREA"], "expected a point"),
-        (["--fill", "P1"], "expected a polygon"),
+        (["--fill", "P1"], "`P1` is a point; expected a polygon"),
+        (["--camera", "0", "0"], "`--camera` is 0 in the command; expected a number of at least 1"),
         (["--points", "P1", "--fill", "AREA"], "in several ways"),
         (["--pixels", "301", "5"], "outside map `M`, which is 300 x 200"),
         (["--max-tilt", "75"], "the stage goes to 70"),
