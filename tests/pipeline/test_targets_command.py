@@ -177,6 +177,19 @@ def test_a_montage_serves_as_map(navigator: Path, capsys: pytest.CaptureFixture[
     assert "outside map `m.mdoc`, which is 190 x 110" in capsys.readouterr().err
 
 
+def test_of_several_montages_the_first_is_named(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    montage, output = navigator.with_name("m.mdoc"), navigator.with_name("out.nav")
+    _montage(montage)
+    text = montage.read_text()
+    _, pieces = text.split("[ZValue", 1)
+    montage.write_text(text + "[ZValue" + pieces.replace(" 0\nStagePosition", " 1\nStagePosition"))
+    read = read_navigator(navigator)
+    write_navigator(navigator, replace(read, items=tuple(item for item in read.items if item.label != "Q")))
+    start = ["acquisition", "targets", str(navigator), "--map", str(montage), *_OPTIONS[2:], "--output", str(output)]
+    assert run([*start, "--pixels", "20", "80"]) == 0
+    assert "note: m.mdoc holds 2 montages; the targets lie on the first." in capsys.readouterr().out
+
+
 def test_the_axis_in_the_image_is_asked_for(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["acquisition", "targets", str(navigator), *_OPTIONS[:-2], "--points", "P1"]
     start += ["--output", str(navigator.with_name("out.nav"))]

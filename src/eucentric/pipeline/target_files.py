@@ -308,6 +308,8 @@ def _notes(the_map: TargetMap, plan: TargetPlan, stage_um: FloatArray) -> tuple[
         notes.append(
             f"Map {the_map.label} was taken at {tilt:g} degrees: places on a pre-tilted specimen differ a little."
         )
+    if the_map.montages > 1:
+        notes.append(f"{the_map.label} holds {the_map.montages} montages; the targets lie on the first.")
     if the_map.residual_um is not None:
         notes.append(
             f"Stage positions of the pieces of {the_map.label} are {the_map.residual_um:.2f} um (r.m.s.) from its frame."
