@@ -64,7 +64,7 @@ def navigator(tmp_path: Path) -> Path:
             "AREA", "polygon", np.array([[95, -55], [105, -55], [105, -45], [95, -45.0]]), 10, registration=1, map_id=5
         ),
     ]
-    write_navigator(path, read.with_items(items))
+    write_navigator(path, replace(read, items=(*read.items, *items)))
     return path
 
 
@@ -267,7 +267,8 @@ def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None
 @pytest.mark.parametrize("more", [[], ["--pacetomo", "lam"]])
 def test_running_again_replaces_what_was_made(navigator: Path, more: list[str]) -> None:
     mine = new_item("P9F", "point", np.array([[99, -51.0]]), 10, registration=1, map_id=77, note="focus here")
-    write_navigator(navigator, read_navigator(navigator).with_items([mine]))
+    read = read_navigator(navigator)
+    write_navigator(navigator, replace(read, items=(*read.items, mine)))
     _run(navigator, *more)
     made = navigator.with_name("out.nav")
     first = read_navigator(made)
