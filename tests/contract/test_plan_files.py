@@ -1,6 +1,5 @@
 """Plan files: written, read again, and what is wrong with one is said."""
 
-
 import numpy as np
 import pytest
 

@@ -61,7 +61,12 @@ def test_what_a_plan_leaves_open_is_said(tmp_path):
 
 @pytest.mark.parametrize(
     ("purpose", "words"),
-    [("axes = 2", "two axes"), ("single_exposure = true", "a movie for each tilt"), ("axes = 1", ""), ("axes = [2]", "")],
+    [
+        ("axes = 2", "two axes"),
+        ("single_exposure = true", "a movie for each tilt"),
+        ("axes = 1", ""),
+        ("axes = [2]", ""),
+    ],
 )
 def test_what_the_simulator_does_otherwise_is_said(tmp_path, purpose, words):
     path = planned(tmp_path)

@@ -241,7 +241,9 @@ def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixt
 
 def test_an_area_is_filled_beside_its_bars(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read = read_navigator(navigator)
-    bar = new_item("BAR", "polygon", np.array([[90, -51], [110, -51], [110, -49], [90, -49.0]]), 10, registration=1, map_id=6)
+    bar = new_item(
+        "BAR", "polygon", np.array([[90, -51], [110, -51], [110, -49], [90, -49.0]]), 10, registration=1, map_id=6
+    )
     write_navigator(navigator, replace(read, items=(*read.items, bar)))
     assert _run(navigator, "--fill", "AREA", "--bars", "BAR") == 0
     assert "No conflicts." in capsys.readouterr().out

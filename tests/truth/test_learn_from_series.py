@@ -489,3 +489,7 @@ def test_blocked_tilts_are_named():
     assert advice.found == "1 image left out, at -60 degrees (dark: blocked by a bar)"
     assert advice.cost.startswith("2% of the dose")
     assert advice.remedy.startswith("End at -57 and 60 degrees")
+    more = (*gone.excluded, ExcludedTilt(tilt=series.tilts[-1], reason="drifted"))
+    told = advise_series(judge_series(gone.replace(tilts=series.tilts[1:-1], excluded=more)))
+    (advice,) = [a for a in told if a.topic == "blocked tilts"]
+    assert advice.found == "2 images left out, at -60, 60 degrees (at -60: dark: blocked by a bar)"

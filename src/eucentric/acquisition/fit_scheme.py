@@ -21,6 +21,7 @@ SAME_ANGLE_DEG = 0.1
 _ROUND_NUMBERS_DEG = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 _LARGEST_GROUP = 12
 _LARGEST_GROWTH = 4
+_LARGEST_USUAL_GROUP = 4  # of what is listed where nothing tells the order
 _NEXT_IMAGES = 12  # further images on each side, by which schemes that agree so far are told apart
 _WHOLE_TURN_DEG = 360.0
 _LARGEST_STEP_DEG = 90.0  # as a scheme may have
@@ -330,8 +331,6 @@ def _out_of_order(ranks: Sequence[int]) -> tuple[int, ...]:
 def compatible_schemes(
     angles_deg: Sequence[float] | FloatArray,
     allowed: Callable[[TiltScheme], bool] = lambda _: True,
-    *,
-    largest_group: int = 4,
 ) -> tuple[TiltScheme, ...]:
     """Schemes that would take just these angles, in whatever order: continuous, bidirectional and dose-symmetric.
 
@@ -342,7 +341,6 @@ def compatible_schemes(
     ----------
     angles_deg : (n,), in any order
     allowed : which schemes to keep
-    largest_group : of dose-symmetric schemes
     """
     lattice = find_lattice(angles_deg)
     if lattice is None:
@@ -354,7 +352,7 @@ def compatible_schemes(
     found: dict[tuple[int, ...], TiltScheme] = {}
     for start, up in product(points, (True, False)):
         options = [_Settings(start=start, up_first=up, group=None)]
-        for group in range(1, largest_group + 1):
+        for group in range(1, _LARGEST_USUAL_GROUP + 1):
             options.append(_Settings(start=start, up_first=up, group=group))
             if group > 1:
                 options.append(_Settings(start=start, up_first=up, group=group, with_start=True))

@@ -45,7 +45,10 @@ class ExpectationParams(Frozen):
         default=100.0, ge=0, le=1e5, description="A^2; fading of averages beyond damage: alignment, motion, flexibility"
     )
     inelastic_path_angstrom: float = Field(
-        default=3000.0, ge=100, le=1e6, description="A; what an energy filter lets through falls by e over this length of ice"
+        default=3000.0,
+        ge=100,
+        le=1e6,
+        description="A; what an energy filter lets through falls by e over this length of ice",
     )
     voltage_kv: float = Field(default=300.0, ge=80, le=1300, description="kV")
     pixel_size_angstrom: float | None = Field(

@@ -59,8 +59,12 @@ class SearchParams(Frozen):
     )
     hybrid: bool = Field(default=False, description="also try more dose for the first image")
     dose_rate: float = Field(default=3.0, ge=1e-3, le=1e5, description="e/A^2/s on the specimen")
-    seconds_per_image: float = Field(default=6.0, ge=0, le=1e4, description="s; settling, tracking and writing of each image")
-    seconds_per_turn: float = Field(default=4.0, ge=0, le=1e4, description="s; to take up backlash where the stage turns round")
+    seconds_per_image: float = Field(
+        default=6.0, ge=0, le=1e4, description="s; settling, tracking and writing of each image"
+    )
+    seconds_per_turn: float = Field(
+        default=4.0, ge=0, le=1e4, description="s; to take up backlash where the stage turns round"
+    )
     stage_deg_per_s: float = Field(default=3.0, ge=1e-3, description="degrees/s; speed of tilting")
 
 
