@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from eucentric.acquisition import GoniometerModel, learn_goniometer
@@ -61,12 +62,24 @@ def test_a_state_is_no_model_and_no_file_is_none(tmp_path):
         read_goniometer(tmp_path / "none.json")
 
 
+def test_a_model_of_more_harmonics_than_are_predicted_is_refused(model):
+    size = 6 * 41 + 3
+    finer = {
+        "coefficients_angstrom": np.zeros((3, 82)),
+        "covariance": np.eye(size),
+        "prior_sigma_angstrom": np.ones(size),
+    }
+    with pytest.raises(InputError, match="41 harmonics"):
+        GoniometerModel.from_dict(model.to_dict() | finer | {"harmonics": 41})
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"covariance": [[1.0]]},
         {"harmonics": 4},
         {"stage_noise_angstrom": -1.0},
+        {"stage_noise_angstrom": 1e300},
         {"series_count": "many"},
         {"backlash_angstrom": [0.0, float("nan"), 0.0]},
     ],

@@ -22,7 +22,8 @@ def _write(path: Path, corners: np.ndarray, *, moved: bool = True, z: int = 0) -
             f"PieceCoordinates = {round(x / 900) * 900} {round(y / 540) * 540} {z}",
             f"StagePosition = {stage[0]:.6f} {stage[1]:.6f}",
             f"AlignedPieceCoords = {x} {y} {z}",
-            *([f"XedgeDxy = {number}.5 -2"] if number % 2 == 0 else []),
+            "StageZ = 12.5",
+            "TiltAngle = -2",
             "",
         ]
     path.write_text("\n".join(lines))
@@ -36,18 +37,12 @@ def test_pixels_of_a_montage_lie_where_the_stage_was(tmp_path: Path) -> None:
     _write(path, _GRID)
     montage = read_montage(path)
     assert len(montage) == 6
-    assert montage.piece_size == (1000, 600)
-    assert montage.sections == (0, 1, 2, 3, 4, 5)
+    assert (montage.stage_z_um, montage.tilt_deg, montage.in_file) == (12.5, -2.0, 1)
     np.testing.assert_allclose(montage.aligned_px, _GRID)
-    assert montage.nominal_px[5].tolist() == [1800, 540]
     assert montage.residual_um < 1e-5
     pixel = np.array([1234.0, 87.0])
     place = np.array([100.0, -40.0]) + _UM_PER_PIXEL @ pixel
     np.testing.assert_allclose(montage.frame.to_stage(pixel), place, atol=1e-5)
-    np.testing.assert_allclose(montage.piece_frame(2).to_stage(pixel - _GRID[2]), place, atol=1e-5)
-    assert montage.right_edge_px[4].tolist() == [4.5, -2.0]
-    assert np.isnan(montage.right_edge_px[1]).all()
-    assert np.isnan(montage.upper_edge_px).all()
 
 
 def test_one_row_of_pieces_is_taken_as_not_mirrored(tmp_path: Path) -> None:

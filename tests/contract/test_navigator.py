@@ -85,6 +85,17 @@ def test_text_comes_back_line_by_line(path: Path, newline: str) -> None:
     assert target.read_bytes() == expected.replace("\n", newline).encode()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "cp932"])
+def test_letters_come_back_as_they_were_written(path: Path, encoding: str) -> None:
+    """A program on Windows names maps in its own code page: other bytes would name no file."""
+    name = "\u30de\u30c3\u30d7" if encoding == "cp932" else "M\u00fcller\u2026"
+    text = _NAV.replace("C:\\data\\grid.nav", "x").replace("Sec 0", name)
+    path.write_bytes(text.encode(encoding))
+    target = path.with_name("copy.nav")
+    write_navigator(target, read_navigator(path))
+    assert target.read_bytes() == (text.replace("= x\n", f"= {target}\n") + "\n").encode(encoding)
+
+
 def test_xml_holds_the_same(path: Path, tmp_path: Path) -> None:
     # the form as SerialEM's source writes it: navigator, PreData, sections with a name
     navigator = read_navigator(path)
@@ -126,7 +137,7 @@ def test_new_items_are_read_as_they_were_made(path: Path) -> None:
     assert not {4711, 12, 10000} & set(ids)
     square = np.array([[0, 0], [4, 0], [4, 2], [0, 2.0]])
     made = new_item("B", "polygon", square, 1.25, registration=2, map_id=ids[0], color=4, note="beam", drawn_on=4711)
-    write_navigator(path, navigator.with_items([made]))
+    write_navigator(path, replace(navigator, items=(*navigator.items, made)))
     item = read_navigator(path).item("B")
     assert (item.kind, item.registration, item.map_id, item.color, item.note) == ("polygon", 2, ids[0], 4, "beam")
     np.testing.assert_allclose(item.stage_um, [2, 1, 1.25])
@@ -184,7 +195,7 @@ def test_labels_that_are_not_there_are_told(path: Path) -> None:
     with pytest.raises(InputError, match="no item of the label `x`"):
         navigator.item("x")
     with pytest.raises(InputError, match="2 items of the label `7`"):
-        navigator.with_items([navigator.item("7")]).item("7")
+        replace(navigator, items=(*navigator.items, navigator.item("7"))).item("7")
 
 
 def test_targets_file_is_read_word_by_word(tmp_path: Path) -> None:

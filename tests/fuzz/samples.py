@@ -38,7 +38,7 @@ _NAVIGATOR_XML = (
     + "\n</Item>\n</navigator>\n"
 )
 _MONTAGE = "ImageSize = 100 80\nMontage = 1\n" + "".join(
-    f"[ZValue = {i}]\nPieceCoordinates = {90 * (i // 2)} {70 * (i % 2)} 0\nStagePosition = {9 * (i // 2)} {7 * (i % 2)}\nXedgeDxy = 1.5 {i}\n"
+    f"[ZValue = {i}]\nPieceCoordinates = {90 * (i // 2)} {70 * (i % 2)} 0\nStagePosition = {9 * (i // 2)} {7 * (i % 2)}\nStageZ = 1.5\n"
     for i in range(4)
 )
 

@@ -114,6 +114,10 @@ def test_the_command_without_files_or_with_a_damaged_one(tmp_path, capsys):
     capsys.readouterr()
     assert run(["acquisition", "order", str(tmp_path / "bad.mdoc")]) == 1
     assert "Line 2" in capsys.readouterr().out
+    (tmp_path / "bad.mdoc").rename(tmp_path / "montage.mdoc")  # whatever it is called
+    assert run(["acquisition", "order", str(tmp_path / "montage.mdoc")]) == 1
+    (tmp_path / "map.mdoc").write_text("Montage = 1\n[ZValue = 0]\nTiltAngle = 0\n[ZValue = 1]\nTiltAngle = 0\n")
+    assert run(["acquisition", "order", str(tmp_path / "map.mdoc")]) == 0
 
 
 def test_a_log_with_a_restarted_series(tmp_path):

@@ -61,6 +61,22 @@ def test_what_a_plan_leaves_open_is_said(tmp_path):
     assert "[goal]" in words
 
 
+@pytest.mark.parametrize(
+    ("purpose", "words"),
+    [
+        ("axes = 2", "two axes"),
+        ("single_exposure = true", "a movie for each tilt"),
+        ("axes = 1", ""),
+        ("axes = [2]", ""),
+    ],
+)
+def test_what_the_simulator_does_otherwise_is_said(tmp_path, purpose, words):
+    path = planned(tmp_path)
+    path.write_text(path.read_text() + f"\n[purpose]\n{purpose}\n")
+    told = like_plan(path).told[2:]
+    assert [words in line for line in told] == ([True] if words else [])
+
+
 def test_angles_beyond_the_simulator_are_refused(tmp_path):
     with pytest.raises(InputError, match="84 degrees; the simulator goes to 80"):
         like_plan(planned(tmp_path, TiltScheme(min_deg=-60.0, max_deg=84.0)))

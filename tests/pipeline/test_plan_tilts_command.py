@@ -100,6 +100,33 @@ def test_a_second_axis_does_not_see_the_pretilt(tmp_path, capsys):
     assert json.loads(lines[-1])["expected"]["least_dose_per_image"] >= 1.999
 
 
+def test_tomography_5_is_told_the_dose_of_every_image(tmp_path, capsys):
+    _, _, folder = planned(tmp_path, capsys, "--as-given", "--dose-split", "inverse-cosine", "--start-dose", "20")
+    doses = read_plan(folder / "plan.toml").scheme.doses_in_order()
+    (line,) = [x for x in (folder / "tomography5.txt").read_text().splitlines() if x.startswith("Dose for each image")]
+    assert [float(x) for x in re.findall(r"\d+\.\d\d", line)] == pytest.approx(
+        [doses[1:].min(), doses[1:].max(), 20.0], abs=0.006
+    )
+
+
+def test_targets_nearer_to_focus_than_usual_stay_there(tmp_path, capsys):
+    options = ["--as-given", "--defocus-angstrom", "1000", "--defocus-spread-angstrom"]
+    for spread, settings in (("0", (-0.1, -0.1)), ("500", (-0.1, -0.19))):
+        _, _, folder = planned(tmp_path, capsys, *options, spread, "--overwrite")
+        pace = (folder / "pacetomo_settings.txt").read_text()
+        found = [float(x) for x in re.findall(r"(?:min|max)Defocus = (\S+)", pace)]
+        assert found == pytest.approx(settings)
+        assert f"Defocus: {settings[0]:g} to {settings[1]:g} um" in (folder / "tomography5.txt").read_text()
+
+
+def test_sides_are_not_said_to_go_farther_than_they_do(tmp_path, capsys):
+    """The search leaves out what adds nothing, so a side may end before the stage does."""
+    _, lines, folder = planned(tmp_path, capsys, "--pretilt-deg", "9.5")
+    assert read_plan(folder / "plan.toml").scheme.max_deg < 60
+    assert any("faces the beam" in line for line in lines)
+    assert not any("as far" in line for line in lines)
+
+
 def test_little_dose_is_spent_on_few_images(tmp_path, capsys):
     code, lines, folder = planned(tmp_path, capsys, "--max-total-dose", "40")
     assert code == 0
@@ -169,6 +196,9 @@ def test_a_single_exposure_is_a_script_of_frames(tmp_path, capsys):
         "serialem_script.txt",
     }
     assert any("5,000 particles reach" in line for line in lines)
+    turns = np.sum(np.diff(np.sign(np.diff(steps[:, 0]))) != 0)
+    seconds = steps[:, 1:].sum() + 4.0 * turns + np.abs(np.diff(steps[:, 0])).sum() / 3.0
+    assert json.loads(lines[-1])["expected"]["minutes"] == pytest.approx(seconds / 60, rel=0.01)
 
 
 def test_dialogs_of_all_orders():
@@ -202,6 +232,10 @@ def test_dialogs_of_all_orders():
         (["--pixel-size-angstrom", "5"], "two pixels"),
         (["--as-given", "--min-deg", "0", "--max-deg", "0"], "one image"),
         (["--resolution-angstrom", "0.5"], "resolution"),
+        (["--as-given", "--total-dose", "1e300"], "at most 100000"),
+        (["--seconds-per-image", "1e308"], "--seconds-per-image"),
+        (["--stage-deg-per-s", "1e-320"], "--stage-deg-per-s"),
+        (["--particle-kda", "1e300"], "--particle-kda"),
     ],
 )
 def test_what_cannot_be_planned_is_said(tmp_path, capsys, options, words):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 import eucentric
 from eucentric.acquisition import PositionPredictor, PredictionParams, learn_goniometer
@@ -136,6 +137,21 @@ def test_what_is_wrong_is_answered_and_nothing_changes(line, said):
     assert said in answer
     assert "\n" not in answer
     assert (session.answer("state"), session.answer("predict 3 A")) == before
+
+
+def test_measurements_finer_than_any_image_tells_are_used_as_far_as_they_go():
+    session = PredictionSession()
+    for line in ("target A 0 0", *["measured 0 0 0 A sigma 1e-200 height 0 height-sigma 1e-200"] * 3):
+        assert session.answer(line) == "ok"
+    for tilt in (3, -3, 6, -6):
+        assert session.answer(f"measured {tilt} 0.0{abs(tilt)} 0 A sigma 1e-160") == "ok"
+    assert all(np.isfinite(words(session.answer("predict 9"))["sigma"]))
+
+
+@pytest.mark.parametrize("change", [{"run_out_angstrom": 1e300}, {"drift_decay_s": 1e-300}, {"tilt_time_s": 1e300}])
+def test_settings_that_no_stage_has_are_refused(change):
+    with pytest.raises(ValidationError):
+        PredictionParams(**change)
 
 
 def test_a_wrong_peak_is_rejected_with_a_word():

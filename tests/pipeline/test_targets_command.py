@@ -64,7 +64,7 @@ def navigator(tmp_path: Path) -> Path:
             "AREA", "polygon", np.array([[95, -55], [105, -55], [105, -45], [95, -45.0]]), 10, registration=1, map_id=5
         ),
     ]
-    write_navigator(path, read.with_items(items))
+    write_navigator(path, replace(read, items=(*read.items, *items)))
     return path
 
 
@@ -177,6 +177,19 @@ def test_a_montage_serves_as_map(navigator: Path, capsys: pytest.CaptureFixture[
     assert "outside map `m.mdoc`, which is 190 x 110" in capsys.readouterr().err
 
 
+def test_of_several_montages_the_first_is_named(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    montage, output = navigator.with_name("m.mdoc"), navigator.with_name("out.nav")
+    _montage(montage)
+    text = montage.read_text()
+    _, pieces = text.split("[ZValue", 1)
+    montage.write_text(text + "[ZValue" + pieces.replace(" 0\nStagePosition", " 1\nStagePosition"))
+    read = read_navigator(navigator)
+    write_navigator(navigator, replace(read, items=tuple(item for item in read.items if item.label != "Q")))
+    start = ["acquisition", "targets", str(navigator), "--map", str(montage), *_OPTIONS[2:], "--output", str(output)]
+    assert run([*start, "--pixels", "20", "80"]) == 0
+    assert "note: m.mdoc holds 2 montages; the targets lie on the first." in capsys.readouterr().out
+
+
 def test_the_axis_in_the_image_is_asked_for(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
     start = ["acquisition", "targets", str(navigator), *_OPTIONS[:-2], "--points", "P1"]
     start += ["--output", str(navigator.with_name("out.nav"))]
@@ -226,6 +239,19 @@ def test_an_area_is_filled_and_drawn(navigator: Path, capsys: pytest.CaptureFixt
     assert navigator.with_name("p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_area_is_filled_beside_its_bars(navigator: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    read = read_navigator(navigator)
+    bar = new_item(
+        "BAR", "polygon", np.array([[90, -51], [110, -51], [110, -49], [90, -49.0]]), 10, registration=1, map_id=6
+    )
+    write_navigator(navigator, replace(read, items=(*read.items, bar)))
+    assert _run(navigator, "--fill", "AREA", "--bars", "BAR") == 0
+    assert "No conflicts." in capsys.readouterr().out
+    made = read_navigator(navigator.with_name("out.nav"))
+    new = [item for item in made.items if item.label.startswith("T") and len(item.label) == 3]
+    assert len(new) > 6
+
+
 def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None:
     images = np.zeros((2, 200, 300), dtype=np.float32)
     images[1, 120, 180] = 1.0
@@ -243,7 +269,8 @@ def test_the_image_of_the_map_lies_where_its_frame_does(navigator: Path) -> None
 @pytest.mark.parametrize("more", [[], ["--pacetomo", "lam"]])
 def test_running_again_replaces_what_was_made(navigator: Path, more: list[str]) -> None:
     mine = new_item("P9F", "point", np.array([[99, -51.0]]), 10, registration=1, map_id=77, note="focus here")
-    write_navigator(navigator, read_navigator(navigator).with_items([mine]))
+    read = read_navigator(navigator)
+    write_navigator(navigator, replace(read, items=(*read.items, mine)))
     _run(navigator, *more)
     made = navigator.with_name("out.nav")
     first = read_navigator(made)
@@ -272,7 +299,8 @@ def test_running_again_replaces_what_was_made(navigator: Path, more: list[str]) 
         (["--map", "P1"], "no map of the label `P1`"),
         (["--points", "Q"], "registration 2, the map 1"),
         (["--points", "AREA"], "expected a point"),
-        (["--fill", "P1"], "expected a polygon"),
+        (["--fill", "P1"], "`P1` is a point; expected a polygon"),
+        (["--camera", "0", "0"], "`--camera` is 0 in the command; expected a number of at least 1"),
         (["--points", "P1", "--fill", "AREA"], "in several ways"),
         (["--pixels", "301", "5"], "outside map `M`, which is 300 x 200"),
         (["--max-tilt", "75"], "the stage goes to 70"),

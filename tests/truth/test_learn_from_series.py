@@ -410,7 +410,10 @@ def test_low_tilts_late_cost_information():
     ratio = (left * np.cos(np.deg2rad(off))).sum() / (best * np.cos(np.deg2rad(off))).sum()
     assert climbing.dose_order.part_left == pytest.approx(ratio, rel=1e-3)
     assert "dose order" in {a.topic for a in advise_series(climbing)}
-    assert judge_series(a_series(dose_symmetric(), follow="none")).dose_order.part_left == pytest.approx(1.0, abs=1e-6)
+    plain = a_series(dose_symmetric(), follow="none")
+    assert judge_series(plain).dose_order.part_left == pytest.approx(1.0, abs=1e-6)
+    absurd = plain.replace(tilts=tuple(replace(tilt, dose=1e9) for tilt in plain.tilts))
+    assert judge_series(absurd).dose_order is None
 
 
 def test_what_is_not_known_is_left_out():
@@ -489,3 +492,7 @@ def test_blocked_tilts_are_named():
     assert advice.found == "1 image left out, at -60 degrees (dark: blocked by a bar)"
     assert advice.cost.startswith("2% of the dose")
     assert advice.remedy.startswith("End at -57 and 60 degrees")
+    more = (*gone.excluded, ExcludedTilt(tilt=series.tilts[-1], reason="drifted"))
+    told = advise_series(judge_series(gone.replace(tilts=series.tilts[1:-1], excluded=more)))
+    (advice,) = [a for a in told if a.topic == "blocked tilts"]
+    assert advice.found == "2 images left out, at -60, 60 degrees (at -60: dark: blocked by a bar)"

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from eucentric.acquisition import fit_scheme
 from eucentric.acquisition.fit_scheme import find_lattice, fit_schemes
 from eucentric.acquisition.order_records import ImageFacts
 from eucentric.acquisition.recover_order import as_part, recover_order
@@ -374,3 +375,56 @@ def test_what_is_found_of_a_part_is_as_sure_as_the_part():
     half = as_part(listed, 0.5)
     assert (half.status, half.order) == ("unknown", None)
     assert half.alternatives[0].probability == pytest.approx(0.5 * listed.alternatives[0].probability, abs=1e-4)
+
+
+def test_one_odd_angle_makes_no_finer_steps():
+    angles = [*range(-60, 61, 3)]
+    angles.insert(18, -9.65)
+    assert find_lattice(angles) is None
+    got = recover_order(series(angles))
+    assert got.scheme is None
+    assert got.missing_deg == ()
+
+
+def test_angles_taken_twice_are_named_where_steps_are_unequal():
+    got = recover_order(series([0.0, 4.2, 4.2, -4.2, 9.7, -9.7, 17.1]))
+    assert got.replaced == (1,)
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [(-50, 50), (-80, 0.0, 80, 0.0), (1e300, 3, 6, -3), (-400, 3, 6, 400), (-60, -30, 0, 30, 29.688, 30, 60)],
+)
+def test_angles_of_no_scheme_are_put_in_order_all_the_same(angles):
+    got = recover_order(series(angles))
+    assert got.order == tuple(range(len(angles)))
+
+
+@pytest.mark.parametrize(
+    ("doses", "known"),
+    [
+        ([1e-7] * 7, True),
+        ([1e20, 1, 1, 1, 1, 1, 1], False),
+        ([9e4, *[1e-12] * 6], True),
+        ([1e300] * 7, False),
+        ([2e4] * 7, True),
+    ],
+)
+def test_doses_that_no_specimen_gets(doses, known):
+    images = [
+        dataclasses.replace(image, dose=dose, prior_dose=float(sum(doses[:i])))
+        for i, (image, dose) in enumerate(zip(series([0, 3, -3, 6, -6, 9, -9]), doses, strict=True))
+    ]
+    got = recover_order(images)
+    assert got.scheme.order == "dose-symmetric"
+    assert np.isfinite(got.dose.doses).all() == known
+
+
+def test_one_image_out_of_place_is_not_looked_for_in_every_way(monkeypatch):
+    looked = []
+    plain = fit_scheme._first_difference
+    monkeypatch.setattr(fit_scheme, "_first_difference", lambda *a: looked.append(1) or plain(*a))
+    angles = [*range(-60, 61, 2)]
+    for place, repeated in ((20, 10), (40, 50)):
+        assert fit_schemes([*angles[:place], repeated, *angles[place:]])
+    assert len(looked) < 10_000

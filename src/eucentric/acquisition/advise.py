@@ -437,10 +437,13 @@ def _blocked(judged: SeriesJudgement) -> Advice | None:
     remedy = "Look at these images: a hidden target wants a place farther from bars and ice"
     if outside:
         remedy = f"End at {kept.min():.0f} and {kept.max():.0f} degrees here, or choose targets farther from bars"
+    reason = gone[0][1].rstrip(".")
+    if len({why for _, why in gone}) > 1:
+        reason = f"at {angles[0]}: {reason}"
     spent = f"{100 * judged.blocked_dose_part:.0f}% of the dose" if judged.blocked_dose_part > 0 else "Their dose"
     return Advice(
         topic="blocked tilts",
-        found=f"{len(gone)} image{'s' * (len(gone) != 1)} left out, at {named} degrees ({gone[0][1].rstrip('.')})",
+        found=f"{len(gone)} image{'s' * (len(gone) != 1)} left out, at {named} degrees ({reason})",
         cost=f"{spent} showed nothing of use",
         remedy=remedy,
         value=float(len(gone)),

@@ -61,8 +61,6 @@ class EucentricFit:
     backlash_along: Figure
     position_left: FloatArray
     """(n, 2), of the places, what the fit leaves."""
-    height_left: FloatArray
-    """(n,), of the heights; NaN where there is none."""
     smooth: FloatArray
     """(n, 3), x, y and z of the fit."""
     by_position: bool
@@ -119,7 +117,6 @@ def fit_eucentric(measured: MeasuredTrack, direction: FloatArray) -> EucentricFi
         backlash_across=Figure(float(found[3]), float(sigma[3])) if turned else nothing,
         backlash_along=Figure(float(found_y[1]), float(sigma_y[1])) if turned else nothing,
         position_left=np.stack([x - smooth_x, y - smooth_y], axis=1),
-        height_left=track.height_angstrom - smooth_z if by_height else np.full(len(track), np.nan),
         smooth=np.stack([smooth_x, smooth_y, smooth_z if by_height else np.full(len(track), np.nan)], axis=1),
         by_position=by_position,
         by_height=by_height,

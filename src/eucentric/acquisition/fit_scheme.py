@@ -21,7 +21,12 @@ SAME_ANGLE_DEG = 0.1
 _ROUND_NUMBERS_DEG = (1.0, 0.5, 0.25, 0.1, 0.05, 0.01)
 _LARGEST_GROUP = 12
 _LARGEST_GROWTH = 4
+_LARGEST_USUAL_GROUP = 4  # of what is listed where nothing tells the order
 _NEXT_IMAGES = 12  # further images on each side, by which schemes that agree so far are told apart
+_WHOLE_TURN_DEG = 360.0
+_LARGEST_STEP_DEG = 90.0  # as a scheme may have
+_LEAST_FILLED = 0.4
+"""Of the points of a lattice: a much finer one goes near any angle that is odd, and tells nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +62,12 @@ def find_lattice(angles_deg: Sequence[float] | FloatArray) -> AngleLattice | Non
 
     Parameters
     ----------
-    angles_deg : (n,), in any order; angles may be missing or repeated, and deviate by a tenth of the step (rms)
+    angles_deg : (n,), in any order; angles may be missing (not most of them) or repeated, and deviate by a tenth of the step (rms)
     """
     angles = np.sort(np.asarray(angles_deg, dtype=np.float64))
-    angles = angles[np.concatenate([[True], np.diff(angles) > SAME_ANGLE_DEG])] if len(angles) else angles
+    if not len(angles) or np.abs(angles).max() > _WHOLE_TURN_DEG:
+        return None
+    angles = angles[np.concatenate([[True], np.diff(angles) > SAME_ANGLE_DEG])]
     if len(angles) < 2:
         return None
     gaps = np.diff(angles)
@@ -72,6 +79,8 @@ def find_lattice(angles_deg: Sequence[float] | FloatArray) -> AngleLattice | Non
         step, reference = (float(v) for v in np.polyfit(index, angles, 1))
         index = np.rint((angles - reference) / step)
         rest = angles - reference - step * index
+        if len(angles) < _LEAST_FILLED * float(np.ptp(index) + 1):
+            continue
         if len(np.unique(index)) == len(angles) and np.abs(rest).max() <= 0.3 * step and rest.std() <= 0.1 * step:
             step = _round_number(step, min(0.1, 0.1 / float(np.ptp(index))))
             zero = reference + float(np.mean(angles - reference - step * index))
@@ -190,8 +199,8 @@ def fit_schemes(
 
 
 def _is_on_stage(lattice: AngleLattice, low: int, high: int) -> bool:
-    """Whether the angles are those of a stage with limits; a needle turns all the way."""
-    return max(abs(lattice.angle(low)), abs(lattice.angle(high))) < 90
+    """Whether the angles are those of a stage with limits, in steps that a scheme may have; a needle turns all the way."""
+    return max(abs(lattice.angle(low)), abs(lattice.angle(high))) < 90 and lattice.step_deg <= _LARGEST_STEP_DEG
 
 
 def _starts(taken: Sequence[int]) -> list[int]:
@@ -250,12 +259,14 @@ def _with_growth(taken: Sequence[int], low: int, high: int) -> Iterator[_Setting
         if simple.group is None:
             continue
         agreed = _first_difference(simple, taken, low, high)
-        if agreed < 2:
-            continue
-        reach = max(abs(p - simple.start) for p in taken[:agreed])
+        seen = taken[:agreed]
+        if not (seen and min(seen) < simple.start < max(seen)):
+            continue  # the first group of a side is of the size given: none grows before both sides were visited
+        reach = max(abs(p - simple.start) for p in seen)
+        nearest = max(1, reach - 2 * (simple.group + 1))
         for growth, beyond, every in product(range(1, _LARGEST_GROWTH + 1), distances, range(11)):
-            if not 1 < beyond <= reach + 1:
-                continue  # nearer, no group would have the size given; farther, nothing seen would change
+            if not nearest < beyond <= reach + 1:
+                continue  # nearer, a group would have grown that did not; farther, nothing seen would change
             grown = replace(simple, growth=growth, beyond=beyond, every=every)
             yield grown
             yield from _sides_ended(grown, taken, low, high)
@@ -320,8 +331,6 @@ def _out_of_order(ranks: Sequence[int]) -> tuple[int, ...]:
 def compatible_schemes(
     angles_deg: Sequence[float] | FloatArray,
     allowed: Callable[[TiltScheme], bool] = lambda _: True,
-    *,
-    largest_group: int = 4,
 ) -> tuple[TiltScheme, ...]:
     """Schemes that would take just these angles, in whatever order: continuous, bidirectional and dose-symmetric.
 
@@ -332,7 +341,6 @@ def compatible_schemes(
     ----------
     angles_deg : (n,), in any order
     allowed : which schemes to keep
-    largest_group : of dose-symmetric schemes
     """
     lattice = find_lattice(angles_deg)
     if lattice is None:
@@ -344,7 +352,7 @@ def compatible_schemes(
     found: dict[tuple[int, ...], TiltScheme] = {}
     for start, up in product(points, (True, False)):
         options = [_Settings(start=start, up_first=up, group=None)]
-        for group in range(1, largest_group + 1):
+        for group in range(1, _LARGEST_USUAL_GROUP + 1):
             options.append(_Settings(start=start, up_first=up, group=group))
             if group > 1:
                 options.append(_Settings(start=start, up_first=up, group=group, with_start=True))

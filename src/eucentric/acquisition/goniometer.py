@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from eucentric.acquisition.params import PredictionParams
 from eucentric.acquisition.stage_model import (
@@ -139,6 +140,12 @@ class GoniometerModel:
                 f"The goniometer model has numbers that do not fit its {harmonics} harmonics"
                 f"{': ' + ', '.join(wrong) if wrong else ', or are none'}. Learn it again."
             )
+        try:
+            PredictionParams(harmonics=harmonics, stage_noise_angstrom=noise)
+        except ValidationError as error:
+            raise InputError(
+                f"The goniometer model has {harmonics} harmonics and a noise of {noise:g} A, which no stage has. Learn it again."
+            ) from error
         return cls(**numbers, stage_noise_angstrom=noise, series_count=count, left_out=left_out)
 
 

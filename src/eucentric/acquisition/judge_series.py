@@ -242,11 +242,14 @@ def _dose_order(series: TiltSeries, level_deg: float) -> DoseOrder | None:
     order = np.argsort(off, kind="stable")
     best = np.empty_like(before)
     best[order] = float(before.min()) + np.concatenate([[0.0], np.cumsum(doses[order])[:-1]])
+    most = _information(off, best, doses, series)
+    if not most > 0:  # doses that leave nothing
+        return None
     return DoseOrder(
         level_dose=float(before[order[0]] - before.min()),
         low_tilt_dose=float(series.middle_doses[low].mean()) if low.any() else math.nan,
         total_dose=float((before + doses).max()),
-        part_left=_information(off, before, doses, series) / _information(off, best, doses, series),
+        part_left=_information(off, before, doses, series) / most,
     )
 
 

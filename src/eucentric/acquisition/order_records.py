@@ -28,7 +28,7 @@ class ImageFacts:
     section: int | None = None
     """Number of its section in the file."""
     dose: float | None = None
-    """e/A^2; 0 means unknown, as in SerialEM's files, and so do negative values."""
+    """e/A^2; 0 means unknown, as in SerialEM's files, and so do negative values and those above 1e5."""
     frame_dose: float | None = None
     """e/A^2, the sum of the doses of its frames."""
     prior_dose: float | None = None

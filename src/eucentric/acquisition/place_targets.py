@@ -82,11 +82,18 @@ def place_targets(
     )  # fmt: skip
 
 
-def fill_area(area_angstrom: FloatArray, scheme: TiltScheme, params: TargetParams) -> FloatArray:
+def fill_area(
+    area_angstrom: FloatArray, scheme: TiltScheme, params: TargetParams, bars_angstrom: Sequence[FloatArray] = ()
+) -> FloatArray:
     """(target, 2), A, on the stage: as many targets in rows along the tilt axis as an outline holds without conflict.
 
     The spacing across the axis lets no beam reach a field at any tilt; along it there is room for a focus and a tracking spot
     between two targets where each has its own.
+
+    Parameters
+    ----------
+    area_angstrom : (vertex, 2), outline
+    bars_angstrom : outlines (vertex, 2) that fields must not touch
 
     Raises
     ------
@@ -97,25 +104,29 @@ def fill_area(area_angstrom: FloatArray, scheme: TiltScheme, params: TargetParam
         raise InputError(f"An area of shape {outline.shape} has no inside; expected at least three corners x, y.")
     view = viewing_geometry(scheme, params)
     corners = outline @ view.axis_of_stage.T
+    bars = [np.asarray(bar) @ view.axis_of_stage.T for bar in bars_angstrom]
     radius = 0.5 * params.beam_diameter_angstrom + params.margin_angstrom
     spacing = view.extent(radius)
     if params.spots == "each":
         spacing[1] = max(spacing[1], 2 * (float(view.extent(_spot_radius(params))[1]) + _SPOT_STEP))
     low, high = corners.min(axis=0), corners.max(axis=0)
     best = np.empty((0, 2))
+
+    def is_clear(field: FloatArray) -> bool:
+        return polygon_contains(corners, field) and not any(polygons_touch(bar, field) for bar in bars)
+
     for phase in np.ndindex(6, 6):
         start = low + spacing * np.array(phase) / 6
         across, along = (np.arange(start[a], high[a], spacing[a]) for a in (0, 1))
         grid = np.stack(np.meshgrid(across, along, indexing="ij"), axis=-1).reshape(-1, 2)
         grid = grid[inside_polygon(corners, grid[:, None] + view.field).all(axis=1)]
-        inside = (
-            [place for place in grid if polygon_contains(corners, view.field + place)] if len(grid) > len(best) else []
-        )
+        inside = [place for place in grid if is_clear(view.field + place)] if len(grid) > len(best) else []
         if len(inside) > len(best):
             best = np.array(inside)
     if not len(best):
         raise InputError(
-            "The area holds not one whole field of view. Give a larger area, or targets one by one to see what they lose."
+            f"The area holds not one whole field of view{' clear of the bars' if bars else ''}. Give a larger area, or targets one "
+            "by one to see what they lose."
         )
     return np.asarray(best @ view.axis_of_stage)
 

@@ -33,19 +33,22 @@ class ExpectationParams(Frozen):
         le=45,
         description="degrees; angle between specimen and stage at 0, positive as positive tilts",
     )
-    particle_kda: float = Field(default=2500.0, gt=10, description="kDa of one particle; a ribosome")
+    particle_kda: float = Field(default=2500.0, gt=10, le=1e8, description="kDa of one particle; a ribosome")
     particle_diameter_angstrom: float | None = Field(
-        default=None, gt=10, description="A; of a compact protein of the mass where not given"
+        default=None, gt=10, le=1e5, description="A; of a compact protein of the mass where not given"
     )
     symmetry_order: int = Field(default=1, ge=1, description="copies of the unit in a particle: 14 for D7")
     particles: int | None = Field(
         default=None, ge=1, description="particles of an average, whose resolution is then told"
     )
     b_factor_angstrom2: float = Field(
-        default=100.0, ge=0, description="A^2; fading of averages beyond damage: alignment, motion, flexibility"
+        default=100.0, ge=0, le=1e5, description="A^2; fading of averages beyond damage: alignment, motion, flexibility"
     )
     inelastic_path_angstrom: float = Field(
-        default=3000.0, gt=0, description="A; what an energy filter lets through falls by e over this length of ice"
+        default=3000.0,
+        ge=100,
+        le=1e6,
+        description="A; what an energy filter lets through falls by e over this length of ice",
     )
     voltage_kv: float = Field(default=300.0, ge=80, le=1300, description="kV")
     pixel_size_angstrom: float | None = Field(
@@ -59,9 +62,9 @@ class ExpectationParams(Frozen):
         default=0.35, gt=0, le=1, description="the same for the finest detail; counting cameras"
     )
     mass_density_da_per_angstrom3: float = Field(
-        default=0.15, gt=0, description="Da/A^3 of a cell's protein: 0.25 g/ml; sets what tomograms can show"
+        default=0.15, gt=0, le=1, description="Da/A^3 of a cell's protein: 0.25 g/ml; sets what tomograms can show"
     )
-    crowder_kda: float = Field(default=100.0, gt=1, description="kDa; typical complex in a cell")
+    crowder_kda: float = Field(default=100.0, gt=1, le=1e6, description="kDa; typical complex in a cell")
 
     @model_validator(mode="after")
     def _consistent(self) -> "ExpectationParams":

@@ -35,6 +35,8 @@ _SCALE_WEIGHT = 10.0
 _SCALE_RANGE = (0.7, 5.0)
 _JUMP_ANGSTROM = 1e5
 _ZERO_SIGMA_ANGSTROM = 1.0
+_LEAST_SIGMA_ANGSTROM = 0.1
+"""Of what is measured: no image tells more, and beside a zero that is not known finer ones would be lost in rounding."""
 _FEWEST_TO_REJECT = 3
 _PARTS = (slice(0, 2), slice(2, 3))
 """Position and height, which are judged apart: a refocus or a wrong hand shifts heights alone."""
@@ -232,9 +234,9 @@ class PositionPredictor:
         tilt_deg : the angle at which the stage is
         position_angstrom : (2,), x and y as an uncorrected camera would see the target: image shift applied is added
         target : its name; the first target if not given; where there is none, `DEFAULT_TARGET` is added at the centre
-        sigma_angstrom : 1 sd of a component
+        sigma_angstrom : 1 sd of a component; below 0.1 it counts as that
         height_angstrom : where it was measured: ``(defocus - defocus of the first image) / hand``
-        height_sigma_angstrom : 1 sd
+        height_sigma_angstrom : 1 sd, likewise
         time_s : since the first image
 
         Raises
@@ -258,10 +260,8 @@ class PositionPredictor:
             # heights are counted from the first image
             place[2], height_sigma_angstrom, self._height_known = 0.0, _ZERO_SIGMA_ANGSTROM, True
         p = self.params
-        sigma, height_sigma = (
-            sigma_angstrom or p.measured_sigma_angstrom,
-            height_sigma_angstrom or p.height_sigma_angstrom,
-        )
+        sigma = max(sigma_angstrom or p.measured_sigma_angstrom, _LEAST_SIGMA_ANGSTROM)
+        height_sigma = max(height_sigma_angstrom or p.height_sigma_angstrom, _LEAST_SIGMA_ANGSTROM)
         variance = np.array([sigma, sigma, height_sigma]) ** 2
         return self._learn(track, stop, place - known_part(stop.tilt_deg, track.place), variance)
 

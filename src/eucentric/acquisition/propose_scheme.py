@@ -17,7 +17,7 @@ from eucentric.acquisition.plan_params import ExpectationParams
 from eucentric.acquisition.schedule import Schedule, lay_out
 from eucentric.errors import InputError
 from eucentric.models.settings import Frozen
-from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.models.tilt_scheme import MOST_DOSE, TiltScheme
 
 _FIND_SHARE = 0.9
 """Of the best tomogram for finding particles, that a scheme for averaging must keep."""
@@ -43,7 +43,7 @@ class SearchParams(Frozen):
     """What a proposal may use, and how long things take."""
 
     max_total_dose: float = Field(
-        default=120.0, gt=0, description="e/A^2; more always adds coarse detail, until ice bubbles"
+        default=120.0, gt=0, le=MOST_DOSE, description="e/A^2; more always adds coarse detail, until ice bubbles"
     )
     least_dose_per_image: float = Field(
         default=2.0, gt=0, description="e/A^2; fainter images align and fit their defocus badly"
@@ -58,10 +58,14 @@ class SearchParams(Frozen):
         description="degrees, as far as the stage reaches on both sides of the start; in narrower ones neighbours merge",
     )
     hybrid: bool = Field(default=False, description="also try more dose for the first image")
-    dose_rate: float = Field(default=3.0, gt=0, description="e/A^2/s on the specimen")
-    seconds_per_image: float = Field(default=6.0, ge=0, description="s; settling, tracking and writing of each image")
-    seconds_per_turn: float = Field(default=4.0, ge=0, description="s; to take up backlash where the stage turns round")
-    stage_deg_per_s: float = Field(default=3.0, gt=0, description="degrees/s; speed of tilting")
+    dose_rate: float = Field(default=3.0, ge=1e-3, le=1e5, description="e/A^2/s on the specimen")
+    seconds_per_image: float = Field(
+        default=6.0, ge=0, le=1e4, description="s; settling, tracking and writing of each image"
+    )
+    seconds_per_turn: float = Field(
+        default=4.0, ge=0, le=1e4, description="s; to take up backlash where the stage turns round"
+    )
+    stage_deg_per_s: float = Field(default=3.0, ge=1e-3, description="degrees/s; speed of tilting")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -322,7 +326,7 @@ def _reasons(
     if params.pretilt_deg and abs(scheme.start_deg + params.pretilt_deg) <= 0.5:
         words.append(
             f"It starts at {scheme.start_deg:g} degrees, where a specimen with a pre-tilt of {params.pretilt_deg:g} degrees faces the "
-            "beam: the thinnest path gets the first dose, and both sides go as far from it as the stage lets them."
+            "beam: the thinnest path gets the first dose."
         )
     if params.goal == "averaging":
         words.append(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eucentric.acquisition.order_records import Fault, ImageFacts, RecoveredDose
-from eucentric.models.tilt_scheme import TiltScheme
+from eucentric.models.tilt_scheme import MOST_DOSE, TiltScheme
 from eucentric.typing import FloatArray
 
 _SAME = 0.1
@@ -40,7 +40,7 @@ def recover_dose(
     faults: list[Fault] = []
     before = np.full(len(images), np.nan)
     before_source, confidence = "unknown", 0.0
-    counted = _values([i.prior_dose for i in images])
+    counted = _counts(images)
     has_count = bool(np.isfinite(counted).all() and (counted.any() or len(images) == 1))
     if order is None:
         if has_count and len(images) == 1:
@@ -78,7 +78,13 @@ def _values(values: Sequence[float | None]) -> FloatArray:
 
 
 def _positive(dose: float | None) -> float | None:
-    return dose if dose is not None and dose > 0 else None
+    return dose if dose is not None and 0 < dose <= MOST_DOSE else None
+
+
+def _counts(images: Sequence[ImageFacts]) -> FloatArray:
+    """(n,), e/A^2 that the microscope counted before each image; NaN where it did not, or more than any specimen gets."""
+    counted = _values([i.prior_dose for i in images])
+    return np.where(np.abs(counted) <= MOST_DOSE, counted, np.nan)
 
 
 def _image_doses(images: Sequence[ImageFacts], order: Sequence[int] | None) -> tuple[FloatArray, str]:
@@ -92,7 +98,7 @@ def _image_doses(images: Sequence[ImageFacts], order: Sequence[int] | None) -> t
         if new.any():
             doses[new] = values[new]
             sources.append(name)
-    counted = _values([i.prior_dose for i in images])
+    counted = _counts(images)
     if np.isnan(doses).all() and order is not None and np.isfinite(counted).all() and len(images) > 2:
         sequence = np.array(order)
         growth = np.diff(counted[sequence])
@@ -234,7 +240,7 @@ def with_doses(scheme: TiltScheme, angles_deg: Sequence[float], doses: FloatArra
     spread = float(np.std(rest) / np.mean(rest)) if is_even else float(np.std(over) / np.mean(over))
     share = float(np.median(rest)) if is_even else float(np.median(over))
     if spread > _SAME:
-        return scheme.replace(total_dose=float(doses.sum()))
+        return scheme.replace(total_dose=min(float(doses.sum()), MOST_DOSE))
     first = share * (1.0 if is_even else float(inverse_cosine[0]))
     weights = np.ones(len(wanted)) if is_even else 1.0 / np.cos(np.deg2rad(wanted))
     starts_there = abs(angles[0] - scheme.start_deg) < 0.3 * scheme.step_deg
@@ -242,8 +248,11 @@ def with_doses(scheme: TiltScheme, angles_deg: Sequence[float], doses: FloatArra
     total = share * float(weights.sum())
     if boosted:
         total += float(doses[0]) - share * float(weights[0])
+    total = float(f"{total:.8g}")
+    if not (doses[0] if boosted else 0.0) < total <= MOST_DOSE:  # nothing that a specimen gets
+        return scheme
     return scheme.replace(
-        total_dose=round(total, 4),
+        total_dose=total,
         start_dose=float(doses[0]) if boosted else None,
         dose_split="even" if is_even else "inverse-cosine",
     )

@@ -264,8 +264,7 @@ def _replaced(images: Sequence[ImageFacts], order: Order) -> tuple[int, ...]:
     """Images whose angle was visited again later."""
     visits = angle_groups([i.angle_deg for i in images])
     last = {visits[i]: i for i in order}
-    lattice = find_lattice([i.angle_deg for i in images])
-    return () if lattice is None else tuple(i for i in order if last[visits[i]] != i)
+    return () if len(last) < 2 else tuple(i for i in order if last[visits[i]] != i)
 
 
 def _parts(images: Sequence[ImageFacts], order: Order, restarts: Sequence[int]) -> tuple[SeriesPart, ...]:

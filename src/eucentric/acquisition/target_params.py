@@ -1,10 +1,12 @@
 """Settings of target placement."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from eucentric.models.settings import Frozen
+
+_Pixels = Annotated[int, Field(ge=1)]
 
 
 class TargetParams(Frozen):
@@ -12,7 +14,7 @@ class TargetParams(Frozen):
 
     beam_diameter_angstrom: float = Field(gt=0, description="A; of the illuminated area of an image")
     pixel_size_angstrom: float = Field(gt=0, description="A; of the images of tilt series")
-    camera_pixels: tuple[int, int] = Field(default=(4096, 4096), description="x, y; pixels of these images")
+    camera_pixels: tuple[_Pixels, _Pixels] = Field(default=(4096, 4096), description="x, y; pixels of these images")
     image_axis_angle_deg: float = Field(
         default=0.0,
         description="degrees, anticlockwise, that bring the camera's y axis onto the tilt axis: `Tilt axis angle` of an "

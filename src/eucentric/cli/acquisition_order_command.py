@@ -39,7 +39,7 @@ def order(*places: Path, as_json: AsJson = False, debug: Debug = False) -> int:
     for one in found:
         for line in _lines(one):
             sys.stdout.write(line + "\n")
-    code = 1 if any(one.problem and "montage" not in one.problem for one in found) else 0
+    code = 1 if any(one.problem and not one.is_montage for one in found) else 0
     if as_json:
         show_json({"exit_code": code, "series": [one.to_dict() for one in found]})
     return code

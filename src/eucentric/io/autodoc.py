@@ -28,7 +28,7 @@ class AutodocLine:
 
 
 def autodoc_text(path: Path, kind: str = "an mdoc file") -> str:
-    """Text of a file, UTF-8 or what old Windows programs wrote.
+    """Text of a file in UTF-8, or as old Windows programs wrote: then each byte is a letter of its own.
 
     Raises
     ------
@@ -40,10 +40,15 @@ def autodoc_text(path: Path, kind: str = "an mdoc file") -> str:
     raw = path.read_bytes()
     if b"\0" in raw:
         raise FormatError(f"`{path}` is not a text file. Expected {kind} as SerialEM writes.")
+    return raw.decode(autodoc_encoding(raw))
+
+
+def autodoc_encoding(raw: bytes) -> str:
+    """Name of the encoding in which the bytes of a file are read, and come back the same when they are written."""
     try:
-        return raw.decode("utf-8-sig")
+        return "utf-8-sig" if raw.decode("utf-8").startswith("\ufeff") else "utf-8"
     except UnicodeDecodeError:
-        return raw.decode("latin-1")
+        return "latin-1"
 
 
 def autodoc_lines(text: str, path: Path) -> Iterator[AutodocLine]:
@@ -53,11 +58,13 @@ def autodoc_lines(text: str, path: Path) -> Iterator[AutodocLine]:
     ------
     FormatError : a line that is neither `Key = value` nor `[Section = value]`
     """
-    for number, raw in enumerate(text.splitlines(keepends=True), 1):
+    # str.splitlines also parts lines at letters, such as the dots (0x85) of a Windows code page
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, raw in enumerate(lines, 1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        is_ended = raw.splitlines() != [raw]
+        is_ended = number < len(lines)
         bracketed = line.startswith("[")
         # a value may end in a bracket of its own, so brackets come off only where the line begins with one
         inner = line.removeprefix("[").removesuffix("]").strip()

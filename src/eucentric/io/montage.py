@@ -1,8 +1,7 @@
 """Montages of SerialEM: where each piece lies in the picture and on the stage, from the mdoc file beside the images.
 
 `PieceCoordinates` are the lower left corners of pieces in the montage, x to the right and y up, in pixels;
-`AlignedPieceCoords` the same after the overlaps were compared (`...VS`: with a very sloppy montage's larger search).
-`XedgeDxy` and `YedgeDxy` are the displacements found at the edge to the next piece in x and in y [1]_.
+`AlignedPieceCoords` the same after the overlaps were compared (`...VS`: with a very sloppy montage's larger search) [1]_.
 
 References
 ----------
@@ -21,40 +20,29 @@ from eucentric.typing import FloatArray, PathLike
 
 _MOST = 1e12  # pixels or um: more is damage
 _ALIGNED = ("AlignedPieceCoordsVS", "AlignedPieceCoords")
-_EDGES = (("XedgeDxyVS", "XedgeDxy"), ("YedgeDxyVS", "YedgeDxy"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Montage:
     """Pieces of one montage, in the order of the file."""
 
-    sections: tuple[int, ...]
-    """(piece,): numbers of the images in their file."""
-    piece_size: tuple[int, int]
-    """(x, y) in pixels."""
-    nominal_px: FloatArray
-    """(piece, 2), lower left corners."""
     aligned_px: FloatArray
-    """(piece, 2), the same where overlaps fit best; nominal where they were not compared."""
+    """(piece, 2), lower left corners where overlaps fit best; nominal where they were not compared."""
     stage_um: FloatArray
     """(piece, 2), of the stage at each piece: the stage position of its centre."""
-    right_edge_px: FloatArray
-    """(piece, 2), displacement found at the edge to the next piece in x; NaN where none."""
-    upper_edge_px: FloatArray
-    """(piece, 2), at the edge to the next piece in y; NaN where none."""
+    stage_z_um: float
+    """Of its first piece; NaN where the file does not tell."""
+    tilt_deg: float | None
+    """Of its first piece; None where the file does not tell."""
     frame: MapFrame
     """From pixels of the whole montage (aligned) to the stage, by least squares over all pieces."""
     residual_um: float
     """Root mean square distance of stage positions from that frame: errors of stage and montage together."""
+    in_file: int
+    """Montages that the file holds."""
 
     def __len__(self) -> int:
-        return len(self.sections)
-
-    def piece_frame(self, piece: int) -> MapFrame:
-        """Where the pixels of one piece lie, its own image's lower left corner at (0, 0)."""
-        size = (float(self.piece_size[0]), float(self.piece_size[1]))
-        centre = self.frame.to_stage(self.aligned_px[piece] + 0.5 * np.array(size))
-        return MapFrame(stage_um=centre, pixels_per_um=self.frame.pixels_per_um, size=size)
+        return len(self.aligned_px)
 
 
 def read_montage(path: PathLike, number: int = 0) -> Montage:
@@ -83,18 +71,15 @@ def read_montage(path: PathLike, number: int = 0) -> Montage:
     nominal = corners[mine, :2]
     aligned = np.array([_aligned(s, own, place) for s, own in zip(chosen, nominal, strict=True)])
     stage = np.array([_numbers(s, "StagePosition", 2, place) for s in chosen])
-    edges = [np.array([_edge(s, keys, place) for s in chosen]) for keys in _EDGES]
     frame, residual = _fit(aligned, stage, mdoc.image_size, place)
     return Montage(
-        sections=tuple(s.z_value if s.z_value is not None else int(i) for s, i in zip(chosen, mine, strict=True)),
-        piece_size=mdoc.image_size,
-        nominal_px=nominal,
         aligned_px=aligned,
         stage_um=stage,
-        right_edge_px=edges[0],
-        upper_edge_px=edges[1],
+        stage_z_um=_height(chosen[0]),
+        tilt_deg=chosen[0].tilt_angle_deg,
         frame=frame,
         residual_um=residual,
+        in_file=len(np.unique(corners[:, 2])),
     )
 
 
@@ -143,8 +128,9 @@ def _aligned(section: MdocSection, nominal: FloatArray, place: Path) -> FloatArr
     return nominal if key is None else np.array(_numbers(section, key, 3, place)[:2])
 
 
-def _edge(section: MdocSection, keys: tuple[str, str], place: Path) -> list[float]:
-    sloppy, usual = keys
-    if sloppy in section.extra:
-        return _numbers(section, sloppy, 3, place)[:2]  # the third is how well the two sides agree
-    return _numbers(section, usual, 2, place) if usual in section.extra else [np.nan, np.nan]
+def _height(section: MdocSection) -> float:
+    try:
+        height = float(section.extra.get("StageZ", "nan"))
+    except ValueError:
+        return float("nan")
+    return height if abs(height) < _MOST else float("nan")

@@ -22,7 +22,7 @@ import numpy as np
 
 from eucentric.errors import FormatError, InputError
 from eucentric.io.atomic import write_bytes_atomic
-from eucentric.io.autodoc import autodoc_lines, autodoc_text
+from eucentric.io.autodoc import autodoc_encoding, autodoc_lines, autodoc_text
 from eucentric.typing import FloatArray, PathLike
 
 Kind = Literal["point", "polygon", "map", "other"]
@@ -210,6 +210,8 @@ class Navigator:
     """SerialEM writes these after the items; here they are kept there."""
     form: Form = "text"
     newline: str = "\n"
+    encoding: str = "utf-8"
+    """Of the text form; XML is written in UTF-8."""
 
     def item(self, label: str) -> NavigatorItem:
         """The item of a label.
@@ -243,10 +245,6 @@ class Navigator:
         raise InputError(
             f"The navigator has {count} of the label `{label}`; its maps: {have}. Give --map one of these."
         )
-
-    def with_items(self, items: Iterable[NavigatorItem]) -> "Navigator":
-        """A copy with items added at the end."""
-        return replace(self, items=(*self.items, *items))
 
     def free_ids(self, count: int) -> list[int]:
         """Numbers that no item carries as its map, group, polygon or position."""
@@ -336,12 +334,15 @@ def read_navigator(path: PathLike) -> Navigator:
     if not items:
         raise FormatError(f"`{place}` is a navigator without items. Expected maps, points or polygons; save it again.")
     others = tuple(section for section in sections if section.kind != "Item")
-    newline = "\r\n" if b"\r\n" in place.read_bytes()[:400] else "\n"
-    return Navigator(items=items, header=header, others=others, form=form, newline=newline)
+    raw = place.read_bytes()
+    newline = "\r\n" if b"\r\n" in raw[:400] else "\n"
+    return Navigator(
+        items=items, header=header, others=others, form=form, newline=newline, encoding=autodoc_encoding(raw)
+    )
 
 
 def write_navigator(path: PathLike, navigator: Navigator) -> None:
-    """Write in the form in which it was read; `LastSavedAs` is set to the path where the file had one.
+    """Write in the form and encoding in which it was read; `LastSavedAs` is set to the path where the file had one.
 
     Raises
     ------
@@ -353,7 +354,9 @@ def write_navigator(path: PathLike, navigator: Navigator) -> None:
     sections = [("Item", item.label, item.entries) for item in navigator.items]
     sections += [(other.kind, other.label, other.entries) for other in navigator.others]
     lines = _xml_lines(header, sections) if navigator.form == "xml" else _text_lines(header, sections)
-    write_bytes_atomic(path, "".join(line + navigator.newline for line in lines).encode())
+    encoding = "utf-8" if navigator.form == "xml" else navigator.encoding
+    # only the path may hold letters that the file's encoding lacks
+    write_bytes_atomic(path, "".join(line + navigator.newline for line in lines).encode(encoding, errors="replace"))
 
 
 def _read_text(text: str, place: Path) -> tuple[dict[str, str], list[NavigatorSection]]:

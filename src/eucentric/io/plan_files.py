@@ -27,7 +27,7 @@ _TABLES: dict[str, type[BaseModel]] = {
 
 
 def read_plan(path: PathLike) -> AcquisitionPlan:
-    """The plan that a file holds; see `unread_tables` for what of the file is not in it.
+    """The plan that a file holds; see `further_tables` for what of the file is not in it.
 
     Raises
     ------
@@ -46,9 +46,9 @@ def read_plan(path: PathLike) -> AcquisitionPlan:
     )
 
 
-def unread_tables(path: PathLike) -> tuple[str, ...]:
-    """Names of a plan file's tables that `read_plan` does not look at; errors as there."""
-    return tuple(name for name in _tables(Path(path)) if name not in _TABLES)
+def further_tables(path: PathLike) -> dict[str, Any]:
+    """What a plan file holds beside that which `read_plan` looks at, by name; errors as there."""
+    return {name: table for name, table in _tables(Path(path)).items() if name not in _TABLES}
 
 
 def write_plan(path: PathLike, plan: AcquisitionPlan, more: Mapping[str, Mapping[str, Any]] | None = None) -> None:

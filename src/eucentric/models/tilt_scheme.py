@@ -20,6 +20,8 @@ from eucentric.typing import FloatArray
 
 TiltOrder = Literal["continuous", "bidirectional", "dose-symmetric"]
 Side = Literal["positive", "negative"]
+MOST_DOSE = 1e5
+"""e/A^2 of a whole series: ice bubbles after some hundreds, and even what is dry is gone by then."""
 _SLACK_DEG = 1e-6  # sums of steps such as 0.1 are not exact
 
 
@@ -56,7 +58,7 @@ class TiltScheme(Frozen):
         gt=0,
         description="degrees from the start, from which on one side is run to its end, then the other",
     )
-    total_dose: float = Field(default=120.0, gt=0, description="e/A^2 of the whole series")
+    total_dose: float = Field(default=120.0, gt=0, le=MOST_DOSE, description="e/A^2 of the whole series")
     start_dose: float | None = Field(
         default=None, gt=0, description="e/A^2 of the first image, of hybrid dose schemes; the others share the rest"
     )

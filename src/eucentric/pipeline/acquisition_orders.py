@@ -32,6 +32,8 @@ class SeriesOrder:
     """How the file was, or may have to be, divided into series; None where it holds one."""
     problem: str = ""
     """Why the file holds no tilt series."""
+    is_montage: bool = False
+    """That it was never meant to hold one."""
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -109,7 +111,7 @@ def recover_orders(places: Sequence[str | Path]) -> list[SeriesOrder]:
 def _of_file(name: str, paths: tuple[Path, ...], mdoc: Mdoc) -> list[SeriesOrder]:
     files = tuple(str(p) for p in paths)
     if mdoc.extra.get("Montage", "0").strip() not in ("", "0") or any(s.kind == "MontSection" for s in mdoc.sections):
-        return [SeriesOrder(name=name, files=files, problem="It describes a montage, no tilt series.")]
+        return [SeriesOrder(name=name, files=files, problem="It describes a montage, no tilt series.", is_montage=True)]
     cut = cut_off_words(mdoc)
     sections = [s for s in mdoc.sections if s.tilt_angle_deg is not None]
     if is_frame_series(mdoc):  # its first section is that of the whole movie

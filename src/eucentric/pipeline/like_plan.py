@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from eucentric.errors import InputError
-from eucentric.io.plan_files import read_plan, unread_tables
+from eucentric.io.plan_files import further_tables, read_plan
 from eucentric.models.acquisition_plan import AcquisitionPlan
 from eucentric.pipeline.like_project import STEEPEST_DEG, Likeness, doses_like
 
@@ -21,7 +21,7 @@ _MICROSCOPE = {
 }
 """Field of the plan -> what it is, setting of the simulator."""
 _OF_THE_PLANNER = ("purpose", "expected")
-"""Tables that tell what a plan was made for; a simulation needs them not."""
+"""Tables that tell what a plan was made for."""
 
 
 def like_plan(path: Path) -> Likeness:
@@ -66,10 +66,24 @@ def like_plan(path: Path) -> Likeness:
     told = [f"Like the plan `{path}`: {', '.join(known)}."]
     if unknown:
         told.append(f"Not in the plan, so the usual values stand unless given: {', '.join(unknown)}.")
-    unread = [name for name in unread_tables(path) if name not in _OF_THE_PLANNER]
+    further = further_tables(path)
+    told += _not_alike(further.get("purpose"))
+    unread = [name for name in further if name not in _OF_THE_PLANNER]
     if unread:
         told.append(f"Not looked at in the plan: {', '.join(f'[{name}]' for name in unread)}.")
     return Likeness(series="", stage="plan", changes=changes, told=tuple(told))
+
+
+def _not_alike(purpose: Any) -> list[str]:
+    """How what was planned differs from what the simulator records."""
+    if not isinstance(purpose, dict):
+        return []
+    told = []
+    if purpose.get("axes") == 2:
+        told.append("Of the plan's two axes the one of this file alone is simulated, with its half of the dose.")
+    if purpose.get("single_exposure") is True:
+        told.append("The plan is of a single exposure; simulated is a movie for each tilt.")
+    return told
 
 
 def _scheme(plan: AcquisitionPlan) -> tuple[dict[str, Any], list[str], list[str]]:

@@ -60,6 +60,7 @@ _FILES = (
 _SETTLE_S = 2.0
 _FRAME_DOSE = 0.5  # e/A^2; enough to align frames by, little enough to follow motion
 _PARTICLES = (100, 1000, 10000)
+_LEAST_DEFOCUS_UM = 0.2  # that a spread of targets goes down to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +104,8 @@ def plan_tilts(
         raise InputError(f"A series about {axes} axes was asked for; expected 1 or 2.")
     if not overwrite and (folder / PLAN).exists():
         raise InputError(f"`{folder}` holds a plan already. Give --overwrite to replace it, or another folder.")
+    if single_exposure and "seconds_per_image" not in search.model_fields_set:
+        search = search.replace(seconds_per_image=_SETTLE_S)  # nothing is tracked or written in between
     proposal = _given(params, search, scheme, axes) if as_given else propose_scheme(params, search, scheme, axes=axes)
     chosen = proposal.best.scheme
     schedules = lay_out(chosen, pretilt_deg=params.pretilt_deg, stage_limit_deg=search.stage_limit_deg, axes=axes)
@@ -188,7 +191,7 @@ def _defocus_um(known: PlannedMicroscope) -> tuple[float, float, float]:
     """Least, greatest and step of target defocus, underfocus negative."""
     middle = 3.5 if known.defocus_angstrom is None else 1e-4 * known.defocus_angstrom
     half = 1.5 if known.defocus_spread_angstrom is None else math.sqrt(3.0) * 1e-4 * known.defocus_spread_angstrom
-    low, high = max(middle - half, 0.2), middle + half
+    low, high = max(middle - half, min(middle, _LEAST_DEFOCUS_UM)), middle + half
     return -round(low, 2), -round(high, 2), 0.5 if high > low else 0.0
 
 
@@ -260,13 +263,17 @@ def _tomography5(scheme: TiltScheme, schedule: Schedule, known: PlannedMicroscop
     """What to enter by hand: Tomography 5 reads no file of a scheme."""
     least, most, step = _defocus_um(known)
     hybrid = f", the first {schedule.doses[0]:.2f}" if scheme.start_dose is not None else ""
+    others = schedule.doses[1:]
+    each = f"{others.min():.2f} e/A2"
+    if scheme.dose_split != "even":
+        each = f"{others.min():.2f} to {others.max():.2f} e/A2, by 1/cos of the angle"
     lines = [
         f"Tilt scheme: {scheme.order}",
         f"Start angle: {schedule.angles_deg[0]:g}",
         f"Maximum positive angle: {schedule.angles_deg.max():g}",
         f"Maximum negative angle: {schedule.angles_deg.min():g}",
         f"Tilt step: {scheme.step_deg:g}",
-        f"Dose for each image: {schedule.doses[-1]:.2f} e/A2{hybrid}",
+        f"Dose for each image: {each}{hybrid}",
         f"Total dose: {schedule.doses.sum():.1f} e/A2",
         f"Fractions: {known.frames}",
         f"Defocus: {least:g} to {most:g} um by {step:g}",

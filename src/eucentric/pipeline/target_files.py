@@ -90,7 +90,7 @@ def place_target_files(
     registration = the_map.registration
     area = None if source.area is None else _outline(navigator, source.area, registration)
     bars = [_outline(navigator, label, registration) for label in source.bars]
-    names, stage_um, taken = _targets(navigator, the_map, source, scheme, params)
+    names, stage_um, taken = _targets(navigator, the_map, source, scheme, params, bars)
     if source.fill is not None and area is None:
         area = _outline(navigator, source.fill, registration)
     plan = place_targets(
@@ -138,17 +138,21 @@ def _same_registration(item: NavigatorItem, registration: int) -> NavigatorItem:
 def _outline(navigator: Navigator, label: str, registration: int) -> FloatArray:
     item = _same_registration(navigator.item(label), registration)
     points = item.points_um
-    if np.array_equal(points[0], points[-1]):
+    if len(points) > 1 and np.array_equal(points[0], points[-1]):
         points = points[:-1]
     if item.kind != "polygon" or len(points) < 3:
-        raise InputError(
-            f"Item `{label}` is a {item.kind} of {len(points)} corners; expected a polygon. Draw one in SerialEM."
-        )
+        what = f"polygon of {len(points)} corners" if item.kind == "polygon" else item.kind
+        raise InputError(f"Item `{label}` is a {what}; expected a polygon of three or more. Draw one in SerialEM.")
     return points
 
 
 def _targets(
-    navigator: Navigator, the_map: TargetMap, source: TargetSource, scheme: TiltScheme, params: TargetParams
+    navigator: Navigator,
+    the_map: TargetMap,
+    source: TargetSource,
+    scheme: TiltScheme,
+    params: TargetParams,
+    bars: Sequence[FloatArray],
 ) -> tuple[list[str], FloatArray, dict[str, NavigatorItem]]:
     """Names, (target, 2) um, and the items of the navigator that are the targets themselves."""
     given = [bool(source.points), source.fill is not None, bool(source.stage_um), bool(source.pixels)]
@@ -157,7 +161,8 @@ def _targets(
     registration = the_map.registration
     places: FloatArray
     if source.fill is not None:
-        places = fill_area(_outline(navigator, source.fill, registration) * _UM, scheme, params) / _UM
+        outline = _outline(navigator, source.fill, registration) * _UM
+        places = fill_area(outline, scheme, params, [bar * _UM for bar in bars]) / _UM
     elif source.stage_um:
         places = np.array(source.stage_um, dtype=np.float64)
     elif source.pixels:
@@ -303,6 +308,8 @@ def _notes(the_map: TargetMap, plan: TargetPlan, stage_um: FloatArray) -> tuple[
         notes.append(
             f"Map {the_map.label} was taken at {tilt:g} degrees: places on a pre-tilted specimen differ a little."
         )
+    if the_map.montages > 1:
+        notes.append(f"{the_map.label} holds {the_map.montages} montages; the targets lie on the first.")
     if the_map.residual_um is not None:
         notes.append(
             f"Stage positions of the pieces of {the_map.label} are {the_map.residual_um:.2f} um (r.m.s.) from its frame."

@@ -8,7 +8,6 @@ import numpy as np
 
 from eucentric.errors import EucentricError, InputError
 from eucentric.figures.acquisition_targets import MapPicture
-from eucentric.io.mdoc import read_mdoc
 from eucentric.io.montage import read_montage
 from eucentric.io.mrc import read_mrc
 from eucentric.io.navigator import MapFrame, Navigator, NavigatorItem
@@ -33,6 +32,8 @@ class TargetMap:
     section: int = 0
     residual_um: float | None = None
     """Of a montage: root mean square distance of stage positions from its frame."""
+    montages: int = 1
+    """In the file of a montage, which is the first of them."""
 
     def has(self, item: NavigatorItem) -> bool:
         """Whether an item may lie on the map: it was drawn on it, or on none; on a montage, if it lies in its frame."""
@@ -125,16 +126,13 @@ def _montage(navigator: Navigator, path: Path, named: Sequence[str]) -> TargetMa
             f"The items have the registrations {have}, and nothing tells which is that of montage `{path.name}`. "
             "Name items of one registration by --points or --area, or give --map a label of the navigator."
         )
-    piece = next(section for section in read_mdoc(path).sections if "PieceCoordinates" in section.extra)
-    try:
-        z = float(piece.extra["StageZ"])
-    except (KeyError, ValueError):
-        z = float("nan")
+    z = montage.stage_z_um
     return TargetMap(
         label=path.name,
         frame=montage.frame,
         registration=registrations[0],
         stage_z_um=z if np.isfinite(z) else float(items[0].stage_um[2]),
-        tilt_deg=piece.tilt_angle_deg,
+        tilt_deg=montage.tilt_deg,
         residual_um=montage.residual_um,
+        montages=montage.in_file,
     )

@@ -8,7 +8,7 @@ import numpy as np
 from eucentric.acquisition.advise import Advice
 from eucentric.acquisition.fit_eucentric import Figure
 from eucentric.acquisition.judge_series import SeriesJudgement
-from eucentric.acquisition.replay_track import replay
+from eucentric.acquisition.replay_track import FIRST_JUDGED, replay
 from eucentric.errors import EucentricError
 from eucentric.figures.acquisition import defocus_against_target, field_against_tilt, movement_in_movies, stage_path
 from eucentric.report.content import MetricTable, Picture, Section, format_number, metric_label, picture
@@ -98,7 +98,7 @@ def _path(judged: SeriesJudgement, known: Sequence[str], dpi: int) -> Picture:
     else:
         predicted = again.predicted_angstrom - np.append(start, 0.0)
         spread = again.sigma_angstrom
-        left = (again.predicted_angstrom - again.measured_angstrom)[4:]
+        left = again.error_angstrom[FIRST_JUDGED:]
         if np.isfinite(left[:, :2]).any():
             rms = float(np.sqrt(np.nanmean((left[:, :2] ** 2).sum(axis=1)))) / 10.0
             told += f" Predicted from the images before each, {rms:.0f} nm off (root mean square, from the fifth on)."
