@@ -261,12 +261,6 @@ class SeriesImages:
             boxes[:, to, half:], boxes[:, to, :half] = image[:, source, :half], image[:, source, -half:]
         return boxes
 
-    def transfer_squared(
-        self, tilts: NDArray[np.int64], heights_angstrom: FloatArray
-    ) -> Float[Tensor, "image n half_n"]:
-        """Squared transfer of the images of one particle, on the samples of its boxes."""
-        return _coarser(self._transfer(tilts, heights_angstrom).square_(), self.params.box_size)
-
     def expected(
         self, projections: Complex[Tensor, "image n half_n"], tilts: NDArray[np.int64], heights_angstrom: FloatArray
     ) -> Complex[Tensor, "image n half_n"]:

@@ -39,8 +39,6 @@ class Choice:
     own: FloatArray
     """(particle, 7)."""
     trials: tuple[GroupTrial, ...]
-    predicted_gain: float
-    """Of the log-likelihood, by everything together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -139,16 +137,12 @@ class GroupChooser:
         equations, precision = fit.equations, fit.precision(groups)
         theta = equations.solve(precision, _totals(groups))
         changes, sigmas = fit.parts(theta), fit.parts(equations.deviations(precision))
-        whole, right = equations.matrices.sum(0), equations.rights.sum(0)
-        alone = equations.own_changes(np.zeros_like(theta))
-        gain = float(right @ theta - 0.5 * theta @ whole @ theta) + 0.5 * float((alone * equations.own.right).sum())
         return Choice(
             groups=tuple(groups),
             changes=changes,
             sigmas=sigmas,
             own=equations.own_changes(theta),
             trials=tuple(trials),
-            predicted_gain=gain,
         )
 
     def _fit(self, groups: Sequence[KeptGroup]) -> _Fit:
