@@ -19,7 +19,7 @@ demo: $(VENV)/.installed  ## Simulate a small data set, run everything, score it
 	$(BIN)/eucentric demo demo
 
 test: $(VENV)/.installed  ## Run the fast tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow and not gpu'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile -m 'not slow and not gpu'
 
 test-all: $(VENV)/.installed  ## Run all tests but those that need a GPU
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not gpu'
